@@ -74,7 +74,8 @@ func startStage(t *testing.T, change ...func(*console.Options)) *stage {
 		Dir: dir, History: history(), Log: slog.New(
 			slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 		// The newest trace is one of the test, and not of a job that is due meanwhile.
-		Extra: map[string][]string{"wallet": {"PURSER_SYNC_CRON=" + never, "PURSER_TRANSACTIONS_CRON=" + never}},
+		Extra: map[string][]string{"wallet": {"PURSER_SYNC_CRON=" + never, "PURSER_TRANSACTIONS_CRON=" + never},
+			"portfolio": {"PURSER_RECOMPUTE_CRON=" + never}},
 	})
 	if err != nil {
 		t.Fatal(err)

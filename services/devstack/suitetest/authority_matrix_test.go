@@ -177,7 +177,7 @@ func startMatrix(t *testing.T) (*matrix, *mint) {
 				"PURSER_KEYS_ROTATION_CRON" + never, "PURSER_ATTEMPTS_PER_ADDRESS=100000",
 				"PURSER_AUTH_FLOOR=0s"}, unlimited...),
 			"wallet":    unlimited,
-			"portfolio": append([]string{"PURSER_SNAPSHOT_CRON" + never}, unlimited...),
+			"portfolio": append([]string{"PURSER_SNAPSHOT_CRON" + never, "PURSER_RECOMPUTE_CRON" + never}, unlimited...),
 		}
 	})
 	x := &matrix{s: s, cells: new(atomic.Int64), methods: methods(t, s), stores: connect(t, s.Postgres.URL)}

@@ -58,6 +58,10 @@ func newOwner(t *testing.T, s *suite.Suite, c *demo.Clients) owner {
 		t.Fatal(err)
 	}
 	wallet := made.GetWallet().GetId()
+	if _, err := c.Portfolios.CreatePortfolio(ctx, &portfoliov1.CreatePortfolioRequest{Name: "Vault",
+		WalletIds: []string{wallet}, RequestId: uuid.NewString()}); err != nil {
+		t.Fatal(err)
+	}
 	// What a search for transactions and a proof of ownership leave.
 	conn, err := pgx.Connect(ctx, s.Postgres.URL("purser_wallet"))
 	if err != nil {
@@ -143,7 +147,7 @@ func wantEveryTable(t *testing.T, s *suite.Suite, service string, found map[stri
 
 // withoutScheduledJobs keeps the scheduled jobs from adding to the data of the test.
 func withoutScheduledJobs(o *suite.Options) {
-	o.Extra = map[string][]string{"portfolio": {"PURSER_SNAPSHOT_CRON=0 0 29 2 *"},
+	o.Extra = map[string][]string{"portfolio": {"PURSER_SNAPSHOT_CRON=0 0 29 2 *", "PURSER_RECOMPUTE_CRON=0 0 29 2 *"},
 		"wallet": {"PURSER_SYNC_CRON=0 0 29 2 *", "PURSER_TRANSACTIONS_CRON=0 0 29 2 *"}}
 }
 

@@ -188,6 +188,26 @@ func (b *blunderer) timeMistakes() []mistake {
 		{"a backfill without an end", func(ctx context.Context) error {
 			return get(p.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{StartTime: at(-time.Hour)}))
 		}},
+		{"a portfolio of a wallet that there is not", func(ctx context.Context) error {
+			return get(p.CreatePortfolio(ctx, &portfoliov1.CreatePortfolioRequest{Name: "Vault",
+				WalletIds: []string{uuid.NewString()}}))
+		}},
+		{"a wallet that joins tomorrow", func(ctx context.Context) error {
+			return get(p.ChangePortfolioWallets(ctx, &portfoliov1.ChangePortfolioWalletsRequest{
+				PortfolioId: uuid.NewString(), EffectiveTime: at(24 * time.Hour)}))
+		}},
+		{"a portfolio without a name that has the wallets of the last century", func(ctx context.Context) error {
+			return get(p.CreatePortfolio(ctx, &portfoliov1.CreatePortfolioRequest{Name: " ",
+				EffectiveTime: timestamppb.New(time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC))}))
+		}},
+		{"the end of the default portfolio", func(ctx context.Context) error {
+			mine, err := p.GetPortfolio(ctx, &portfoliov1.GetPortfolioRequest{})
+			if err != nil {
+				return err
+			}
+			return get(p.DeletePortfolio(ctx, &portfoliov1.DeletePortfolioRequest{
+				PortfolioId: mine.GetPortfolio().GetId()}))
+		}},
 		{"a history without times", func(ctx context.Context) error {
 			return get(h.ListHistoricalHoldings(ctx, &walletv1.ListHistoricalHoldingsRequest{}))
 		}},

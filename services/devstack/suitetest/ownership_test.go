@@ -65,13 +65,22 @@ func TestAnotherUsersResourcesAreNotFound(t *testing.T) {
 			if strings.HasPrefix(rule.Permission, "admin:") {
 				id, known = uuid.NewString(), true
 			}
-			if !known || f.IsList() || f.Kind() != protoreflect.StringKind {
+			if !known || f.Kind() != protoreflect.StringKind {
 				t.Errorf("%s takes %s: list in this test who owns it", full, f.Name())
 				continue
 			}
-			in.Set(f, protoreflect.ValueOfString(id))
-			if label := m.Input().Fields().ByName("label"); label != nil {
-				in.Set(label, protoreflect.ValueOfString("mine now"))
+			if f.IsList() { // of what somebody else's, or one's own, is to have
+				in.Mutable(f).List().Append(protoreflect.ValueOfString(id))
+				if f := m.Input().Fields().ByName("portfolio_id"); f != nil {
+					in.Set(f, protoreflect.ValueOfString(theirs["portfolio_id"]))
+				}
+			} else {
+				in.Set(f, protoreflect.ValueOfString(id))
+			}
+			for _, name := range []protoreflect.Name{"label", "name"} {
+				if f := m.Input().Fields().ByName(name); f != nil {
+					in.Set(f, protoreflect.ValueOfString("mine now"))
+				}
 			}
 			for name, value := range map[protoreflect.Name]string{"message": "sign this",
 				"signature": "0x" + strings.Repeat("1b", 65)} {
@@ -146,7 +155,8 @@ func makeResources(t *testing.T, s *suite.Suite, c *demo.Clients, alice context.
 		t.Fatal(err)
 	}
 	return map[protoreflect.Name]string{
-		"wallet_id": w.GetId(), "portfolio_id": p.GetPortfolio().GetId(), "session_id": claims.SessionID,
+		"wallet_id": w.GetId(), "wallet_ids": w.GetId(), "add_wallet_ids": w.GetId(), "remove_wallet_ids": w.GetId(),
+		"portfolio_id": p.GetPortfolio().GetId(), "session_id": claims.SessionID,
 		"api_key_id": key.GetApiKey().GetApiKeyId(), "identity_id": identity, "user_id": claims.Subject,
 		"owner_id": claims.Subject,
 	}

@@ -65,10 +65,11 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	walletHoldings := walletv1.NewHoldingsServiceClient(wallet)
 	holdingsReader := holdings.NewReader(walletHoldings)
 	valuations := newValuationCache(b, cfg.Cache.Valuation)
-	dropOldValuations(b, valuations, portfolioStore, walletHoldings, self)
+	portfolioStore.CacheValuations(valuations)
 	portfolios := portfolio.NewService(portfolioStore, snapshotStore, holdingsReader, valuations, time.Now)
+	followHoldings(b, valuations, portfolioStore, portfolios, walletHoldings, self)
 	snapshots := snapshot.NewService(snapshotStore, portfolios, holdingsReader, log, time.Now)
-	scheduled, err := b.AddJobs(append(snapshotJobs(self, portfolioStore, snapshotStore, holdingsReader, cfg, log),
+	scheduled, err := b.AddJobs(append(snapshotJobs(self, portfolioStore, portfolios, snapshots, snapshotStore, holdingsReader, cfg, log),
 		b.FollowDeletions(cfg.AuthConfig, auth, self, store.NewOwners(b.DB, caches, valuations))...)...)
 	if err != nil {
 		return nil, err
@@ -80,7 +81,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	}
 	rates := currency.NewService(store.NewCurrencyRates(b.DB, time.Now),
 		holdings.NewRates(walletv1.NewPriceServiceClient(wallet), time.Now), time.Now)
-	methods := rpc.NewPortfolioServer(portfolios, snapshots, timeline.NewService(snapshotStore, rates, time.Now),
+	named := portfolio.NewNamed(portfolioStore, holdingsReader, cfg.PortfoliosPerOwner, time.Now)
+	methods := rpc.NewPortfolioServer(portfolios, named, snapshots, timeline.NewService(snapshotStore, rates, time.Now),
 		performance.NewService(snapshotStore, rates, time.Now), rates,
 		kpi.NewService(portfolios, snapshotStore, time.Now))
 	server.CheckMessages(methods.Check)
@@ -100,22 +102,26 @@ func newValuationCache(b *chassis.Builder, ttl time.Duration) *cache.Cache[valua
 	return c
 }
 
-// dropOldValuations has a valuation worked out anew as soon as the wallet service tells that something of its owner
-// changed. Without an account of the service, or while Redis or the wallet service is away, it lives for its TTL.
-func dropOldValuations(b *chassis.Builder, valuations *cache.Cache[valuation.Valuation], portfolios *store.Portfolios,
-	wallet walletv1.HoldingsServiceClient, self chassis.Identity) {
-	if valuations == nil || self == nil {
+// followHoldings has a valuation worked out anew, and snapshots out of date, as soon as the wallet service tells that
+// something of their owner changed. Without an account of the service, or while Redis or the wallet service is away, a
+// valuation lives for its TTL, and the next valuation or snapshot finds which wallets there are.
+func followHoldings(b *chassis.Builder, valuations *cache.Cache[valuation.Valuation], store *store.Portfolios,
+	portfolios *portfolio.Service, wallet walletv1.HoldingsServiceClient, self chassis.Identity) {
+	if self == nil {
 		return
 	}
 	b.Loop("changes of holdings", holdings.NewFollower(wallet, self,
 		func(ctx context.Context, owners []uuid.UUID) error {
-			keys, err := portfolios.ValuationKeys(ctx, owners)
+			if valuations == nil {
+				return nil
+			}
+			keys, err := store.ValuationKeys(ctx, owners)
 			if err != nil || len(keys) == 0 {
 				return err
 			}
 			_ = valuations.Invalidate(ctx, keys...) // counted; without Redis nothing is read from the cache
 			return nil
-		}, b.Log).Run)
+		}, b.Log).WithWallets(portfolios.FollowOwner).Run)
 }
 
 // Program is the service's main.

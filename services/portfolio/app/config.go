@@ -19,6 +19,10 @@ type Config struct {
 	// SnapshotCron is when everybody's hourly snapshot is taken: best once an
 	// hour.
 	SnapshotCron string `env:"SNAPSHOT_CRON" envDefault:"1 * * * *"`
+	// PortfoliosPerOwner is how many portfolios a user may have, the default one included.
+	PortfoliosPerOwner int `env:"PORTFOLIOS_PER_OWNER" envDefault:"100"`
+	// RecomputeCron is when snapshots that are out of date are looked for, and taken again.
+	RecomputeCron string `env:"RECOMPUTE_CRON" envDefault:"*/5 * * * *"`
 	// Wallet is the wallet service.
 	Wallet grpcclient.Config `envPrefix:"WALLET_"`
 	Cache  CacheConfig       `envPrefix:"CACHE_"`
@@ -54,7 +58,11 @@ const maxValuationTTL = time.Minute
 // Validate reports every error in c.
 func (c Config) Validate() error {
 	found := []error{c.Config.Validate(), c.AuthConfig.Validate(), c.Cache.Validate(),
-		c.ServiceAccount.Validate(c.Auth), chassis.CheckCron("PURSER_SNAPSHOT_CRON", c.SnapshotCron)}
+		c.ServiceAccount.Validate(c.Auth), chassis.CheckCron("PURSER_SNAPSHOT_CRON", c.SnapshotCron),
+		chassis.CheckCron("PURSER_RECOMPUTE_CRON", c.RecomputeCron)}
+	if c.PortfoliosPerOwner < 1 || c.PortfoliosPerOwner > 10_000 {
+		found = append(found, errors.New("PURSER_PORTFOLIOS_PER_OWNER must be 1 to 10000"))
+	}
 	if c.Wallet.Addr == "" {
 		found = append(found, errors.New("PURSER_WALLET_ADDR is needed: host:port of the wallet service"))
 	}

@@ -31,6 +31,8 @@ type fakeWallet struct {
 	tokens      []string // the bearer tokens of the calls
 	history     fakeHistory
 	rates       fakeRates
+	own         []ownedWallet // what it has instead, if any were set
+	owned       bool
 }
 
 func (w *fakeWallet) setPrice(price string) {
@@ -46,12 +48,15 @@ func (w *fakeWallet) setUnavailable(unavailable bool) {
 }
 
 func (w *fakeWallet) GetHoldings(ctx context.Context,
-	_ *walletv1.GetHoldingsRequest) (*walletv1.GetHoldingsResponse, error) {
+	r *walletv1.GetHoldingsRequest) (*walletv1.GetHoldingsResponse, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.noteToken(ctx)
 	if w.unavailable {
 		return nil, status.Error(codes.Unavailable, "unavailable")
+	}
+	if w.owned {
+		return &walletv1.GetHoldingsResponse{OwnerId: r.GetOwnerId(), Wallets: w.ownedAt(time.Now())}, nil
 	}
 	price := &walletv1.Price{TokenId: "t", Price: cmp.Or(w.price, "1824.53"), Source: "test",
 		PriceTime: timestamppb.Now()}
@@ -59,7 +64,9 @@ func (w *fakeWallet) GetHoldings(ctx context.Context,
 		price = &walletv1.Price{TokenId: "t", UnpricedReason: "NO_PRICE"}
 	}
 	return &walletv1.GetHoldingsResponse{Wallets: []*walletv1.WalletHoldings{{
-		WalletId: "w", Account: "eip155:1:0x1", Sync: &walletv1.Sync{SyncTime: timestamppb.Now()},
+		WalletId: "b", Account: "eip155:1:0x2", Sync: &walletv1.Sync{SyncTime: timestamppb.Now()},
+	}, {
+		WalletId: "a", Account: "eip155:1:0x1", Sync: &walletv1.Sync{SyncTime: timestamppb.Now()},
 		Holdings: []*walletv1.Holding{{
 			Balance: &walletv1.Balance{Token: &walletv1.Token{Id: "t", Symbol: "ETH", Decimals: 18, Verified: true},
 				Amount: "1500000000000000000"},
@@ -175,7 +182,11 @@ func (w *fakeWallet) ListHistoricalHoldings(ctx context.Context,
 	r *walletv1.ListHistoricalHoldingsRequest) (*walletv1.ListHistoricalHoldingsResponse, error) {
 	w.mu.Lock()
 	w.noteToken(ctx)
+	owned := w.owned
 	w.mu.Unlock()
+	if owned {
+		return w.ownedHistory(r)
+	}
 	p := &w.history
 	p.mu.Lock()
 	defer p.mu.Unlock()

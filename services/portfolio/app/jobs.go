@@ -23,14 +23,15 @@ const (
 
 // snapshotJobs takes everybody's snapshots. Without a service account there is no
 // such job.
-func snapshotJobs(self chassis.Identity, portfolios *store.Portfolios, snapshots *store.Snapshots,
+func snapshotJobs(self chassis.Identity, portfolios *store.Portfolios, current snapshot.Holdings,
+	service *snapshot.Service, snapshots *store.Snapshots,
 	wallet *holdings.Reader, cfg Config, log *slog.Logger) []chassis.Job {
 	if self == nil {
 		log.Warn("PURSER_SERVICE_ID is not set: no snapshots are taken by schedule, only those that callers ask for")
 		return nil
 	}
-	hourly := snapshot.NewHourlyJob(portfolios, snapshots, wallet, self, log, time.Now)
-	return []chassis.Job{{
+	hourly := snapshot.NewHourlyJob(portfolios, current, snapshots, wallet, self, log, time.Now)
+	return []chassis.Job{recomputeJob(self, portfolios, service, cfg, log), {
 		CronSetting: "PURSER_SNAPSHOT_CRON",
 		Job: jobs.Job{
 			Name: "take_snapshots", Cron: cfg.SnapshotCron, Shards: snapshotShards, Timeout: snapshotTimeout,
@@ -38,4 +39,24 @@ func snapshotJobs(self chassis.Identity, portfolios *store.Portfolios, snapshots
 			Run:     func(ctx context.Context, r *jobs.Run) error { return hourly.Run(ctx, r.Shard, r.Shards) },
 		},
 	}}
+}
+
+const (
+	// recomputeShards is how many runs a tick has that takes snapshots again.
+	recomputeShards  = 4
+	recomputeTimeout = 10 * time.Minute
+)
+
+// recomputeJob takes snapshots again that are out of date.
+func recomputeJob(self chassis.Identity, portfolios *store.Portfolios, service *snapshot.Service, cfg Config,
+	log *slog.Logger) chassis.Job {
+	recompute := snapshot.NewRecomputeJob(portfolios, service, self, log, time.Now)
+	return chassis.Job{
+		CronSetting: "PURSER_RECOMPUTE_CRON",
+		Job: jobs.Job{
+			Name: "recompute_snapshots", Cron: cfg.RecomputeCron, Shards: recomputeShards, Timeout: recomputeTimeout,
+			Backoff: func(int) time.Duration { return snapshotRetryDelay },
+			Run:     func(ctx context.Context, r *jobs.Run) error { return recompute.Run(ctx, r.Shard, r.Shards) },
+		},
+	}
 }

@@ -16,7 +16,7 @@ func TestTheKpiOfANewAccountSayWhyTheyAreUnavailable(t *testing.T) {
 	resp, err := s.GetKpi(ctx, &portfoliov1.GetKpiRequest{TimeZone: "Asia/Tokyo"})
 	k := resp.GetKpi()
 	if err != nil || k.GetValue() != "2736.79500000" || k.GetNetWorth() != k.GetValue() || !k.GetComplete() ||
-		len(k.GetChanges()) != 7 || k.GetHoldingCount() != 1 || k.GetWalletCount().GetValue() != "1" {
+		len(k.GetChanges()) != 7 || k.GetHoldingCount() != 1 || k.GetWalletCount().GetValue() != "2" {
 		t.Fatal(k, err)
 	}
 	for i, c := range k.GetChanges() {

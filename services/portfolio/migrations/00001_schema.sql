@@ -7,9 +7,18 @@ CREATE TABLE portfolios (
     owner_id   uuid        NOT NULL, -- the user's id at auth
     name       text        NOT NULL,
     is_default boolean     NOT NULL,
-    created_at timestamptz NOT NULL
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    version    bigint      NOT NULL DEFAULT 1, -- of name and memberships: the etag
+    -- The last number that a membership of this portfolio got.
+    last_membership integer NOT NULL DEFAULT 0,
+    -- From which hour on snapshots may be out of date, and when to look for them; NULL
+    -- when there are none.
+    recompute_from timestamptz,
+    recompute_at   timestamptz
 );
 
+CREATE INDEX portfolios_to_recompute ON portfolios (recompute_at) WHERE recompute_from IS NOT NULL;
 CREATE UNIQUE INDEX portfolios_one_default ON portfolios (owner_id) WHERE is_default;
 
 -- Snapshots: the value of a portfolio in one hour (UTC), at most one an hour. A row is
@@ -20,6 +29,9 @@ CREATE TABLE snapshots (
     snapshot_time           timestamptz NOT NULL, -- what it is the value at: bucket itself when backfilled
     price_seq               bigint      NOT NULL, -- its prices are the last ones of its hour up to this number
     position_count          integer     NOT NULL,
+    -- The membership whose wallets were valued. A snapshot whose membership is not the one
+    -- that is valid in its hour is out of date.
+    membership              integer     NOT NULL DEFAULT 0,
     -- What an incomplete snapshot lacks: they decide which of two incomplete ones
     -- is stored (upsertSnapshots in internal/store).
     incomplete_wallet_count integer     NOT NULL, -- wallets whose balances are missing or may be out of date
@@ -150,6 +162,33 @@ RETURN sign(value) * 0.00000001 * (
     (mod(2e8 * abs(value) + rate, 2 * rate) = 0 AND
      mod(div(2e8 * abs(value) + rate, 2 * rate), 2) = 1)::integer);
 
+-- Memberships: from an hour on, until the next row, a portfolio holds exactly these
+-- wallets. A number is never used again: a row whose wallets change gets another one, and
+-- the snapshots with the old one are out of date. Each portfolio has a first row, from
+-- 1970 on. The default portfolio has no other: it has all wallets of its owner at all
+-- times, and that row tells by a digest which these were last.
+CREATE TABLE memberships (
+    portfolio_id   uuid        NOT NULL REFERENCES portfolios (id) ON DELETE CASCADE,
+    valid_from     timestamptz NOT NULL,
+    number         integer     NOT NULL,
+    wallet_ids     uuid[]      NOT NULL, -- in order; empty for the default portfolio
+    wallets_digest text        NOT NULL, -- of the default portfolio: SHA-256 of its wallets' ids; '' when not known
+    no_wallets     boolean     NOT NULL,
+    PRIMARY KEY (portfolio_id, valid_from),
+    CONSTRAINT memberships_on_the_hour CHECK (date_trunc('hour', valid_from, 'UTC') = valid_from)
+);
+
+-- The response to each request_id, for repeated calls (requests of services/internal).
+CREATE TABLE requests (
+    owner_id     uuid        NOT NULL,
+    request_id   uuid        NOT NULL,
+    method       text        NOT NULL,
+    request_hash bytea       NOT NULL, -- SHA-256 of the request's fields
+    response     bytea       NOT NULL,
+    created_at   timestamptz NOT NULL,
+    PRIMARY KEY (owner_id, request_id)
+);
+
 -- Cache invalidations: the outbox of pkg/cache (cache.Schema). A change of what
 -- is cached writes the keys to invalidate in its own transaction.
 CREATE TABLE cache_invalidations (
@@ -224,6 +263,8 @@ DROP TABLE job_runs;
 DROP TABLE job_schedules;
 DROP SEQUENCE job_runs_sequence;
 DROP TABLE cache_invalidations;
+DROP TABLE requests;
+DROP TABLE memberships;
 DROP FUNCTION in_currency;
 DROP TABLE currency_rates;
 DROP VIEW snapshot_positions;

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,6 +30,8 @@ type Follower struct {
 	asSelf func(ctx context.Context) (context.Context, error)
 	// changed is called with the owners of whom something changed, each once.
 	changed func(ctx context.Context, owners []uuid.UUID) error
+	// wallets is called with each owner of whom a wallet came, changed or went; nil for nobody.
+	wallets func(ctx context.Context, owner uuid.UUID) error
 	log     *slog.Logger
 	cursor  string
 }
@@ -38,6 +41,13 @@ type Follower struct {
 func NewFollower(c walletv1.HoldingsServiceClient, asSelf func(ctx context.Context) (context.Context, error),
 	changed func(ctx context.Context, owners []uuid.UUID) error, log *slog.Logger) *Follower {
 	return &Follower{client: c, asSelf: asSelf, changed: changed, log: log}
+}
+
+// WithWallets also calls fn with each owner of whom a wallet was added, changed or deleted. An
+// error of fn is logged, and the change is not told again.
+func (f *Follower) WithWallets(fn func(ctx context.Context, owner uuid.UUID) error) *Follower {
+	f.wallets = fn
+	return f
 }
 
 // Run follows until ctx ends. It goes on after the last message whose owners changed
@@ -93,7 +103,29 @@ func (f *Follower) follow(ctx context.Context) (heard bool, err error) {
 				return heard, err
 			}
 		}
+		f.walletsChanged(ctx, m.GetChanges())
 		f.cursor = m.GetCursor()
+	}
+}
+
+// walletsChanged calls wallets with the owners of changes of wallets.
+func (f *Follower) walletsChanged(ctx context.Context, changes []*walletv1.Change) {
+	if f.wallets == nil {
+		return
+	}
+	ofWallets := slices.DeleteFunc(slices.Clone(changes), func(c *walletv1.Change) bool {
+		switch c.GetKind() {
+		case walletv1.ChangeKind_CHANGE_KIND_WALLET_CREATED, walletv1.ChangeKind_CHANGE_KIND_WALLET_UPDATED,
+			walletv1.ChangeKind_CHANGE_KIND_WALLET_DELETED:
+			return false
+		}
+		return true
+	})
+	for _, owner := range ownersOf(ofWallets) {
+		if err := f.wallets(ctx, owner); err != nil && ctx.Err() == nil {
+			f.log.WarnContext(ctx, "changed wallets of an owner are not followed: the next snapshot finds them",
+				"owner", owner, "error", err)
+		}
 	}
 }
 

@@ -127,6 +127,7 @@ func (a *hourAssembler) add(h *walletv1.HistoricalHoldings) error {
 				return errs.Internal(fmt.Errorf("price of %s is of %s, after the hour %s", v.TokenID, v.Price.Time,
 					at))
 			}
+			v.WalletID = w.GetWalletId()
 			a.current.Holdings = append(a.current.Holdings, v)
 		}
 	}

@@ -173,7 +173,7 @@ func TestTheSyncOfAWalletComesWithEachHour(t *testing.T) {
 			a := &fakeHistory{serve: func(context.Context, int) (*walletv1.ListHistoricalHoldingsResponse, error) {
 				return historyPage(false, hourOf(1, w), hourOf(2, w), hourOf(3, w)), nil
 			}}
-			tc.want.Account = "account a"
+			tc.want.ID, tc.want.Account = "a", "account a"
 			_, _, err := hours(t.Context(), a, func(h snapshot.HourHoldings) error {
 				if h.Wallets[0] != tc.want {
 					t.Errorf("%+v", h.Wallets[0])

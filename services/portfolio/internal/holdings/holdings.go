@@ -82,6 +82,7 @@ func (c *collected) add(wallets []*walletv1.WalletHoldings) error {
 			if err != nil {
 				return err
 			}
+			v.WalletID = w.GetWalletId()
 			c.holdings = append(c.holdings, v)
 		}
 	}
@@ -129,6 +130,7 @@ func unavailable(err error) error {
 func walletFromProto(w *walletv1.WalletHoldings) valuation.Wallet {
 	sync := w.GetSync()
 	out := valuation.Wallet{
+		ID:         w.GetWalletId(),
 		Account:    w.GetAccount(),
 		Synced:     sync.GetSyncTime() != nil,
 		SyncFailed: sync.GetState() == walletv1.SyncState_SYNC_STATE_FAILED,

@@ -136,7 +136,7 @@ func TestTheSyncOfAWalletComesWithIt(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			w := walletOf("a")
 			w.Sync = tc.sync
-			tc.want.Account = "account a"
+			tc.want.ID, tc.want.Account = "a", "account a"
 			r, _ := reader(t, func(context.Context, int) (*walletv1.GetHoldingsResponse, error) {
 				return page(-1, w),
 					nil

@@ -12,6 +12,8 @@ import (
 const (
 	sumDigits    = 80
 	growthDigits = 40
+	// lessOneDecimals leaves the roundings of 10^9 products out.
+	lessOneDecimals = 30
 )
 
 func contextOf(digits uint32) *apd.Context {
@@ -75,6 +77,16 @@ func (a *arithmetic) quo(x, y *apd.Decimal) *apd.Decimal {
 	out := new(apd.Decimal)
 	c, err := growths.Quo(out, x, y)
 	a.note(c, err, false)
+	return out
+}
+
+// lessOne returns a growth less 1. What rounding left of a growth of exactly 1 is not in it: it has 30 decimals.
+func (a *arithmetic) lessOne(growth *apd.Decimal) *apd.Decimal {
+	out := a.sub(growth, apd.New(1, 0))
+	if out.Exponent < -lessOneDecimals && growth.Cmp(apd.New(2, 0)) < 0 {
+		c, err := sums.Quantize(out, out, -lessOneDecimals)
+		a.note(c, err, false)
+	}
 	return out
 }
 

@@ -41,6 +41,8 @@ type Series struct {
 	StartComplete, EndComplete bool
 	// LeftOut is how many snapshots of the period aren't measurable.
 	LeftOut int
+	// OutOfDate is how many of Marks are of other wallets than the portfolio has then.
+	OutOfDate int
 }
 
 // Store reads snapshots.
@@ -64,6 +66,9 @@ type Measured struct {
 	Performance
 	// LeftOut is how many snapshots don't count.
 	LeftOut int
+	// OutOfDate is how many of the snapshots that the figures rest on are of other wallets
+	// than the portfolio has then.
+	OutOfDate int
 	// Notes are what a reader of the figures has to know.
 	Notes []string
 }
@@ -125,7 +130,8 @@ func (s *Service) Measure(ctx context.Context, p portfolio.Portfolio, r Request)
 	if err != nil {
 		return Measured{}, errs.Internal(err)
 	}
-	return Measured{Performance: measured, LeftOut: series.LeftOut, Notes: r.notes(series, measured)}, nil
+	return Measured{Performance: measured, LeftOut: series.LeftOut, OutOfDate: series.OutOfDate,
+		Notes: r.notes(series, measured)}, nil
 }
 
 // convert puts marks into a currency, at the rates of their hours, which it returns.
@@ -209,6 +215,8 @@ func (r Request) notes(s Series, p Performance) []string {
 	note(known && !s.EndComplete, "the snapshot at the end is incomplete")
 	note(s.LeftOut > 0, "snapshots left out because a wallet or the prices could not be read, or a token had no "+
 		"price for some hours: %d", s.LeftOut)
+	note(s.OutOfDate > 0, "snapshots out of date because the wallets of the portfolio changed since, which "+
+		"RecomputeSnapshots takes again: %d", s.OutOfDate)
 	note(p.Skipped > 0, "sub-periods skipped because they began with less than %s: %d", Epsilon, p.Skipped)
 	return notes
 }

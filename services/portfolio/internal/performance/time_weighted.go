@@ -112,7 +112,7 @@ func (g growth) timeWeighted() Return {
 	var a arithmetic
 	f := a.toFloat(g.total)
 	r := annualized(math.Log(f), days)
-	r.Period = a.fraction(a.sub(g.total, apd.New(1, 0))) // no power of it is needed
+	r.Period = a.fraction(a.lessOne(g.total)) // no power of it is needed
 	if r.Period.Figure == -1 && !g.total.IsZero() {
 		r.Period.Figure = math.Nextafter(-1, 0)
 	}

@@ -26,6 +26,9 @@ type Portfolio struct {
 	Name      string
 	Default   bool
 	CreatedAt time.Time
+	// UpdatedAt and Version change with the name and the wallets. Version is 1 at first.
+	UpdatedAt time.Time
+	Version   int64
 }
 
 // Store stores portfolios. Every method takes the owner: another user's portfolio
@@ -37,6 +40,7 @@ type Store interface {
 	// FindOrCreateDefault returns the default portfolio of p.Owner, which it creates
 	// as p if there is none.
 	FindOrCreateDefault(ctx context.Context, p Portfolio) (Portfolio, error)
+	MembershipStore
 }
 
 // Snapshots gives valuations of the past.
@@ -97,16 +101,6 @@ func (s *Service) Value(ctx context.Context, p Portfolio) (valuation.Valuation, 
 		return valuation.Valuation{}, err
 	}
 	return assets.Value()
-}
-
-// Assets returns what a portfolio holds now, with the prices of now. It returns
-// errs.Unavailable (WALLET_UNAVAILABLE) while that can't be read.
-func (s *Service) Assets(ctx context.Context, p Portfolio) (valuation.Assets, error) {
-	wallets, holdings, err := s.holdings.Current(ctx, p.Owner)
-	if err != nil {
-		return valuation.Assets{}, err
-	}
-	return valuation.Add(wallets, holdings, s.now().UTC())
 }
 
 // ValueOrLastSnapshot returns what a portfolio is worth now, from the cache if it

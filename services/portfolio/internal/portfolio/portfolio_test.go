@@ -19,6 +19,7 @@ func noon() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
 
 // fakeDependencies are the store, the snapshots and the holdings.
 type fakeDependencies struct {
+	portfolio.Store
 	owner       uuid.UUID
 	created     portfolio.Portfolio
 	last        valuation.Valuation
@@ -39,6 +40,17 @@ func (w *fakeDependencies) FindOrCreateDefault(_ context.Context, fresh portfoli
 	error) {
 	w.created = fresh
 	return fresh, nil
+}
+
+func (w *fakeDependencies) Memberships(context.Context, uuid.UUID, time.Time, time.Time) (portfolio.Memberships,
+	error) {
+	return portfolio.Memberships{{From: portfolio.Beginning()}}, nil
+}
+
+func (w *fakeDependencies) Renew(_ context.Context, _ portfolio.Portfolio, old portfolio.Membership, digest string,
+	empty bool) (portfolio.Membership, error) {
+	old.Digest, old.Empty = digest, empty
+	return old, nil
 }
 
 func (w *fakeDependencies) LastSnapshot(context.Context, uuid.UUID, time.Time) (valuation.Valuation, error) {

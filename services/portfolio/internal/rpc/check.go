@@ -2,11 +2,14 @@ package rpc
 
 import (
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/timerange"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	"github.com/purserhq/purser/services/internal/requests"
 	"github.com/purserhq/purser/services/portfolio/internal/currency"
+	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 )
 
 // Check looks at a message beside the rules of its contract, so that a caller learns
@@ -20,6 +23,22 @@ func (s *PortfolioServer) Check(m proto.Message) error {
 			err = s.portfolios.CheckAsOf(asOf)
 		}
 		return errs.AllInvalid(err, currency.Check("currency", r.GetCurrency()))
+	case *portfoliov1.CreatePortfolioRequest:
+		c, err := creationFromProto(r)
+		if c.Wallets == nil { // the rules of the contract name which one is no UUID
+			err = nil
+		}
+		_, nameErr := portfolio.NewName(r.GetName())
+		_, timeErr := s.named.Hour(c.Effective)
+		return errs.AllInvalid(err, nameErr, timeErr)
+	case *portfoliov1.UpdatePortfolioRequest:
+		_, err := requests.ID(r)
+		_, nameErr := portfolio.NewName(r.GetName())
+		return errs.AllInvalid(err, nameErr, checkMask(r.GetUpdateMask()))
+	case *portfoliov1.SetPortfolioWalletsRequest:
+		return s.checkEdit(r)
+	case *portfoliov1.ChangePortfolioWalletsRequest:
+		return s.checkEdit(r)
 	case *portfoliov1.GetTimelineRequest:
 		request, err := timelineRequestFromProto(r)
 		if err != nil {
@@ -36,4 +55,17 @@ func (s *PortfolioServer) Check(m proto.Message) error {
 		return s.figures.Check(r.GetTimeZone())
 	}
 	return nil
+}
+
+// checkEdit checks the time and the request_id of a change of wallets.
+func (s *PortfolioServer) checkEdit(r interface {
+	GetEffectiveTime() *timestamppb.Timestamp
+	GetRequestId() string
+}) error {
+	effective, err := timerange.Time("effective_time", r.GetEffectiveTime())
+	if err == nil {
+		_, err = s.named.Hour(effective)
+	}
+	_, requestErr := requests.ID(r)
+	return errs.AllInvalid(err, requestErr)
 }

@@ -42,7 +42,7 @@ func snapshotToProto(s snapshot.Snapshot) *portfoliov1.Snapshot {
 		SnapshotTime: timestamppb.New(s.SnapshotTime),
 		Currency:     valuation.Currency, Total: decimalToProto(s.Total), Complete: s.Complete,
 		PositionCount: int32(s.Positions), UnpricedCount: int32(s.Unpriced), Backfilled: s.Backfilled,
-		NetFlow: decimalToProto(s.NetFlow), PriceGap: s.PriceGap,
+		NetFlow: decimalToProto(s.NetFlow), PriceGap: s.PriceGap, OutOfDate: s.OutOfDate,
 	}
 }
 
@@ -50,6 +50,7 @@ func progressToProto(p snapshot.BackfillProgress) *portfoliov1.BackfillProgress 
 	return &portfoliov1.BackfillProgress{
 		ProcessedCount: int32(p.Done), StoredCount: int32(p.Stored), IncompleteCount: int32(p.Incomplete),
 		RemainingCount: int32(p.Remaining), NextStartTime: timeToProto(p.NextStart),
+		SkippedCount: int32(p.Skipped),
 	}
 }
 
@@ -58,7 +59,7 @@ func pointToProto(p timeline.Point) *portfoliov1.TimelinePoint {
 		StartTime: timestamppb.New(p.Start), EndTime: timestamppb.New(p.End),
 		Open: p.Open, Close: p.Close, Min: p.Min, Max: p.Max,
 		SnapshotCount: int32(p.Snapshots), CarriedForward: p.CarriedForward, Complete: p.Complete,
-		NetFlow: p.NetFlow, LeftOutCount: int32(p.LeftOut),
+		NetFlow: p.NetFlow, LeftOutCount: int32(p.LeftOut), OutOfDateCount: int32(p.OutOfDate),
 	}
 }
 

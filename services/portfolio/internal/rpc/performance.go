@@ -58,7 +58,7 @@ func performanceToProto(m performance.Measured) *portfoliov1.Performance {
 			TroughTime: timeToProto(m.Drawdown.Trough), RecoveryTime: timeToProto(m.Drawdown.Recovery),
 		},
 		SkippedCount: int32(m.Skipped), SkipThreshold: performance.Epsilon, LeftOutCount: int32(m.LeftOut),
-		Notes: m.Notes,
+		Notes: m.Notes, OutOfDateCount: int32(m.OutOfDate),
 	}
 }
 

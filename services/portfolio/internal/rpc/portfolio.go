@@ -7,8 +7,6 @@ import (
 	"context"
 	"time"
 
-	"google.golang.org/protobuf/types/known/timestamppb"
-
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/page"
 	"github.com/purserhq/purser/pkg/timerange"
@@ -32,6 +30,7 @@ const (
 type PortfolioServer struct {
 	portfoliov1.UnimplementedPortfolioServiceServer
 	portfolios   *portfolio.Service
+	named        *portfolio.Named
 	snapshots    *snapshot.Service
 	timelines    *timeline.Service
 	performances *performance.Service
@@ -40,9 +39,10 @@ type PortfolioServer struct {
 }
 
 // NewPortfolioServer serves portfolios, their snapshots, timelines, performance and other figures.
-func NewPortfolioServer(p *portfolio.Service, s *snapshot.Service, t *timeline.Service,
+func NewPortfolioServer(p *portfolio.Service, n *portfolio.Named, s *snapshot.Service, t *timeline.Service,
 	m *performance.Service, c *currency.Service, k *kpi.Service) *PortfolioServer {
-	return &PortfolioServer{portfolios: p, snapshots: s, timelines: t, performances: m, currencies: c, figures: k}
+	return &PortfolioServer{portfolios: p, named: n, snapshots: s, timelines: t, performances: m, currencies: c,
+		figures: k}
 }
 
 // GetPortfolio implements the RPC.
@@ -52,9 +52,8 @@ func (s *PortfolioServer) GetPortfolio(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	return &portfoliov1.GetPortfolioResponse{Portfolio: &portfoliov1.Portfolio{
-		Id: p.ID.String(), Name: p.Name, Default: p.Default, CreateTime: timestamppb.New(p.CreatedAt),
-	}}, nil
+	out, err := s.withWallets(ctx, p)
+	return &portfoliov1.GetPortfolioResponse{Portfolio: out}, err
 }
 
 // GetValuation implements the RPC.

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -60,6 +61,9 @@ type BackfillProgress struct {
 	// Stored is how many snapshots were stored, and Incomplete how many of those are
 	// incomplete.
 	Stored, Incomplete int
+	// Skipped is how many hours were not stored because a wallet's chain has no node, and the
+	// others held nothing of value.
+	Skipped int
 	// Remaining is how many hours of the range are not done, and NextStart the first
 	// of them; zero when none is.
 	Remaining int
@@ -86,14 +90,39 @@ type BackfillProgress struct {
 // HistoryReader returns.
 func (s *Service) Backfill(ctx context.Context, p portfolio.Portfolio, start,
 	end time.Time) (BackfillProgress, error) {
+	return s.fill(ctx, p, start, end, missing)
+}
+
+// Recompute is Backfill that, if all, also reads the hours of complete snapshots again and
+// replaces these, except by incomplete ones.
+func (s *Service) Recompute(ctx context.Context, p portfolio.Portfolio, start, end time.Time,
+	all bool) (BackfillProgress, error) {
+	if all {
+		return s.fill(ctx, p, start, end, everyHour)
+	}
+	return s.fill(ctx, p, start, end, missing)
+}
+
+// selection says which hours of a range are read.
+type selection int
+
+const (
+	missing   selection = iota // and those whose snapshot is out of date or incomplete
+	everyHour                  // also those that have a complete one
+	outOfDate                  // those whose snapshot is out of date, and no others
+)
+
+// fill takes the snapshots of a range, see Backfill.
+func (s *Service) fill(ctx context.Context, p portfolio.Portfolio, start, end time.Time,
+	which selection) (BackfillProgress, error) {
 	first, until, err := s.backfillHours(timerange.Range{Start: start, End: end})
 	if err != nil {
 		return BackfillProgress{}, err
 	}
-	b := &backfill{Service: s, portfolio: p, next: first, until: until}
+	b := &backfill{Service: s, portfolio: p, which: which, next: first, until: until, budget: readBudget}
 	err = b.run(ctx)
 	progress := BackfillProgress{
-		Done: hoursBetween(first, b.next), Stored: b.stored, Incomplete: b.incomplete,
+		Done: hoursBetween(first, b.next), Stored: b.stored, Incomplete: b.incomplete, Skipped: b.skipped,
 		Remaining: hoursBetween(b.next, until), Newest: b.newest,
 	}
 	if progress.Remaining > 0 {
@@ -129,8 +158,12 @@ func hoursBetween(from, until time.Time) int { return int(until.Sub(from) / time
 type backfill struct {
 	*Service
 	portfolio portfolio.Portfolio
-	until     time.Time // the hour after the last
-	next      time.Time // the first hour that is not done
+	which     selection
+	budget    time.Duration // of reading
+	members   portfolio.Memberships
+	last      []valuation.Wallet // of the hour before, whose digest was right
+	until     time.Time          // the hour after the last
+	next      time.Time          // the first hour that is not done
 	// valuedUntil is the first hour that is not in batch: with the batch all hours
 	// before it are done.
 	valuedUntil time.Time
@@ -141,22 +174,30 @@ type backfill struct {
 	refused    error // why an hour was not stored, which ends the backfill
 	stored     int
 	incomplete int
+	skipped    int
 	newest     *Snapshot
 }
 
 func (b *backfill) run(ctx context.Context) error {
-	reading, stop := deadline.Share(ctx, readShare, readBudget)
+	reading, stop := deadline.Share(ctx, readShare, b.budget)
 	defer stop()
+	if !b.next.Before(b.until) {
+		return nil
+	}
+	var err error
+	if b.members, err = b.holdings.Memberships(ctx, b.portfolio, b.next, b.until); err != nil {
+		return err
+	}
 	for b.next.Before(b.until) && reading.Err() == nil {
-		missing, err := b.store.MissingHours(ctx, b.portfolio.ID, b.next, b.until, maxListedHours)
+		hours, err := b.hours(ctx)
 		if err != nil {
 			return err
 		}
 		end := b.until
-		if len(missing) == maxListedHours {
-			end = missing[maxListedHours-1].Add(time.Hour)
+		if len(hours) == maxListedHours {
+			end = hours[maxListedHours-1].Add(time.Hour)
 		}
-		all, err := b.read(ctx, reading, missing)
+		all, err := b.read(ctx, reading, hours)
 		if all {
 			b.valuedUntil = end
 		}
@@ -171,16 +212,26 @@ func (b *backfill) run(ctx context.Context) error {
 	return nil
 }
 
-// read values the missing hours, and reports whether it did so for all of them. It
+// read values these hours, and reports whether it did so for all of them. It
 // reads until reading is done, and stores with ctx.
 func (b *backfill) read(ctx, reading context.Context, missing []time.Time) (all bool, err error) {
 	b.valuedUntil = b.next
 	for len(missing) > 0 {
-		n := 1 // hours without a gap
-		for n < len(missing) && missing[n].Equal(missing[n-1].Add(time.Hour)) {
+		n := 1 // hours without a gap, which all have wallets or have none
+		for n < len(missing) && missing[n].Equal(missing[n-1].Add(time.Hour)) &&
+			b.empty(missing[n]) == b.empty(missing[0]) {
 			n++
 		}
 		last := missing[n-1]
+		if b.empty(last) { // there is nothing to read
+			for _, h := range missing[:n] {
+				if err := b.addAssets(ctx, h, b.memberOf(h), nil, nil); err != nil {
+					return false, err
+				}
+			}
+			b.valuedUntil, missing = last.Add(time.Hour), missing[n:]
+			continue
+		}
 		b.valuedUntil, err = b.history.ReadHours(reading, b.portfolio.Owner, missing[0], last,
 			func(h HourHoldings) error { return b.addHour(ctx, h) })
 		if err != nil || !b.valuedUntil.After(last) {
@@ -191,13 +242,28 @@ func (b *backfill) read(ctx, reading context.Context, missing []time.Time) (all 
 	return true, nil
 }
 
-// addHour values an hour, and stores the batch when it is full. An hour without
-// wallets has no snapshot.
+// addHour values an hour that was read. An hour of an owner without wallets has no
+// snapshot.
 func (b *backfill) addHour(ctx context.Context, h HourHoldings) error {
 	if len(h.Wallets) == 0 {
 		return nil
 	}
-	assets, err := valuation.Add(h.Wallets, h.Holdings, h.Time)
+	m := b.memberOf(h.Time)
+	if !m.Named && m.Digest != "" && !slices.EqualFunc(h.Wallets, b.last, sameWallet) {
+		if portfolio.Digest(h.Wallets) != m.Digest {
+			return errs.Unavailable("WALLET_UNAVAILABLE", "the wallets changed while their history was read")
+		}
+		b.last = h.Wallets
+	}
+	return b.addAssets(ctx, h.Time, m, h.Wallets, h.Holdings)
+}
+
+func sameWallet(a, b valuation.Wallet) bool { return a.ID == b.ID }
+
+// addAssets adds an hour to the batch, and stores that when it is full.
+func (b *backfill) addAssets(ctx context.Context, hour time.Time, m portfolio.Membership, wallets []valuation.Wallet,
+	holdings []valuation.Holding) error {
+	assets, err := m.Assets(wallets, holdings, hour)
 	if err != nil {
 		return err
 	}
@@ -205,7 +271,7 @@ func (b *backfill) addHour(ctx context.Context, h HourHoldings) error {
 	if len(b.batch) < maxBatchHours && b.batchPositions < maxBatchPositions {
 		return nil
 	}
-	b.valuedUntil = h.Time.Add(time.Hour)
+	b.valuedUntil = hour.Add(time.Hour)
 	return b.storeBatch(ctx)
 }
 
@@ -229,9 +295,13 @@ func (b *backfill) storeBatch(ctx context.Context) error {
 	if b.refused != nil {
 		return b.refused
 	}
-	values, refused := b.valueBatch(ctx)
+	values, refusedAt, refused := b.valueBatch(ctx)
 	if len(values) > 0 {
-		stored, err := b.store.SaveBackfilled(ctx, b.portfolio, values)
+		save := b.store.SaveBackfilled
+		if b.which == everyHour {
+			save = b.store.ReplaceHours
+		}
+		stored, err := save(ctx, b.portfolio, values)
 		if err != nil {
 			return err
 		}
@@ -244,30 +314,37 @@ func (b *backfill) storeBatch(ctx context.Context) error {
 		}
 	}
 	if refused != nil {
-		b.refused, b.valuedUntil = refused, b.batch[len(values)].At
+		b.refused, b.valuedUntil = refused, refusedAt
 	}
 	b.batch, b.batchPositions, b.next = nil, 0, b.valuedUntil
 	return refused
 }
 
 // valueBatch values the batch at the prices of its hours, up to an hour that must not be
-// stored, for which it returns the error.
-func (b *backfill) valueBatch(ctx context.Context) (values []valuation.Valuation, err error) {
+// stored, for which it returns the error. It passes over hours of which nothing is known
+// because some of the wallets can't be read for want of a node, and all hours that must
+// not be stored where others are to be replaced.
+func (b *backfill) valueBatch(ctx context.Context) (values []valuation.Valuation, refusedAt time.Time, err error) {
 	if len(b.batch) == 0 {
-		return nil, nil
+		return nil, refusedAt, nil
 	}
 	if err := b.store.AdoptPrices(ctx, b.batch); err != nil {
-		return nil, err
+		return nil, b.batch[0].At, err
 	}
 	for _, assets := range b.batch {
 		v, err := assets.Value()
-		if err == nil {
-			err = rejectUnknownZeroAt(v)
-		}
 		if err != nil {
-			return values, err
+			return values, assets.At, err
 		}
-		values = append(values, v)
+		switch err := rejectUnknownZeroAt(v); {
+		case err == nil:
+			values = append(values, v)
+		case b.which == outOfDate, v.Unpriced == 0 && v.UnreadableWallets > 0 &&
+			v.UnreadableWallets == v.UnsyncedWallets+v.FailedWallets && v.UnreadableWallets < v.Wallets:
+			b.skipped++
+		default:
+			return values, assets.At, err
+		}
 	}
-	return values, nil
+	return values, refusedAt, nil
 }

@@ -104,7 +104,7 @@ func rising(h time.Time) snapshot.HourHoldings {
 
 func backfill(t *testing.T, d *fakeStore, p *fakeHistory, start, end time.Time) (snapshot.BackfillProgress, error) {
 	t.Helper()
-	return snapshot.NewService(d, nil, p, slog.New(slog.DiscardHandler), at).Backfill(t.Context(),
+	return snapshot.NewService(d, fakeHoldings{}, p, slog.New(slog.DiscardHandler), at).Backfill(t.Context(),
 		portfolio.Portfolio{ID: uuid.New()}, start, end)
 }
 
@@ -138,7 +138,7 @@ func TestARangeHasToFollowTheRules(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := &fakeHistory{at: rising}
-			service := snapshot.NewService(&fakeStore{hours: map[int64]string{}}, nil, p,
+			service := snapshot.NewService(&fakeStore{hours: map[int64]string{}}, fakeHoldings{}, p,
 				slog.New(slog.DiscardHandler),
 				func() time.Time {
 					return now.Add(tc.late)
@@ -366,7 +366,7 @@ func TestACallEndsWithinAFewSecondsAndTheCallersTime(t *testing.T) {
 				defer cancel()
 			}
 			d, begun := &fakeStore{hours: map[int64]string{}}, time.Now()
-			s := snapshot.NewService(d, nil, &slowHistory{}, slog.New(slog.DiscardHandler), at)
+			s := snapshot.NewService(d, fakeHoldings{}, &slowHistory{}, slog.New(slog.DiscardHandler), at)
 			got, err := s.Backfill(ctx, portfolio.Portfolio{}, day(1), day(2))
 			if took := time.Since(begun); err != nil || took != tc.takes || got.Stored != 1 || got.Remaining != 23 ||
 				!got.NextStart.Equal(day(1).Add(time.Hour)) {
@@ -382,7 +382,7 @@ func TestACallThatIsCutShortSaysWhyInTheLog(t *testing.T) {
 	p := &fakeHistory{at: rising, stop: func(h time.Time) (error, bool) {
 		return errs.Unavailable("WALLET_UNAVAILABLE", "unavailable"), h.Hour() == 7
 	}}
-	s := snapshot.NewService(d, nil, p, slog.New(slog.NewTextHandler(&log, nil)), at)
+	s := snapshot.NewService(d, fakeHoldings{}, p, slog.New(slog.NewTextHandler(&log, nil)), at)
 	got, err := s.Backfill(t.Context(), portfolio.Portfolio{}, day(1), day(2))
 	if err != nil || got.Done != 7 || !strings.Contains(log.String(), `msg="backfill cut short"`) ||
 		!strings.Contains(log.String(), "WALLET_UNAVAILABLE") {

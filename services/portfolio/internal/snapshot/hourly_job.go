@@ -22,8 +22,9 @@ const (
 // DuePortfolios are the portfolios of all users that lack a snapshot.
 type DuePortfolios interface {
 	// DueForSnapshot returns the portfolios of these owners that have no complete snapshot
-	// in this bucket.
-	DueForSnapshot(ctx context.Context, bucket time.Time, owners []uuid.UUID) ([]portfolio.Portfolio, error)
+	// in this bucket, with their memberships in it. One that has no wallets is returned
+	// once, for the snapshot that says so.
+	DueForSnapshot(ctx context.Context, bucket time.Time, owners []uuid.UUID) ([]portfolio.Member, error)
 }
 
 // OwnerHoldings is what an owner's wallets hold now.
@@ -53,6 +54,7 @@ type ShardReader interface {
 // are in memory, and the number of statements for those doesn't grow with them.
 type HourlyJob struct {
 	portfolios    DuePortfolios
+	current       Holdings
 	store         Store
 	holdings      ShardReader
 	asThisService func(context.Context) (context.Context, error)
@@ -62,9 +64,9 @@ type HourlyJob struct {
 
 // NewHourlyJob returns the job. asThisService returns a context for calls with a
 // token of this service's own account.
-func NewHourlyJob(p DuePortfolios, s Store, r ShardReader,
+func NewHourlyJob(p DuePortfolios, current Holdings, s Store, r ShardReader,
 	asThisService func(context.Context) (context.Context, error), log *slog.Logger, now func() time.Time) *HourlyJob {
-	return &HourlyJob{portfolios: p, store: s, holdings: r, asThisService: asThisService, log: log, now: now}
+	return &HourlyJob{portfolios: p, current: current, store: s, holdings: r, asThisService: asThisService, log: log, now: now}
 }
 
 // Run takes the snapshots that are due in one shard of all owners. It skips portfolios
@@ -131,11 +133,9 @@ func (r *jobRun) flush(ctx context.Context) error {
 	if at.Truncate(time.Hour).After(r.bucket) { // the hour has passed meanwhile
 		at = r.bucket.Add(time.Hour - time.Microsecond)
 	}
-	all := make([]valuation.Assets, len(due))
-	for i, p := range due {
-		if all[i], err = valuation.Add(held[p.Owner].Wallets, held[p.Owner].Holdings, at); err != nil {
-			return err
-		}
+	all, due, err := r.assets(ctx, due, held, at)
+	if err != nil {
+		return err
 	}
 	if err := r.store.AdoptPrices(ctx, all); err != nil {
 		return err
@@ -150,9 +150,41 @@ func (r *jobRun) flush(ctx context.Context) error {
 			r.skipped++
 			continue
 		}
-		values = append(values, Valued{p, v})
+		values = append(values, Valued{p.Portfolio, v})
 	}
 	stored, err := r.store.SaveHour(ctx, r.bucket, values)
 	r.stored += stored
 	return err
+}
+
+// assets returns what the portfolios hold, of the owners whose holdings were read, and
+// which portfolios these are. A portfolio whose wallets are not those that its owner had
+// last is read once more by itself, since its membership was read after the holdings: a
+// wallet that is missing in these may have been added since.
+func (r *jobRun) assets(ctx context.Context, due []portfolio.Member, held map[uuid.UUID]OwnerHoldings,
+	at time.Time) (all []valuation.Assets, of []portfolio.Member, err error) {
+	for _, p := range due {
+		o := held[p.Owner]
+		m := p.Membership
+		if m.Named && len(m.Gone(o.Wallets)) > 0 || !m.Named && m.Digest != portfolio.Digest(o.Wallets) {
+			assets, err := r.current.Assets(ctx, p.Portfolio)
+			if err != nil { // of one owner, which doesn't stop the job
+				r.log.WarnContext(ctx, "a portfolio whose wallets changed is skipped", "portfolio", p.ID, "error", err)
+				r.skipped++
+				continue
+			}
+			if assets.At = at; assets.Membership == portfolio.NoNumber {
+				r.skipped++
+				continue
+			}
+			all, of = append(all, assets), append(of, p)
+			continue
+		}
+		assets, err := m.Assets(o.Wallets, o.Holdings, at)
+		if err != nil {
+			return nil, nil, err
+		}
+		all, of = append(all, assets), append(of, p)
+	}
+	return all, of, nil
 }

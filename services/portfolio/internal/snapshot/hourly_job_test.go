@@ -59,10 +59,11 @@ func (w *fakePortfolios) ReadShard(_ context.Context, shard, shards int,
 }
 
 func (w *fakePortfolios) DueForSnapshot(_ context.Context, _ time.Time,
-	owners []uuid.UUID) (due []portfolio.Portfolio, err error) {
+	owners []uuid.UUID) (due []portfolio.Member, err error) {
 	for _, id := range owners {
 		if w.stored[id] == 0 {
-			due = append(due, portfolio.Portfolio{ID: id, Owner: id})
+			due = append(due, portfolio.Member{Portfolio: portfolio.Portfolio{ID: id, Owner: id},
+				Membership: portfolio.Membership{Digest: portfolio.Digest(w.held[id].Wallets)}})
 		}
 	}
 	return due, nil
@@ -83,7 +84,7 @@ func at() time.Time { return time.Date(2026, 3, 1, 12, 1, 0, 0, time.UTC) }
 func (w *fakePortfolios) run(t *testing.T) error {
 	t.Helper()
 	as := func(ctx context.Context) (context.Context, error) { return ctx, w.token }
-	return snapshot.NewHourlyJob(w, w, w, as, slog.New(slog.DiscardHandler), at).Run(t.Context(), 0, 1)
+	return snapshot.NewHourlyJob(w, fakeHoldings{}, w, w, as, slog.New(slog.DiscardHandler), at).Run(t.Context(), 0, 1)
 }
 
 func TestTheHourlyJobTakesASnapshotOfEveryPortfolioOnce(t *testing.T) {

@@ -3,7 +3,9 @@
 // It promises:
 //   - There is one snapshot an hour (UTC), however often one is taken.
 //   - A complete snapshot replaces an incomplete one, and an incomplete one replaces
-//     another that lacks more. Nothing else is ever replaced.
+//     another that lacks more. A snapshot of other wallets than the portfolio has in that
+//     hour is out of date, and not complete; any one of the right wallets replaces it.
+//     Nothing else is ever replaced, unless a caller recomputes it.
 //   - All snapshots of an hour have the same price of a token: the first one that was
 //     stored, unless it is stale or missing and a later snapshot brings a better one.
 //     That one then has it, and those before keep theirs.
@@ -32,7 +34,10 @@ type Snapshot struct {
 	// SnapshotTime is the moment of the value: Bucket itself when Backfilled.
 	SnapshotTime time.Time
 	Total        *apd.Decimal
-	Complete     bool
+	// Complete and not OutOfDate.
+	Complete bool
+	// OutOfDate: it is of other wallets than the portfolio has in this hour.
+	OutOfDate bool
 	// Positions and Unpriced are how many positions there are, and how many have no
 	// price.
 	Positions, Unpriced int
@@ -63,7 +68,8 @@ type Store interface {
 	// that is at least as good. It returns the bucket's snapshot, and whether that is
 	// the new one.
 	//
-	// A complete snapshot is better than an incomplete one. Of two incomplete ones
+	// One with the membership that is valid in the bucket is better than one that is out of
+	// date, which replaces nothing. A complete snapshot is better than an incomplete one. Of two incomplete ones
 	// the better one has fewer incomplete wallets; with as many of them, fewer
 	// unpriced positions; with as many of those too, fewer stale prices.
 	Save(ctx context.Context, p portfolio.Portfolio, bucket time.Time, v valuation.Valuation) (Snapshot, bool, error)
@@ -71,13 +77,19 @@ type Store interface {
 	// of Save. It stores all that are better or, with an error, none, and returns
 	// those that it stored, oldest first.
 	SaveBackfilled(ctx context.Context, p portfolio.Portfolio, hours []valuation.Valuation) ([]Snapshot, error)
+	// ReplaceHours is SaveBackfilled that also replaces snapshots that are as good.
+	ReplaceHours(ctx context.Context, p portfolio.Portfolio, hours []valuation.Valuation) ([]Snapshot, error)
 	// SaveHour stores valuations of different portfolios as the snapshots of one bucket, by
 	// the rule of Save, all or none. It leaves out portfolios that don't exist any more, and
 	// returns how many it stored. All have the same price of a token (AdoptPrices).
 	SaveHour(ctx context.Context, bucket time.Time, values []Valued) (stored int, err error)
 	// MissingHours returns up to limit hours at or after first and before until that
-	// have no complete snapshot, oldest first.
+	// have no complete snapshot, oldest first. Hours in which the portfolio has no wallets
+	// are among them only if they have a snapshot that is out of date.
 	MissingHours(ctx context.Context, portfolio uuid.UUID, first, until time.Time, limit int) ([]time.Time, error)
+	// OutOfDateHours returns up to limit hours at or after first and before until whose
+	// snapshot is out of date, oldest first.
+	OutOfDateHours(ctx context.Context, portfolio uuid.UUID, first, until time.Time, limit int) ([]time.Time, error)
 	// AdoptPrices sets the prices of assets to those of their hours, which all snapshots have,
 	// and makes theirs the prices of the hours where those have none, or a worse one.
 	AdoptPrices(ctx context.Context, hours []valuation.Assets) error
@@ -88,6 +100,9 @@ type Store interface {
 // Holdings reads what a portfolio holds now; *portfolio.Service implements it.
 type Holdings interface {
 	Assets(ctx context.Context, p portfolio.Portfolio) (valuation.Assets, error)
+	// Memberships returns which wallets the portfolio has from first to last, compared with
+	// those that its owner has now.
+	Memberships(ctx context.Context, p portfolio.Portfolio, first, last time.Time) (portfolio.Memberships, error)
 }
 
 // Service takes, backfills and lists snapshots. It is safe for concurrent use.
@@ -99,7 +114,7 @@ type Service struct {
 	now      func() time.Time
 }
 
-// NewService returns the service. Take needs Holdings, Backfill a HistoryReader.
+// NewService returns the service. Backfill needs a HistoryReader.
 func NewService(s Store, current Holdings, h HistoryReader, log *slog.Logger, now func() time.Time) *Service {
 	return &Service{store: s, holdings: current, history: h, log: log, now: now}
 }

@@ -37,6 +37,11 @@ func (h fakeHoldings) Assets(context.Context, portfolio.Portfolio) (valuation.As
 	return h.assets, h.err
 }
 
+func (h fakeHoldings) Memberships(context.Context, portfolio.Portfolio, time.Time, time.Time) (portfolio.Memberships,
+	error) {
+	return portfolio.Memberships{{From: portfolio.Beginning()}}, h.err
+}
+
 func holding(verified bool, price, reason string) valuation.Holding {
 	return valuation.Holding{TokenID: price + reason, Amount: big.NewInt(1), Verified: verified,
 		Price: valuation.Price{Amount: price, UnpricedReason: reason}}

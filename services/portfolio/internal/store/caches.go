@@ -47,7 +47,7 @@ func NewCaches(r cache.Redis, o CacheOptions) *Caches {
 		return cache.Options{TTL: ttl, Budget: o.Budget, Log: o.Log}
 	}
 	name := func(entity string) cache.Namespace {
-		return cache.Namespace{Service: "portfolio", Entity: entity, Schema: 1}
+		return cache.Namespace{Service: "portfolio", Entity: entity, Schema: 2}
 	}
 	return &Caches{
 		portfolios:  cache.New[portfolio.Portfolio](r, name("portfolio"), options(o.Portfolio)),

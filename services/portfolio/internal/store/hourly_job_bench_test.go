@@ -13,6 +13,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
@@ -30,7 +31,7 @@ func (o ownersOfShard) ReadShard(_ context.Context, _, _ int, visit func(snapsho
 }
 
 // BenchmarkHourlyJob times an hour of 10,000 portfolios of 20 tokens, from holdings that were read: the second hour of
-// the job, in which one token of each has changed. Raw is one INSERT … SELECT that sums the totals up from tables of
+// the job, in which one token of each 24th has changed. Raw is one INSERT … SELECT that sums the totals up from tables of
 // balances and prices. "first" is the time of the first build's way, which is a transaction for each portfolio with a
 // row for each position, of 500 portfolios and for as many.
 func BenchmarkHourlyJob(b *testing.B) {
@@ -46,6 +47,10 @@ func BenchmarkHourlyJob(b *testing.B) {
 	exec(`INSERT INTO portfolios (id, owner_id, name, is_default, created_at)
 		SELECT gen_random_uuid(), gen_random_uuid(), 'All wallets', true, now() FROM generate_series(1, $1)`,
 		portfolios)
+	wallet := valuation.Wallet{ID: uuid.NewString(), Account: "eip155:1:0x1", Synced: true}
+	exec(`INSERT INTO memberships (portfolio_id, valid_from, number, wallet_ids, wallets_digest, no_wallets)
+		SELECT id, '1970-01-01 00:00:00+00', 1, '{}', $1, false FROM portfolios`,
+		portfolio.Digest([]valuation.Wallet{wallet}))
 	rows, err := f.db.SQL().QueryContext(b.Context(), "SELECT owner_id FROM portfolios ORDER BY owner_id")
 	if err != nil {
 		b.Fatal(err)
@@ -64,10 +69,11 @@ func BenchmarkHourlyJob(b *testing.B) {
 	held := func(h int) (all ownersOfShard) {
 		for n, owner := range owners {
 			o := snapshot.OwnerHoldings{Owner: owner,
-				Wallets: []valuation.Wallet{{Account: "eip155:1:0x1", Synced: true, SyncTime: hour(h)}}}
+				Wallets: []valuation.Wallet{wallet}}
+			o.Wallets[0].SyncTime = hour(h)
 			for i := range tokens {
 				amount := big.NewInt(1_234_567_890_123_456_789 + int64(n))
-				if i == n%tokens {
+				if i == n%tokens && n%24 == h%24 {
 					amount.Add(amount, big.NewInt(int64(h)))
 				}
 				o.Holdings = append(o.Holdings, valuation.Holding{TokenID: fmt.Sprintf("eip155:1/erc20:0x%040d", i),
@@ -80,7 +86,7 @@ func BenchmarkHourlyJob(b *testing.B) {
 	}
 	run := func(h int) time.Duration {
 		owners := held(h)
-		job := snapshot.NewHourlyJob(f.portfolios(b), f.Snapshots, owners,
+		job := snapshot.NewHourlyJob(f.portfolios(b), nil, f.Snapshots, owners,
 			func(ctx context.Context) (context.Context, error) { return ctx, nil }, slog.New(slog.DiscardHandler),
 			func() time.Time { return hour(h).Add(time.Minute) })
 		begun := time.Now()

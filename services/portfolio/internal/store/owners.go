@@ -31,8 +31,10 @@ func NewOwners(db *postgres.DB, c *Caches, valuations *cache.Cache[valuation.Val
 
 // Owners implements erasure.Data.
 func (s *Owners) Owners(ctx context.Context, after uuid.UUID, limit int) (ids []uuid.UUID, err error) {
-	err = s.db.Gorm(ctx).Raw("SELECT DISTINCT owner_id FROM portfolios WHERE owner_id > ? ORDER BY owner_id LIMIT ?",
-		after, limit).Scan(&ids).Error
+	err = s.db.Gorm(ctx).Raw(`
+		(SELECT DISTINCT owner_id FROM portfolios WHERE owner_id > @after ORDER BY owner_id LIMIT @limit)
+		UNION (SELECT DISTINCT owner_id FROM requests WHERE owner_id > @after ORDER BY owner_id LIMIT @limit)
+		ORDER BY owner_id LIMIT @limit`, map[string]any{"after": after, "limit": limit}).Scan(&ids).Error
 	if err != nil {
 		return nil, fmt.Errorf("read owners: %w", err)
 	}
@@ -49,9 +51,16 @@ func (s *Owners) EraseSome(tx *gorm.DB, owner uuid.UUID) (stale []cache.Invalida
 	}
 	stale = s.stale(owner, ids)
 	if len(ids) == 0 {
-		return stale, false, nil
+		done := tx.Exec(`DELETE FROM requests WHERE (owner_id, request_id) IN (
+			SELECT owner_id, request_id FROM requests WHERE owner_id = ? LIMIT ?)`, owner, maxErasedRows)
+		if done.Error != nil {
+			return nil, false, fmt.Errorf("erase requests: %w", done.Error)
+		}
+		return stale, done.RowsAffected == maxErasedRows, nil
 	}
 	for _, statement := range []string{
+		`DELETE FROM memberships WHERE (portfolio_id, valid_from) IN (
+			SELECT portfolio_id, valid_from FROM memberships WHERE portfolio_id IN ? LIMIT ?)`,
 		`DELETE FROM position_changes WHERE (portfolio_id, asset, bucket) IN (
 			SELECT portfolio_id, asset, bucket FROM position_changes WHERE portfolio_id IN ? LIMIT ?)`,
 		`DELETE FROM snapshots WHERE (portfolio_id, bucket) IN (

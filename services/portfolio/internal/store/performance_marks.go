@@ -15,24 +15,25 @@ import (
 // readMarks reads the measurable snapshots of portfolio $1 that a performance from $2
 // to $3 needs: the last one at or before each of the two, the first one between them,
 // those with a flow, and the last one of each day, from $4 (excluded) to $5.
-const readMarks = `
-SELECT bucket, total::text, coalesce(net_flow, 0)::text, complete
+var readMarks = `
+SELECT bucket, total::text, coalesce(net_flow, 0)::text, complete,
+       membership <> ` + fmt.Sprintf(membershipAt, "$1", "bucket") + `
 FROM (
-  (SELECT bucket, total, net_flow, complete FROM snapshots
+  (SELECT bucket, total, net_flow, complete, membership FROM snapshots
    WHERE portfolio_id = $1 AND bucket <= $2 AND measurable ORDER BY bucket DESC LIMIT 1)
   UNION
-  (SELECT bucket, total, net_flow, complete FROM snapshots
+  (SELECT bucket, total, net_flow, complete, membership FROM snapshots
    WHERE portfolio_id = $1 AND bucket > $2 AND bucket <= $3 AND measurable ORDER BY bucket LIMIT 1)
   UNION
-  (SELECT bucket, total, net_flow, complete FROM snapshots
+  (SELECT bucket, total, net_flow, complete, membership FROM snapshots
    WHERE portfolio_id = $1 AND bucket > $2 AND bucket <= $3 AND measurable ORDER BY bucket DESC LIMIT 1)
   UNION
-  SELECT bucket, total, net_flow, complete FROM snapshots
+  SELECT bucket, total, net_flow, complete, membership FROM snapshots
   WHERE portfolio_id = $1 AND bucket > $2 AND bucket <= $3 AND net_flow <> 0
   UNION
   SELECT closing.* FROM unnest($4::timestamptz[], $5::timestamptz[]) AS day (after, until)
   CROSS JOIN LATERAL (
-    SELECT bucket, total, net_flow, complete FROM snapshots
+    SELECT bucket, total, net_flow, complete, membership FROM snapshots
     WHERE portfolio_id = $1 AND bucket > day.after AND bucket <= day.until AND measurable
     ORDER BY bucket DESC LIMIT 1) AS closing
 ) AS marks
@@ -56,8 +57,8 @@ func (s *Snapshots) Marks(ctx context.Context, portfolioID uuid.UUID, start, end
 	for rows.Next() {
 		var m performance.Mark
 		var total, flow string
-		var complete bool
-		if err := rows.Scan(&m.Time, &total, &flow, &complete); err != nil {
+		var complete, outOfDate bool
+		if err := rows.Scan(&m.Time, &total, &flow, &complete, &outOfDate); err != nil {
 			return series, fmt.Errorf("read marks: %w", err)
 		}
 		if m.Value, err = parseDecimal(total); err != nil {
@@ -67,6 +68,10 @@ func (s *Snapshots) Marks(ctx context.Context, portfolioID uuid.UUID, start, end
 			return series, err
 		}
 		m.Time = m.Time.UTC()
+		if outOfDate {
+			series.OutOfDate++
+			complete = false
+		}
 		if len(series.Marks) == 0 {
 			series.StartComplete = complete
 		}

@@ -12,10 +12,12 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
+	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/internal/erasure"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
+	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
 type portfolioRow struct {
@@ -24,6 +26,12 @@ type portfolioRow struct {
 	Name      string
 	IsDefault bool
 	CreatedAt time.Time
+	UpdatedAt time.Time
+
+	Version        int64
+	LastMembership int
+	RecomputeFrom  *time.Time
+	RecomputeAt    *time.Time
 }
 
 func (portfolioRow) TableName() string { return "portfolios" }
@@ -31,8 +39,9 @@ func (portfolioRow) TableName() string { return "portfolios" }
 // Portfolios implements portfolio.Store and snapshot.DuePortfolios. It is safe for
 // concurrent use.
 type Portfolios struct {
-	db     *postgres.DB
-	caches *Caches
+	db         *postgres.DB
+	caches     *Caches
+	valuations *cache.Cache[valuation.Valuation] // nil if none are cached
 }
 
 // NewPortfolios returns the portfolios in db.
@@ -77,12 +86,18 @@ func (s *Portfolios) FindOrCreateDefault(ctx context.Context, p portfolio.Portfo
 			if !errors.Is(err, gorm.ErrRecordNotFound) {
 				return found, err
 			}
-			row := portfolioRow{ID: p.ID, OwnerID: p.Owner, Name: p.Name, IsDefault: true, CreatedAt: p.CreatedAt}
+			row := portfolioRow{ID: p.ID, OwnerID: p.Owner, Name: p.Name, IsDefault: true, CreatedAt: p.CreatedAt,
+				UpdatedAt: p.CreatedAt, Version: 1}
 			err = postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 				if err := erasure.Guard(tx, p.Owner); err != nil {
 					return err
 				}
-				return tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&row).Error
+				made := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&row)
+				if made.Error != nil || made.RowsAffected == 0 {
+					return made.Error
+				}
+				first := portfolio.Membership{From: portfolio.Beginning()}
+				return insertMemberships(tx, p.ID, portfolio.Memberships{first}, first.From)
 			})
 			if err != nil {
 				return portfolio.Portfolio{}, fmt.Errorf("create portfolio: %w", err)
@@ -102,23 +117,25 @@ func (s *Portfolios) readDefault(ctx context.Context, owner uuid.UUID) (portfoli
 
 // DueForSnapshot implements snapshot.DuePortfolios.
 func (s *Portfolios) DueForSnapshot(ctx context.Context, bucket time.Time,
-	owners []uuid.UUID) ([]portfolio.Portfolio, error) {
-	var rows []portfolioRow
+	owners []uuid.UUID) ([]portfolio.Member, error) {
+	var rows []memberRow
+	// One that has no wallets any more has a last snapshot, which says so.
 	err := s.db.Gorm(ctx).Raw(`
-		SELECT p.* FROM portfolios p
+		SELECT p.*, `+memberColumns+currentMembers+`
 		WHERE p.owner_id IN ?
-			AND NOT EXISTS (SELECT FROM snapshots s WHERE s.portfolio_id = p.id AND s.bucket = ? AND s.complete)
-		ORDER BY p.id`, owners, bucket).Scan(&rows).Error
+			AND NOT EXISTS (SELECT FROM snapshots s WHERE s.portfolio_id = p.id AND s.bucket = ? AND s.complete
+			                AND s.membership = m.number)
+			AND (p.is_default OR NOT m.no_wallets OR (
+				SELECT s.position_count FROM snapshots s WHERE s.portfolio_id = p.id AND s.bucket <= ?
+				ORDER BY s.bucket DESC LIMIT 1) > 0)
+		ORDER BY p.id`, bucket, owners, bucket, bucket).Scan(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("read portfolios that are due for a snapshot: %w", err)
 	}
-	list := make([]portfolio.Portfolio, len(rows))
-	for i, row := range rows {
-		list[i] = portfolioFromRow(row)
-	}
-	return list, nil
+	return membersFromRows(rows)
 }
 
 func portfolioFromRow(r portfolioRow) portfolio.Portfolio {
-	return portfolio.Portfolio{ID: r.ID, Owner: r.OwnerID, Name: r.Name, Default: r.IsDefault, CreatedAt: r.CreatedAt}
+	return portfolio.Portfolio{ID: r.ID, Owner: r.OwnerID, Name: r.Name, Default: r.IsDefault, CreatedAt: r.CreatedAt,
+		UpdatedAt: r.UpdatedAt, Version: r.Version}
 }

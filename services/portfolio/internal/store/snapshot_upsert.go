@@ -21,22 +21,26 @@ import (
 )
 
 // upsertSnapshots stores the snapshots that are better than the stored one of their
-// hour, if any, and returns the buckets of those that it stored. $1 is a JSON array of rows of the table, with
-// decimals as strings so that they stay exact.
+// hour, if any, and returns the buckets of those that it stored, and whether these are up
+// to date. $1 is a JSON array of rows of the table, with decimals as strings so that they
+// stay exact.
 //
-// A complete snapshot is better than an incomplete one. Of two incomplete ones the
-// better one has fewer incomplete wallets; if equal, fewer unpriced positions; if
-// equal, fewer stale prices. On a tie the stored one is kept. Wallets count most,
-// since a wallet that could not be read may hold any number of positions.
+// A snapshot with the membership that is valid in its hour is better than one that is out
+// of date, which never replaces another. Of two that are up to date a complete one is
+// better than an incomplete one. Of two incomplete ones the better one has fewer incomplete
+// wallets; if equal, fewer unpriced positions; if equal, fewer stale prices. On a tie the
+// stored one is kept, unless $2. Wallets count most, since a wallet that could not be read
+// may hold any number of positions.
 //
 // Rows are locked in the order of their buckets, so that two transactions that store
 // the same hours don't deadlock.
-const upsertSnapshots = `
+var upsertSnapshots = `
 INSERT INTO snapshots AS stored (portfolio_id, bucket, snapshot_time, price_seq, total, complete, position_count,
                                  incomplete_wallet_count, unpriced_count, stale_price_count, backfilled,
-                                 measurable, price_gap, net_flow)
+                                 measurable, price_gap, net_flow, membership)
 SELECT portfolio_id, bucket, snapshot_time, price_seq, total, complete, position_count,
-       incomplete_wallet_count, unpriced_count, stale_price_count, backfilled, measurable, price_gap, net_flow
+       incomplete_wallet_count, unpriced_count, stale_price_count, backfilled, measurable, price_gap, net_flow,
+       membership
 FROM json_populate_recordset(null::snapshots, $1)
 ORDER BY portfolio_id, bucket
 ON CONFLICT (portfolio_id, bucket) DO UPDATE
@@ -51,23 +55,34 @@ SET snapshot_time           = excluded.snapshot_time,
     backfilled              = excluded.backfilled,
     measurable              = excluded.measurable,
     price_gap               = excluded.price_gap,
-    net_flow                = excluded.net_flow
-WHERE NOT stored.complete
-  AND (excluded.complete
-       OR (excluded.incomplete_wallet_count, excluded.unpriced_count, excluded.stale_price_count)
-          < (stored.incomplete_wallet_count, stored.unpriced_count, stored.stale_price_count))
-RETURNING portfolio_id, bucket`
+    net_flow                = excluded.net_flow,
+    membership              = excluded.membership
+WHERE excluded.membership = ` + fmt.Sprintf(membershipAt, "excluded.portfolio_id", "excluded.bucket") + `
+  AND (stored.membership <> excluded.membership
+       OR NOT stored.complete
+          AND (excluded.complete
+               OR (excluded.incomplete_wallet_count, excluded.unpriced_count, excluded.stale_price_count)
+                  < (stored.incomplete_wallet_count, stored.unpriced_count, stored.stale_price_count))
+       OR $2::boolean
+          AND (excluded.complete
+               OR NOT stored.complete
+                  AND (excluded.incomplete_wallet_count, excluded.unpriced_count, excluded.stale_price_count)
+                      = (stored.incomplete_wallet_count, stored.unpriced_count, stored.stale_price_count)))
+RETURNING portfolio_id, bucket,
+          membership = ` + fmt.Sprintf(membershipAt, "stored.portfolio_id", "stored.bucket") + ` AS up_to_date`
 
 // Save implements snapshot.Store.
 func (s *Snapshots) Save(ctx context.Context, p portfolio.Portfolio, bucket time.Time,
 	v valuation.Valuation) (snap snapshot.Snapshot, stored bool, err error) {
 	batch := []portfolioCandidates{{p, []candidate{{snapshotToRow(p.ID, bucket, v, false), v.Positions}}}}
-	err = s.upsert(ctx, batch, func(tx *gorm.DB, existing map[uuid.UUID]bool, upserted []snapshotRow) error {
+	err = s.upsert(ctx, batch, false, func(tx *gorm.DB, existing map[uuid.UUID]bool, upserted []snapshotRow) error {
 		if !existing[p.ID] {
 			return errs.NotFound("portfolio")
 		}
 		var row snapshotRow
-		if err := tx.Where("portfolio_id = ? AND bucket = ?", p.ID, bucket).Take(&row).Error; err != nil {
+		err := tx.Select(readColumns).Where("portfolio_id = ? AND bucket = ?", p.ID, bucket).
+			Take(&row).Error
+		if err != nil {
 			return fmt.Errorf("read snapshot: %w", err)
 		}
 		stored = len(upserted) > 0
@@ -81,6 +96,19 @@ func (s *Snapshots) Save(ctx context.Context, p portfolio.Portfolio, bucket time
 // on the number of hours.
 func (s *Snapshots) SaveBackfilled(ctx context.Context, p portfolio.Portfolio,
 	hours []valuation.Valuation) (stored []snapshot.Snapshot, err error) {
+	return s.saveHours(ctx, p, hours, false)
+}
+
+// ReplaceHours implements snapshot.Store.
+func (s *Snapshots) ReplaceHours(ctx context.Context, p portfolio.Portfolio,
+	hours []valuation.Valuation) (stored []snapshot.Snapshot, err error) {
+	return s.saveHours(ctx, p, hours, true)
+}
+
+// saveHours stores hours of the past; with ties also those that are as good as the stored
+// ones.
+func (s *Snapshots) saveHours(ctx context.Context, p portfolio.Portfolio, hours []valuation.Valuation,
+	ties bool) (stored []snapshot.Snapshot, err error) {
 	if len(hours) == 0 {
 		return nil, nil
 	}
@@ -88,7 +116,7 @@ func (s *Snapshots) SaveBackfilled(ctx context.Context, p portfolio.Portfolio,
 	for i, v := range hours {
 		candidates[i] = candidate{snapshotToRow(p.ID, v.ValuationTime, v, true), v.Positions}
 	}
-	err = s.upsert(ctx, []portfolioCandidates{{p, candidates}},
+	err = s.upsert(ctx, []portfolioCandidates{{p, candidates}}, ties,
 		func(_ *gorm.DB, existing map[uuid.UUID]bool, upserted []snapshotRow) error {
 			if !existing[p.ID] {
 				return errs.NotFound("portfolio")
@@ -110,7 +138,7 @@ func (s *Snapshots) SaveHour(ctx context.Context, bucket time.Time, values []sna
 		row := snapshotToRow(v.Portfolio.ID, bucket, v.Valuation, false)
 		batch[i] = portfolioCandidates{v.Portfolio, []candidate{{row, v.Valuation.Positions}}}
 	}
-	err = s.upsert(ctx, batch, func(_ *gorm.DB, _ map[uuid.UUID]bool, upserted []snapshotRow) error {
+	err = s.upsert(ctx, batch, false, func(_ *gorm.DB, _ map[uuid.UUID]bool, upserted []snapshotRow) error {
 		stored = len(upserted)
 		return nil
 	})
@@ -133,13 +161,13 @@ type portfolioCandidates struct {
 // upsert stores the candidates that are better than the stored snapshots of their hours,
 // and calls afterUpsert before it commits: with which of the portfolios exist, and with
 // the stored rows. The transaction, and with it afterUpsert, may run more than once.
-func (s *Snapshots) upsert(ctx context.Context, batch []portfolioCandidates,
+func (s *Snapshots) upsert(ctx context.Context, batch []portfolioCandidates, ties bool,
 	afterUpsert func(tx *gorm.DB, existing map[uuid.UUID]bool, upserted []snapshotRow) error) error {
 	return cache.Change(ctx, s.db, func(tx *gorm.DB) (stale []cache.Invalidation, err error) {
 		var existing map[uuid.UUID]bool
 		var upserted []snapshotRow
 		err = postgres.Raw(tx, func(conn *pgx.Conn) error {
-			existing, upserted, err = upsertCandidates(ctx, conn, batch)
+			existing, upserted, err = upsertCandidates(ctx, conn, batch, ties)
 			return err
 		})
 		if err != nil {
@@ -170,8 +198,8 @@ type portfolioHour struct {
 
 // upsertCandidates returns which of the portfolios exist, and the rows that it stored in
 // the order of batch.
-func upsertCandidates(ctx context.Context, conn *pgx.Conn, batch []portfolioCandidates) (existing map[uuid.UUID]bool,
-	upserted []snapshotRow, err error) {
+func upsertCandidates(ctx context.Context, conn *pgx.Conn, batch []portfolioCandidates, ties bool) (
+	existing map[uuid.UUID]bool, upserted []snapshotRow, err error) {
 	if existing, err = lockPortfolios(ctx, conn, batch); err != nil {
 		return nil, nil, err
 	}
@@ -194,7 +222,7 @@ func upsertCandidates(ctx context.Context, conn *pgx.Conn, batch []portfolioCand
 	if err != nil {
 		return nil, nil, err
 	}
-	stored, err := upsertRows(ctx, conn, candidates, seq)
+	stored, err := upsertRows(ctx, conn, candidates, seq, ties)
 	if err != nil || len(stored) == 0 {
 		return existing, nil, err
 	}
@@ -253,8 +281,8 @@ func pricesOf(candidates []candidate, ids map[asset]int32) (prices []assetPrice)
 }
 
 // upsertRows stores the candidates that are better than what is stored, and returns them.
-func upsertRows(ctx context.Context, conn *pgx.Conn, candidates []candidate,
-	priceSeq int64) (map[portfolioHour]*candidate, error) {
+func upsertRows(ctx context.Context, conn *pgx.Conn, candidates []candidate, priceSeq int64,
+	ties bool) (map[portfolioHour]*candidate, error) {
 	rows := make([]snapshotRow, len(candidates))
 	for i, c := range candidates {
 		rows[i] = c.row
@@ -264,23 +292,32 @@ func upsertRows(ctx context.Context, conn *pgx.Conn, candidates []candidate,
 	if err != nil {
 		return nil, fmt.Errorf("encode snapshots: %w", err)
 	}
-	result, err := conn.Query(ctx, upsertSnapshots, records)
+	result, err := conn.Query(ctx, upsertSnapshots, records, ties)
 	if err != nil {
 		return nil, fmt.Errorf("upsert snapshots: %w", err)
 	}
-	accepted := make(map[portfolioHour]bool)
+	accepted := make(map[portfolioHour]bool) // and whether they are up to date
 	var id uuid.UUID
 	var bucket time.Time
-	_, err = pgx.ForEachRow(result, []any{&id, &bucket}, func() error {
-		accepted[portfolioHour{id, bucket.Unix()}] = true
+	var upToDate bool
+	var late []portfolioHour
+	_, err = pgx.ForEachRow(result, []any{&id, &bucket, &upToDate}, func() error {
+		accepted[portfolioHour{id, bucket.Unix()}] = upToDate
+		if !upToDate {
+			late = append(late, portfolioHour{id, bucket.Unix()})
+		}
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("upsert snapshots: %w", err)
 	}
+	if err := noteLate(ctx, conn, late); err != nil {
+		return nil, err
+	}
 	stored := make(map[portfolioHour]*candidate, len(accepted))
 	for i, c := range candidates {
-		if accepted[c.row.key()] {
+		if upToDate, ok := accepted[c.row.key()]; ok {
+			rows[i].OutOfDate = !upToDate
 			stored[c.row.key()] = &candidate{rows[i], c.positions}
 		}
 	}

@@ -32,6 +32,7 @@ func NewSnapshots(db *postgres.DB, c *Caches) *Snapshots { return &Snapshots{db:
 type snapshotRow struct {
 	PortfolioID           uuid.UUID `json:"portfolio_id"`
 	Bucket                time.Time `json:"bucket"`
+	Membership            int       `json:"membership"`
 	SnapshotTime          time.Time `json:"snapshot_time"`
 	PriceSeq              int64     `json:"price_seq"`
 	Total                 string    `json:"total"`
@@ -44,7 +45,13 @@ type snapshotRow struct {
 	Measurable            bool      `json:"measurable"`
 	PriceGap              bool      `json:"price_gap"`
 	NetFlow               *string   `json:"net_flow"`
+	// OutOfDate: Membership is not the one that is valid. It is set by readColumns.
+	OutOfDate bool `json:"-" gorm:"->"`
 }
+
+// readColumns has what is read of snapshots.
+var readColumns = "snapshots.*, snapshots.membership <> " +
+	fmt.Sprintf(membershipAt, "snapshots.portfolio_id", "snapshots.bucket") + " AS out_of_date"
 
 func (snapshotRow) TableName() string { return "snapshots" }
 
@@ -55,7 +62,7 @@ func snapshotToRow(portfolioID uuid.UUID, bucket time.Time, v valuation.Valuatio
 		flow = &zero
 	}
 	return snapshotRow{
-		PortfolioID: portfolioID, Bucket: bucket.UTC(), Measurable: v.Measurable(), NetFlow: flow,
+		PortfolioID: portfolioID, Bucket: bucket.UTC(), Membership: v.Membership, Measurable: v.Measurable(), NetFlow: flow,
 		// Postgres rounds a finer time in JSON, and truncates one in a parameter.
 		SnapshotTime: v.ValuationTime.UTC().Truncate(time.Microsecond),
 		Total:        v.Total.Text('f'), Complete: v.Complete(),
@@ -75,8 +82,8 @@ func snapshotFromRow(r snapshotRow) (snapshot.Snapshot, error) {
 	}
 	return snapshot.Snapshot{
 		Portfolio: r.PortfolioID, Bucket: r.Bucket.UTC(), SnapshotTime: r.SnapshotTime.UTC(), Total: total,
-		Complete: r.Complete, Positions: r.PositionCount, Unpriced: r.UnpricedCount, Backfilled: r.Backfilled,
-		NetFlow: flow, PriceGap: r.PriceGap,
+		Complete: r.Complete && !r.OutOfDate, OutOfDate: r.OutOfDate, Positions: r.PositionCount,
+		Unpriced: r.UnpricedCount, Backfilled: r.Backfilled, NetFlow: flow, PriceGap: r.PriceGap,
 	}, err
 }
 
@@ -123,7 +130,8 @@ func parseDecimal(text string) (*apd.Decimal, error) {
 // List implements snapshot.Store.
 func (s *Snapshots) List(ctx context.Context, portfolioID uuid.UUID, before time.Time,
 	limit int) ([]snapshot.Snapshot, error) {
-	q := s.db.Gorm(ctx).Where("portfolio_id = ?", portfolioID).Order("bucket DESC").Limit(limit)
+	q := s.db.Gorm(ctx).Select(readColumns).Where("portfolio_id = ?", portfolioID).
+		Order("bucket DESC").Limit(limit)
 	if !before.IsZero() {
 		q = q.Where("bucket < ?", before)
 	}
@@ -148,7 +156,8 @@ func snapshotsFromRows(rows []snapshotRow) (out []snapshot.Snapshot, err error) 
 func (s *Snapshots) LastSnapshot(ctx context.Context, portfolioID uuid.UUID,
 	until time.Time) (valuation.Valuation, error) {
 	var row snapshotRow
-	err := s.db.Gorm(ctx).Where("portfolio_id = ? AND bucket <= ? AND snapshot_time <= ?", portfolioID, until, until).
+	err := s.db.Gorm(ctx).Select(readColumns).
+		Where("portfolio_id = ? AND bucket <= ? AND snapshot_time <= ?", portfolioID, until, until).
 		Order("bucket DESC").Take(&row).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return valuation.Valuation{}, errs.NotFound("snapshot")
@@ -173,22 +182,9 @@ func (s *Snapshots) LastSnapshot(ctx context.Context, portfolioID uuid.UUID,
 		v.IncompleteReasons = append(v.IncompleteReasons,
 			fmt.Sprintf("the balances of %d wallets were missing or may have been out of date", n))
 	}
+	if row.OutOfDate {
+		v.IncompleteReasons = append(v.IncompleteReasons,
+			"the wallets of the portfolio changed since the snapshot was taken; RecomputeSnapshots takes it again")
+	}
 	return v, err
-}
-
-// MissingHours implements snapshot.Store.
-func (s *Snapshots) MissingHours(ctx context.Context, portfolioID uuid.UUID, first, until time.Time,
-	limit int) ([]time.Time, error) {
-	var hours []time.Time
-	err := s.db.Gorm(ctx).Raw(`
-		SELECT hour FROM generate_series(?::timestamptz, ?::timestamptz - interval '1 hour', interval '1 hour') AS hour
-		WHERE NOT EXISTS (SELECT FROM snapshots WHERE portfolio_id = ? AND bucket = hour AND complete)
-		ORDER BY hour LIMIT ?`, first, until, portfolioID, limit).Scan(&hours).Error
-	if err != nil {
-		return nil, fmt.Errorf("read missing hours: %w", err)
-	}
-	for i := range hours {
-		hours[i] = hours[i].UTC()
-	}
-	return hours, nil
 }

@@ -21,43 +21,55 @@ import (
 
 // aggregateSnapshots sums up the snapshots of portfolio $1 within each of the intervals
 // from $2 (included) to $3 (excluded). It reads each snapshot once, by the primary key, and
-// the first and the last of an interval once more. One with a price gap is counted only.
-const aggregateSnapshots = `
+// the first and the last of an interval once more. One with a price gap is counted only. $4
+// are the numbers of the memberships that are valid in the intervals, or severalMemberships,
+// where each hour's is looked up.
+var aggregateSnapshots = `
 SELECT i.n - 1, coalesce(opening.total::text, ''), coalesce(closing.total::text, ''),
        coalesce(inside.lowest::text, ''), coalesce(inside.highest::text, ''), inside.snapshots, inside.left_out,
-       inside.complete, coalesce(inside.net_flow::text, '')
-FROM unnest($2::timestamptz[], $3::timestamptz[]) WITH ORDINALITY AS i (start, until, n)
+       inside.complete AND inside.out_of_date = 0, inside.out_of_date, coalesce(inside.net_flow::text, '')
+FROM unnest($2::timestamptz[], $3::timestamptz[], $4::integer[]) WITH ORDINALITY AS i (start, until, membership, n)
 CROSS JOIN LATERAL (
   SELECT min(bucket) FILTER (WHERE NOT price_gap) AS first, max(bucket) FILTER (WHERE NOT price_gap) AS last,
          min(total) FILTER (WHERE NOT price_gap) AS lowest, max(total) FILTER (WHERE NOT price_gap) AS highest,
          count(*) AS snapshots, count(*) FILTER (WHERE price_gap) AS left_out, bool_and(complete) AS complete,
-         sum(net_flow) AS net_flow
-  FROM snapshots WHERE portfolio_id = $1 AND bucket >= i.start AND bucket < i.until) AS inside
+         sum(net_flow) AS net_flow,
+         count(*) FILTER (WHERE s.membership <> CASE WHEN i.membership <> -2 THEN i.membership
+                          ELSE ` + fmt.Sprintf(membershipAt, "$1", "s.bucket") + ` END) AS out_of_date
+  FROM snapshots s WHERE portfolio_id = $1 AND bucket >= i.start AND bucket < i.until) AS inside
 LEFT JOIN snapshots opening ON opening.portfolio_id = $1 AND opening.bucket = inside.first
 LEFT JOIN snapshots closing ON closing.portfolio_id = $1 AND closing.bucket = inside.last
 WHERE inside.snapshots > 0
 ORDER BY i.n`
 
+// severalMemberships stands for the number of an interval with several memberships.
+const severalMemberships = -2
+
 // aggregateInCurrency is aggregateSnapshots with the values in currency $3, each at the rate
-// of its hour. A snapshot of an hour without a rate is counted only, as one with a price gap.
-const aggregateInCurrency = `
+// of its hour; $5 are the memberships. A snapshot of an hour without a rate is counted only,
+// as one with a price gap.
+var aggregateInCurrency = `
 WITH converted AS MATERIALIZED (
-  SELECT s.bucket, CASE WHEN NOT s.price_gap THEN in_currency(s.total, r.rate) END AS total, s.complete,
+  SELECT width_bucket(s.bucket, $2::timestamptz[]) AS n, s.bucket, s.complete, s.membership,
+         CASE WHEN NOT s.price_gap THEN in_currency(s.total, r.rate) END AS total,
          in_currency(s.net_flow, r.rate) AS net_flow
   FROM snapshots s LEFT JOIN currency_rates r ON r.currency = $3 AND r.bucket = s.bucket
   WHERE s.portfolio_id = $1 AND s.bucket >= ($2::timestamptz[])[1] AND s.bucket < $4),
 inside AS (
-  SELECT width_bucket(bucket, $2::timestamptz[]) AS n, min(bucket) FILTER (WHERE total IS NOT NULL) AS first,
+  SELECT n, min(bucket) FILTER (WHERE total IS NOT NULL) AS first,
          max(bucket) FILTER (WHERE total IS NOT NULL) AS last, min(total) AS lowest, max(total) AS highest,
          count(*) AS snapshots, count(*) FILTER (WHERE total IS NULL) AS left_out,
-         bool_and(complete AND total IS NOT NULL) AS complete, sum(net_flow) AS net_flow
-  FROM converted GROUP BY n)
-SELECT n - 1, coalesce(opening.total::text, ''), coalesce(closing.total::text, ''), coalesce(lowest::text, ''),
-       coalesce(highest::text, ''), snapshots, left_out, inside.complete, coalesce(inside.net_flow::text, '')
+         bool_and(complete AND total IS NOT NULL) AS complete, sum(net_flow) AS net_flow,
+         count(*) FILTER (WHERE c.membership <> CASE WHEN ($5::integer[])[n] <> -2 THEN ($5::integer[])[n]
+                          ELSE ` + fmt.Sprintf(membershipAt, "$1", "c.bucket") + ` END) AS out_of_date
+  FROM converted c GROUP BY n)
+SELECT inside.n - 1, coalesce(opening.total::text, ''), coalesce(closing.total::text, ''),
+       coalesce(lowest::text, ''), coalesce(highest::text, ''), snapshots, left_out,
+       inside.complete AND out_of_date = 0, out_of_date, coalesce(inside.net_flow::text, '')
 FROM inside
 LEFT JOIN converted opening ON opening.bucket = inside.first
 LEFT JOIN converted closing ON closing.bucket = inside.last
-ORDER BY n`
+ORDER BY inside.n`
 
 // Aggregate implements timeline.Store. It answers from the cache until a snapshot
 // of the portfolio is stored; in another currency than US dollars, whose rates may
@@ -108,10 +120,14 @@ func digest(bounds []time.Time) string {
 
 func (s *Snapshots) aggregate(ctx context.Context, portfolioID uuid.UUID,
 	bounds []time.Time, code string) ([]timeline.Aggregate, error) {
+	numbers, err := s.membershipsOf(ctx, portfolioID, bounds)
+	if err != nil {
+		return nil, err
+	}
 	last := len(bounds) - 1
-	query, args := aggregateSnapshots, []any{portfolioID, bounds[:last], bounds[1:]}
+	query, args := aggregateSnapshots, []any{portfolioID, bounds[:last], bounds[1:], numbers}
 	if !currency.IsUSD(code) {
-		query, args = aggregateInCurrency, []any{portfolioID, bounds[:last], code, bounds[last]}
+		query, args = aggregateInCurrency, []any{portfolioID, bounds[:last], code, bounds[last], numbers}
 	}
 	rows, err := s.db.SQL().QueryContext(ctx, query, args...)
 	if err != nil {
@@ -122,6 +138,7 @@ func (s *Snapshots) aggregate(ctx context.Context, portfolioID uuid.UUID,
 	for rows.Next() {
 		var a timeline.Aggregate
 		err := rows.Scan(&a.Index, &a.Open, &a.Close, &a.Min, &a.Max, &a.Snapshots, &a.LeftOut, &a.Complete,
+			&a.OutOfDate,
 			&a.NetFlow)
 		if err != nil {
 			return nil, fmt.Errorf("aggregate snapshots: %w", err)
@@ -134,12 +151,37 @@ func (s *Snapshots) aggregate(ctx context.Context, portfolioID uuid.UUID,
 	return out, nil
 }
 
+// membershipsOf returns the numbers of the memberships that are valid in the intervals
+// between bounds.
+func (s *Snapshots) membershipsOf(ctx context.Context, portfolioID uuid.UUID, bounds []time.Time) ([]int32, error) {
+	var rows []membershipRow
+	err := s.db.Gorm(ctx).Raw("SELECT number, valid_from FROM memberships WHERE portfolio_id = ? AND valid_from < ? "+
+		"ORDER BY valid_from", portfolioID, bounds[len(bounds)-1]).Scan(&rows).Error
+	if err != nil {
+		return nil, fmt.Errorf("read the numbers of memberships: %w", err)
+	}
+	numbers := make([]int32, len(bounds)-1)
+	next := 0 // the first that begins after the start of the interval
+	for i := range numbers {
+		for next < len(rows) && !rows[next].ValidFrom.After(bounds[i]) {
+			next++
+		}
+		switch {
+		case next < len(rows) && rows[next].ValidFrom.Before(bounds[i+1]):
+			numbers[i] = severalMemberships
+		case next > 0:
+			numbers[i] = int32(rows[next-1].Number)
+		}
+	}
+	return numbers, nil
+}
+
 // lastValueBefore returns the value of the newest snapshot before t without a price gap,
 // nil when there is none.
 func (s *Snapshots) lastValueBefore(ctx context.Context, portfolioID uuid.UUID,
 	t time.Time) (*timeline.Value, error) {
 	var row snapshotRow
-	err := s.db.Gorm(ctx).Select("total", "complete", "bucket").
+	err := s.db.Gorm(ctx).Select(readColumns).
 		Where("portfolio_id = ? AND bucket < ? AND NOT price_gap", portfolioID, t).Order("bucket DESC").
 		Take(&row).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
@@ -148,5 +190,6 @@ func (s *Snapshots) lastValueBefore(ctx context.Context, portfolioID uuid.UUID,
 	if err != nil {
 		return nil, fmt.Errorf("read the last snapshot before the timeline: %w", err)
 	}
-	return &timeline.Value{Total: row.Total, Complete: row.Complete, Hour: row.Bucket.UTC()}, nil
+	return &timeline.Value{Total: row.Total, Complete: row.Complete && !row.OutOfDate, OutOfDate: row.OutOfDate,
+		Hour: row.Bucket.UTC()}, nil
 }

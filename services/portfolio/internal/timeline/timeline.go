@@ -70,6 +70,9 @@ type Point struct {
 	CarriedForward bool
 	// Complete when all snapshots are, or the one that was carried forward.
 	Complete bool
+	// OutOfDate is how many of the snapshots, or of the one that was carried forward, are
+	// of other wallets than the portfolio has then.
+	OutOfDate int
 	// NetFlow is the sum of the net flows of the snapshots; "" when none has one.
 	NetFlow string
 }
@@ -81,14 +84,16 @@ type Aggregate struct {
 	Open, Close, Min, Max string
 	Snapshots, LeftOut    int
 	Complete              bool
+	OutOfDate             int    // how many snapshots are
 	NetFlow               string // "" when no snapshot has one
 }
 
 // Value is the total of a snapshot in US dollars, and whether it is complete.
 type Value struct {
-	Total    string
-	Complete bool
-	Hour     time.Time
+	Total     string
+	Complete  bool
+	OutOfDate bool
+	Hour      time.Time
 }
 
 // Aggregates sum up the snapshots of consecutive intervals.
@@ -208,11 +213,15 @@ func (a Aggregates) points(bounds []time.Time) []Point {
 		p.Snapshots, p.LeftOut, p.NetFlow = in.Snapshots, in.LeftOut, in.NetFlow
 		switch {
 		case in.Snapshots > in.LeftOut:
-			p.Open, p.Close, p.Min, p.Max, p.Complete = in.Open, in.Close, in.Min, in.Max, in.Complete
-			last = &Value{Total: in.Close, Complete: in.Complete}
+			p.Open, p.Close, p.Min, p.Max = in.Open, in.Close, in.Min, in.Max
+			p.Complete, p.OutOfDate = in.Complete, in.OutOfDate
+			last = &Value{Total: in.Close, Complete: in.Complete, OutOfDate: in.OutOfDate > 0}
 		case last != nil:
 			p.Open, p.Close, p.Min, p.Max = last.Total, last.Total, last.Total, last.Total
-			p.CarriedForward, p.Complete = true, last.Complete && in.LeftOut == 0
+			p.CarriedForward, p.Complete, p.OutOfDate = true, last.Complete && in.LeftOut == 0, in.OutOfDate
+			if last.OutOfDate {
+				p.OutOfDate = max(1, p.OutOfDate)
+			}
 		default:
 			continue
 		}

@@ -14,7 +14,9 @@ type Assets struct {
 	At time.Time
 	// Positions have prices, but no values.
 	Positions []Position
-	wallets   []Wallet
+	// Membership is the number of the portfolio's membership that has the wallets.
+	Membership int
+	wallets    []Wallet
 }
 
 // Add adds up what wallets hold of each token. It fails only for a malformed amount.
@@ -25,7 +27,7 @@ func Add(wallets []Wallet, holdings []Holding, at time.Time) (Assets, error) {
 
 // Value values the assets at their prices. It fails only for a malformed price.
 func (a Assets) Value() (Valuation, error) {
-	v := Valuation{ValuationTime: a.At, Total: new(apd.Decimal), Wallets: len(a.wallets)}
+	v := Valuation{ValuationTime: a.At, Total: new(apd.Decimal), Wallets: len(a.wallets), Membership: a.Membership}
 	for _, w := range a.wallets {
 		v.checkWallet(w)
 	}

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cockroachdb/apd/v3"
@@ -29,8 +30,12 @@ const Scale = 8
 // MaxBalanceAge is how old a wallet's balances may be in a complete valuation.
 const MaxBalanceAge = 24 * time.Hour
 
+// noNode is how wallet begins its error of a chain that the deployment has no node of.
+const noNode = "no node is configured for chain "
+
 // Holding is one wallet's balance of a token, with the token's price.
 type Holding struct {
+	WalletID string
 	TokenID  string
 	Symbol   string
 	Decimals uint8
@@ -42,7 +47,11 @@ type Holding struct {
 
 // Wallet is how a wallet's balances were read.
 type Wallet struct {
+	ID      string
 	Account string // CAIP-10
+	// Gone: the portfolio has the wallet, and its owner doesn't have it any more, or has
+	// archived it. Nothing is known of what it holds.
+	Gone bool
 	// Synced: its balances were read at least once.
 	Synced bool
 	// SyncTime is when they were last read; zero when that never happened or isn't
@@ -84,8 +93,11 @@ type Valuation struct {
 	// Wallets is how many wallets were valued, UnsyncedWallets how many of them
 	// were never synced.
 	Wallets, UnsyncedWallets int
-	// FailedWallets is how many wallets' last sync failed.
+	// FailedWallets is how many wallets' last sync failed, or are gone.
 	FailedWallets int
+	// UnreadableWallets is how many of the UnsyncedWallets and FailedWallets nobody can read:
+	// there is no node of their chain, or they are gone.
+	UnreadableWallets int
 	// IncompleteWallets is how many wallets' balances are missing or may be out of
 	// date, UnsyncedWallets among them.
 	IncompleteWallets int
@@ -99,6 +111,8 @@ type Valuation struct {
 	IncompleteReasons []string
 	// Stale when it is an older valuation, returned because none could be computed.
 	Stale bool
+	// Membership is that of Assets.
+	Membership int
 }
 
 // Complete reports whether no balance and no price was missing or stale.
@@ -129,6 +143,9 @@ func (v *Valuation) checkWallet(w Wallet) {
 	}
 	var reason string
 	switch {
+	case w.Gone:
+		v.FailedWallets++
+		reason = "wallet " + w.ID + " is in the portfolio, but was deleted or archived"
 	case !w.Synced:
 		v.UnsyncedWallets++
 		reason = "wallet " + w.Account + " was never synced"
@@ -141,6 +158,9 @@ func (v *Valuation) checkWallet(w Wallet) {
 		reason = "wallet " + w.Account + " was last synced at " + w.SyncTime.UTC().Format(time.RFC3339)
 	default:
 		return
+	}
+	if w.Gone || (!w.Synced || w.SyncFailed) && strings.HasPrefix(w.SyncError, noNode) {
+		v.UnreadableWallets++
 	}
 	v.IncompleteWallets++
 	v.IncompleteReasons = append(v.IncompleteReasons, reason)

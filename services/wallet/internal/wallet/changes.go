@@ -2,13 +2,13 @@ package wallet
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/internal/requests"
 )
 
 // noVersion is a version that no wallet has.
@@ -111,10 +111,5 @@ func (w *Wallet) check(etag string) error {
 // read it: errs.Conflict (ETAG_MISMATCH) with the etag that it has now. given is
 // empty when the wallet changed during the write.
 func Mismatch(given, current string) error {
-	text := "the wallet changed during this call"
-	if given != "" {
-		text = "the wallet changed since it was read: " + errs.Given(given) + " as its etag"
-	}
-	return errs.Conflict("ETAG_MISMATCH", fmt.Sprintf("%s, and it is %q now; read it again with GetWallet, and "+
-		"decide whether the change is still right", text, current)).With("current_etag", current)
+	return requests.EtagMismatch("the wallet", "GetWallet", given, current)
 }

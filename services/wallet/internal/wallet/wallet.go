@@ -3,7 +3,6 @@ package wallet
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -16,6 +15,7 @@ import (
 	"github.com/holiman/uint256"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/internal/requests"
 	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/token"
@@ -125,19 +125,12 @@ type Balance struct {
 const MaxListedBalances = 4000
 
 // Request is a caller's request_id and what it was sent with.
-type Request struct {
-	ID     uuid.UUID
-	Method string
-	Hash   [32]byte
-}
+type Request = requests.Request
 
 // NewRequest returns the request of a method with these fields; nil for uuid.Nil, a call
 // without a request_id.
 func NewRequest(id uuid.UUID, method string, fields ...string) *Request {
-	if id == uuid.Nil {
-		return nil
-	}
-	return &Request{ID: id, Method: method, Hash: sha256.Sum256([]byte(strings.Join(fields, "\x00")))}
+	return requests.New(id, method, fields...)
 }
 
 // Listing selects what a list of wallets has.

@@ -141,77 +141,6 @@ func (FlowBasis) EnumDescriptor() ([]byte, []int) {
 	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{1}
 }
 
-// Portfolio is a named set of wallets.
-type Portfolio struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// UUIDv7.
-	Id   string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// It has all wallets of the owner.
-	Default       bool                   `protobuf:"varint,3,opt,name=default,proto3" json:"default,omitempty"`
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Portfolio) Reset() {
-	*x = Portfolio{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[0]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Portfolio) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Portfolio) ProtoMessage() {}
-
-func (x *Portfolio) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[0]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Portfolio.ProtoReflect.Descriptor instead.
-func (*Portfolio) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{0}
-}
-
-func (x *Portfolio) GetId() string {
-	if x != nil {
-		return x.Id
-	}
-	return ""
-}
-
-func (x *Portfolio) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *Portfolio) GetDefault() bool {
-	if x != nil {
-		return x.Default
-	}
-	return false
-}
-
-func (x *Portfolio) GetCreateTime() *timestamppb.Timestamp {
-	if x != nil {
-		return x.CreateTime
-	}
-	return nil
-}
-
 // Valuation is the value of a portfolio at one time. Values and prices are decimal
 // numbers without exponent, for example "1824.53".
 type Valuation struct {
@@ -241,7 +170,7 @@ type Valuation struct {
 
 func (x *Valuation) Reset() {
 	*x = Valuation{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[1]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -253,7 +182,7 @@ func (x *Valuation) String() string {
 func (*Valuation) ProtoMessage() {}
 
 func (x *Valuation) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[1]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -266,7 +195,7 @@ func (x *Valuation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Valuation.ProtoReflect.Descriptor instead.
 func (*Valuation) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{1}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *Valuation) GetCurrency() string {
@@ -356,7 +285,7 @@ type ExchangeRate struct {
 
 func (x *ExchangeRate) Reset() {
 	*x = ExchangeRate{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[2]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -368,7 +297,7 @@ func (x *ExchangeRate) String() string {
 func (*ExchangeRate) ProtoMessage() {}
 
 func (x *ExchangeRate) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[2]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -381,7 +310,7 @@ func (x *ExchangeRate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExchangeRate.ProtoReflect.Descriptor instead.
 func (*ExchangeRate) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{2}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *ExchangeRate) GetPrice() string {
@@ -442,7 +371,7 @@ type Position struct {
 
 func (x *Position) Reset() {
 	*x = Position{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[3]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -454,7 +383,7 @@ func (x *Position) String() string {
 func (*Position) ProtoMessage() {}
 
 func (x *Position) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[3]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -467,7 +396,7 @@ func (x *Position) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Position.ProtoReflect.Descriptor instead.
 func (*Position) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{3}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Position) GetTokenId() string {
@@ -575,14 +504,16 @@ type Snapshot struct {
 	// A verified token has no price in this hour, but in one before and in one after it,
 	// at most seven days apart: so total is too low. GetTimeline and GetPerformance leave
 	// the snapshot out. It is found when the price is back, and unset until then.
-	PriceGap      bool `protobuf:"varint,11,opt,name=price_gap,json=priceGap,proto3" json:"price_gap,omitempty"`
+	PriceGap bool `protobuf:"varint,11,opt,name=price_gap,json=priceGap,proto3" json:"price_gap,omitempty"`
+	// It is of other wallets than the portfolio has in this hour; complete is false then.
+	OutOfDate     bool `protobuf:"varint,12,opt,name=out_of_date,json=outOfDate,proto3" json:"out_of_date,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[4]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -594,7 +525,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[4]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -607,7 +538,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{4}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Snapshot) GetPortfolioId() string {
@@ -687,6 +618,13 @@ func (x *Snapshot) GetPriceGap() bool {
 	return false
 }
 
+func (x *Snapshot) GetOutOfDate() bool {
+	if x != nil {
+		return x.OutOfDate
+	}
+	return false
+}
+
 // TimelinePoint is the value of a portfolio within one interval.
 type TimelinePoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -710,14 +648,17 @@ type TimelinePoint struct {
 	NetFlow string `protobuf:"bytes,10,opt,name=net_flow,json=netFlow,proto3" json:"net_flow,omitempty"`
 	// How many of its snapshots have a price_gap, or an hour of which the rate of the
 	// currency is not known; the point isn't complete then.
-	LeftOutCount  int32 `protobuf:"varint,11,opt,name=left_out_count,json=leftOutCount,proto3" json:"left_out_count,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	LeftOutCount int32 `protobuf:"varint,11,opt,name=left_out_count,json=leftOutCount,proto3" json:"left_out_count,omitempty"`
+	// How many of its snapshots are out of date; if carried_forward, 1 when the last one
+	// before is. complete is false when any is.
+	OutOfDateCount int32 `protobuf:"varint,12,opt,name=out_of_date_count,json=outOfDateCount,proto3" json:"out_of_date_count,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *TimelinePoint) Reset() {
 	*x = TimelinePoint{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[5]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -729,7 +670,7 @@ func (x *TimelinePoint) String() string {
 func (*TimelinePoint) ProtoMessage() {}
 
 func (x *TimelinePoint) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[5]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -742,7 +683,7 @@ func (x *TimelinePoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimelinePoint.ProtoReflect.Descriptor instead.
 func (*TimelinePoint) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{5}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *TimelinePoint) GetStartTime() *timestamppb.Timestamp {
@@ -822,6 +763,13 @@ func (x *TimelinePoint) GetLeftOutCount() int32 {
 	return 0
 }
 
+func (x *TimelinePoint) GetOutOfDateCount() int32 {
+	if x != nil {
+		return x.OutOfDateCount
+	}
+	return 0
+}
+
 type GetPortfolioRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty for the default portfolio.
@@ -832,7 +780,7 @@ type GetPortfolioRequest struct {
 
 func (x *GetPortfolioRequest) Reset() {
 	*x = GetPortfolioRequest{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[6]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -844,7 +792,7 @@ func (x *GetPortfolioRequest) String() string {
 func (*GetPortfolioRequest) ProtoMessage() {}
 
 func (x *GetPortfolioRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[6]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -857,7 +805,7 @@ func (x *GetPortfolioRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPortfolioRequest.ProtoReflect.Descriptor instead.
 func (*GetPortfolioRequest) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{6}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetPortfolioRequest) GetPortfolioId() string {
@@ -876,7 +824,7 @@ type GetPortfolioResponse struct {
 
 func (x *GetPortfolioResponse) Reset() {
 	*x = GetPortfolioResponse{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[7]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -888,7 +836,7 @@ func (x *GetPortfolioResponse) String() string {
 func (*GetPortfolioResponse) ProtoMessage() {}
 
 func (x *GetPortfolioResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[7]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -901,7 +849,7 @@ func (x *GetPortfolioResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPortfolioResponse.ProtoReflect.Descriptor instead.
 func (*GetPortfolioResponse) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{7}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetPortfolioResponse) GetPortfolio() *Portfolio {
@@ -926,7 +874,7 @@ type GetValuationRequest struct {
 
 func (x *GetValuationRequest) Reset() {
 	*x = GetValuationRequest{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[8]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -938,7 +886,7 @@ func (x *GetValuationRequest) String() string {
 func (*GetValuationRequest) ProtoMessage() {}
 
 func (x *GetValuationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[8]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -951,7 +899,7 @@ func (x *GetValuationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetValuationRequest.ProtoReflect.Descriptor instead.
 func (*GetValuationRequest) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{8}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetValuationRequest) GetPortfolioId() string {
@@ -984,7 +932,7 @@ type GetValuationResponse struct {
 
 func (x *GetValuationResponse) Reset() {
 	*x = GetValuationResponse{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[9]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -996,7 +944,7 @@ func (x *GetValuationResponse) String() string {
 func (*GetValuationResponse) ProtoMessage() {}
 
 func (x *GetValuationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[9]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1009,7 +957,7 @@ func (x *GetValuationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetValuationResponse.ProtoReflect.Descriptor instead.
 func (*GetValuationResponse) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{9}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetValuationResponse) GetValuation() *Valuation {
@@ -1033,7 +981,7 @@ type TakeSnapshotRequest struct {
 
 func (x *TakeSnapshotRequest) Reset() {
 	*x = TakeSnapshotRequest{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[10]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +993,7 @@ func (x *TakeSnapshotRequest) String() string {
 func (*TakeSnapshotRequest) ProtoMessage() {}
 
 func (x *TakeSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[10]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1006,7 @@ func (x *TakeSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*TakeSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{10}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *TakeSnapshotRequest) GetPortfolioId() string {
@@ -1097,7 +1045,7 @@ type TakeSnapshotResponse struct {
 
 func (x *TakeSnapshotResponse) Reset() {
 	*x = TakeSnapshotResponse{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[11]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1109,7 +1057,7 @@ func (x *TakeSnapshotResponse) String() string {
 func (*TakeSnapshotResponse) ProtoMessage() {}
 
 func (x *TakeSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[11]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1122,7 +1070,7 @@ func (x *TakeSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*TakeSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{11}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *TakeSnapshotResponse) GetSnapshot() *Snapshot {
@@ -1161,13 +1109,16 @@ type BackfillProgress struct {
 	RemainingCount int32 `protobuf:"varint,4,opt,name=remaining_count,json=remainingCount,proto3" json:"remaining_count,omitempty"`
 	// The first hour that is left; unset when there is none.
 	NextStartTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=next_start_time,json=nextStartTime,proto3" json:"next_start_time,omitempty"`
+	// How many of the processed hours were not stored because a wallet's chain has no node, and
+	// the others held nothing of value.
+	SkippedCount  int32 `protobuf:"varint,6,opt,name=skipped_count,json=skippedCount,proto3" json:"skipped_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BackfillProgress) Reset() {
 	*x = BackfillProgress{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[12]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1179,7 +1130,7 @@ func (x *BackfillProgress) String() string {
 func (*BackfillProgress) ProtoMessage() {}
 
 func (x *BackfillProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[12]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +1143,7 @@ func (x *BackfillProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackfillProgress.ProtoReflect.Descriptor instead.
 func (*BackfillProgress) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{12}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *BackfillProgress) GetProcessedCount() int32 {
@@ -1230,6 +1181,129 @@ func (x *BackfillProgress) GetNextStartTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *BackfillProgress) GetSkippedCount() int32 {
+	if x != nil {
+		return x.SkippedCount
+	}
+	return 0
+}
+
+type RecomputeSnapshotsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty for the default portfolio.
+	PortfolioId string `protobuf:"bytes,1,opt,name=portfolio_id,json=portfolioId,proto3" json:"portfolio_id,omitempty"`
+	// The hours that begin at or after start_time and before end_time, which is not in the
+	// future.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	EndTime   *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// Also read the hours with a complete snapshot again.
+	All           bool `protobuf:"varint,4,opt,name=all,proto3" json:"all,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecomputeSnapshotsRequest) Reset() {
+	*x = RecomputeSnapshotsRequest{}
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecomputeSnapshotsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecomputeSnapshotsRequest) ProtoMessage() {}
+
+func (x *RecomputeSnapshotsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecomputeSnapshotsRequest.ProtoReflect.Descriptor instead.
+func (*RecomputeSnapshotsRequest) Descriptor() ([]byte, []int) {
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RecomputeSnapshotsRequest) GetPortfolioId() string {
+	if x != nil {
+		return x.PortfolioId
+	}
+	return ""
+}
+
+func (x *RecomputeSnapshotsRequest) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *RecomputeSnapshotsRequest) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *RecomputeSnapshotsRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+type RecomputeSnapshotsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Progress      *BackfillProgress      `protobuf:"bytes,1,opt,name=progress,proto3" json:"progress,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecomputeSnapshotsResponse) Reset() {
+	*x = RecomputeSnapshotsResponse{}
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecomputeSnapshotsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecomputeSnapshotsResponse) ProtoMessage() {}
+
+func (x *RecomputeSnapshotsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecomputeSnapshotsResponse.ProtoReflect.Descriptor instead.
+func (*RecomputeSnapshotsResponse) Descriptor() ([]byte, []int) {
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RecomputeSnapshotsResponse) GetProgress() *BackfillProgress {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
 type ListSnapshotsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty for the default portfolio.
@@ -1244,7 +1318,7 @@ type ListSnapshotsRequest struct {
 
 func (x *ListSnapshotsRequest) Reset() {
 	*x = ListSnapshotsRequest{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[13]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1256,7 +1330,7 @@ func (x *ListSnapshotsRequest) String() string {
 func (*ListSnapshotsRequest) ProtoMessage() {}
 
 func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[13]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1269,7 +1343,7 @@ func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{13}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListSnapshotsRequest) GetPortfolioId() string {
@@ -1304,7 +1378,7 @@ type ListSnapshotsResponse struct {
 
 func (x *ListSnapshotsResponse) Reset() {
 	*x = ListSnapshotsResponse{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[14]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1316,7 +1390,7 @@ func (x *ListSnapshotsResponse) String() string {
 func (*ListSnapshotsResponse) ProtoMessage() {}
 
 func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[14]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1329,7 +1403,7 @@ func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{14}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListSnapshotsResponse) GetSnapshots() []*Snapshot {
@@ -1369,7 +1443,7 @@ type GetTimelineRequest struct {
 
 func (x *GetTimelineRequest) Reset() {
 	*x = GetTimelineRequest{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[15]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1381,7 +1455,7 @@ func (x *GetTimelineRequest) String() string {
 func (*GetTimelineRequest) ProtoMessage() {}
 
 func (x *GetTimelineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[15]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1394,7 +1468,7 @@ func (x *GetTimelineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTimelineRequest.ProtoReflect.Descriptor instead.
 func (*GetTimelineRequest) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{15}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetTimelineRequest) GetPortfolioId() string {
@@ -1459,7 +1533,7 @@ type GetTimelineResponse struct {
 
 func (x *GetTimelineResponse) Reset() {
 	*x = GetTimelineResponse{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[16]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1471,7 +1545,7 @@ func (x *GetTimelineResponse) String() string {
 func (*GetTimelineResponse) ProtoMessage() {}
 
 func (x *GetTimelineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[16]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1484,7 +1558,7 @@ func (x *GetTimelineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTimelineResponse.ProtoReflect.Descriptor instead.
 func (*GetTimelineResponse) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{16}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetTimelineResponse) GetCurrency() string {
@@ -1532,7 +1606,7 @@ type GetPerformanceRequest struct {
 
 func (x *GetPerformanceRequest) Reset() {
 	*x = GetPerformanceRequest{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[17]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1544,7 +1618,7 @@ func (x *GetPerformanceRequest) String() string {
 func (*GetPerformanceRequest) ProtoMessage() {}
 
 func (x *GetPerformanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[17]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1557,7 +1631,7 @@ func (x *GetPerformanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPerformanceRequest.ProtoReflect.Descriptor instead.
 func (*GetPerformanceRequest) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{17}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetPerformanceRequest) GetPortfolioId() string {
@@ -1618,7 +1692,7 @@ type GetPerformanceResponse struct {
 
 func (x *GetPerformanceResponse) Reset() {
 	*x = GetPerformanceResponse{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[18]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1630,7 +1704,7 @@ func (x *GetPerformanceResponse) String() string {
 func (*GetPerformanceResponse) ProtoMessage() {}
 
 func (x *GetPerformanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[18]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1643,7 +1717,7 @@ func (x *GetPerformanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPerformanceResponse.ProtoReflect.Descriptor instead.
 func (*GetPerformanceResponse) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{18}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetPerformanceResponse) GetPerformance() *Performance {
@@ -1710,14 +1784,16 @@ type Performance struct {
 	// Snapshots after start_time up to end_time that were left out.
 	LeftOutCount int32 `protobuf:"varint,26,opt,name=left_out_count,json=leftOutCount,proto3" json:"left_out_count,omitempty"`
 	// What a reader of the figures has to know, one line each; for people.
-	Notes         []string `protobuf:"bytes,27,rep,name=notes,proto3" json:"notes,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Notes []string `protobuf:"bytes,27,rep,name=notes,proto3" json:"notes,omitempty"`
+	// How many of the snapshots that the figures rest on are out of date.
+	OutOfDateCount int32 `protobuf:"varint,28,opt,name=out_of_date_count,json=outOfDateCount,proto3" json:"out_of_date_count,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Performance) Reset() {
 	*x = Performance{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[19]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +1805,7 @@ func (x *Performance) String() string {
 func (*Performance) ProtoMessage() {}
 
 func (x *Performance) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[19]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +1818,7 @@ func (x *Performance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Performance.ProtoReflect.Descriptor instead.
 func (*Performance) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{19}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Performance) GetCurrency() string {
@@ -1934,6 +2010,13 @@ func (x *Performance) GetNotes() []string {
 	return nil
 }
 
+func (x *Performance) GetOutOfDateCount() int32 {
+	if x != nil {
+		return x.OutOfDateCount
+	}
+	return 0
+}
+
 // Ratio is a figure without a unit.
 type Ratio struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1950,7 +2033,7 @@ type Ratio struct {
 
 func (x *Ratio) Reset() {
 	*x = Ratio{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[20]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1962,7 +2045,7 @@ func (x *Ratio) String() string {
 func (*Ratio) ProtoMessage() {}
 
 func (x *Ratio) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[20]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1975,7 +2058,7 @@ func (x *Ratio) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ratio.ProtoReflect.Descriptor instead.
 func (*Ratio) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{20}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Ratio) GetValue() float64 {
@@ -2008,7 +2091,7 @@ type Return struct {
 
 func (x *Return) Reset() {
 	*x = Return{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[21]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2020,7 +2103,7 @@ func (x *Return) String() string {
 func (*Return) ProtoMessage() {}
 
 func (x *Return) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[21]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2033,7 +2116,7 @@ func (x *Return) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Return.ProtoReflect.Descriptor instead.
 func (*Return) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{21}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Return) GetPeriod() *Ratio {
@@ -2073,7 +2156,7 @@ type Drawdown struct {
 
 func (x *Drawdown) Reset() {
 	*x = Drawdown{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[22]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2085,7 +2168,7 @@ func (x *Drawdown) String() string {
 func (*Drawdown) ProtoMessage() {}
 
 func (x *Drawdown) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[22]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2098,7 +2181,7 @@ func (x *Drawdown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drawdown.ProtoReflect.Descriptor instead.
 func (*Drawdown) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{22}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Drawdown) GetDepth() *Ratio {
@@ -2144,7 +2227,7 @@ type Benchmark struct {
 
 func (x *Benchmark) Reset() {
 	*x = Benchmark{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[23]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2156,7 +2239,7 @@ func (x *Benchmark) String() string {
 func (*Benchmark) ProtoMessage() {}
 
 func (x *Benchmark) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[23]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2169,7 +2252,7 @@ func (x *Benchmark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Benchmark.ProtoReflect.Descriptor instead.
 func (*Benchmark) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{23}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Benchmark) GetTokenId() string {
@@ -2197,13 +2280,7 @@ var File_purser_portfolio_v1_portfolio_service_proto protoreflect.FileDescriptor
 
 const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\n" +
-	"+purser/portfolio/v1/portfolio_service.proto\x12\x13purser.portfolio.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\x1dpurser/portfolio/v1/kpi.proto\"\x86\x01\n" +
-	"\tPortfolio\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
-	"\adefault\x18\x03 \x01(\bR\adefault\x12;\n" +
-	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\xa7\x03\n" +
+	"+purser/portfolio/v1/portfolio_service.proto\x12\x13purser.portfolio.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\x1dpurser/portfolio/v1/kpi.proto\x1a#purser/portfolio/v1/portfolio.proto\"\xa7\x03\n" +
 	"\tValuation\x12\x1a\n" +
 	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\tR\x05total\x12;\n" +
@@ -2236,7 +2313,7 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x05share\x18\n" +
 	" \x01(\x01R\x05share\x12\x1a\n" +
 	"\bverified\x18\v \x01(\bR\bverified\x12'\n" +
-	"\x0funpriced_reason\x18\f \x01(\tR\x0eunpricedReason\"\x9f\x03\n" +
+	"\x0funpriced_reason\x18\f \x01(\tR\x0eunpricedReason\"\xbf\x03\n" +
 	"\bSnapshot\x12!\n" +
 	"\fportfolio_id\x18\x01 \x01(\tR\vportfolioId\x12;\n" +
 	"\vbucket_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -2252,7 +2329,8 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"backfilled\x12\x19\n" +
 	"\bnet_flow\x18\n" +
 	" \x01(\tR\anetFlow\x12\x1b\n" +
-	"\tprice_gap\x18\v \x01(\bR\bpriceGap\"\xfc\x02\n" +
+	"\tprice_gap\x18\v \x01(\bR\bpriceGap\x12\x1e\n" +
+	"\vout_of_date\x18\f \x01(\bR\toutOfDate\"\xa7\x03\n" +
 	"\rTimelinePoint\x129\n" +
 	"\n" +
 	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
@@ -2266,7 +2344,8 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\bcomplete\x18\t \x01(\bR\bcomplete\x12\x19\n" +
 	"\bnet_flow\x18\n" +
 	" \x01(\tR\anetFlow\x12$\n" +
-	"\x0eleft_out_count\x18\v \x01(\x05R\fleftOutCount\"E\n" +
+	"\x0eleft_out_count\x18\v \x01(\x05R\fleftOutCount\x12)\n" +
+	"\x11out_of_date_count\x18\f \x01(\x05R\x0eoutOfDateCount\"E\n" +
 	"\x13GetPortfolioRequest\x12.\n" +
 	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\"T\n" +
 	"\x14GetPortfolioResponse\x12<\n" +
@@ -2286,13 +2365,22 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x14TakeSnapshotResponse\x129\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x1d.purser.portfolio.v1.SnapshotR\bsnapshot\x12\x16\n" +
 	"\x06stored\x18\x02 \x01(\bR\x06stored\x12A\n" +
-	"\bbackfill\x18\x03 \x01(\v2%.purser.portfolio.v1.BackfillProgressR\bbackfill\"\xf6\x01\n" +
+	"\bbackfill\x18\x03 \x01(\v2%.purser.portfolio.v1.BackfillProgressR\bbackfill\"\x9b\x02\n" +
 	"\x10BackfillProgress\x12'\n" +
 	"\x0fprocessed_count\x18\x01 \x01(\x05R\x0eprocessedCount\x12!\n" +
 	"\fstored_count\x18\x02 \x01(\x05R\vstoredCount\x12)\n" +
 	"\x10incomplete_count\x18\x03 \x01(\x05R\x0fincompleteCount\x12'\n" +
 	"\x0fremaining_count\x18\x04 \x01(\x05R\x0eremainingCount\x12B\n" +
-	"\x0fnext_start_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rnextStartTime\"\x98\x01\n" +
+	"\x0fnext_start_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rnextStartTime\x12#\n" +
+	"\rskipped_count\x18\x06 \x01(\x05R\fskippedCount\"\xdf\x01\n" +
+	"\x19RecomputeSnapshotsRequest\x12.\n" +
+	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x12A\n" +
+	"\n" +
+	"start_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\tstartTime\x12=\n" +
+	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\aendTime\x12\x10\n" +
+	"\x03all\x18\x04 \x01(\bR\x03all\"_\n" +
+	"\x1aRecomputeSnapshotsResponse\x12A\n" +
+	"\bprogress\x18\x01 \x01(\v2%.purser.portfolio.v1.BackfillProgressR\bprogress\"\x98\x01\n" +
 	"\x14ListSnapshotsRequest\x12.\n" +
 	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x12'\n" +
 	"\tpage_size\x18\x02 \x01(\x05B\n" +
@@ -2326,7 +2414,8 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x0erisk_free_rate\x18\x06 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?!\x00\x00\x00\x00\x00\x00\xf0\xbfR\friskFreeRate\x12$\n" +
 	"\bcurrency\x18\a \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\bcurrency\"\\\n" +
 	"\x16GetPerformanceResponse\x12B\n" +
-	"\vperformance\x18\x01 \x01(\v2 .purser.portfolio.v1.PerformanceR\vperformance\"\xfa\t\n" +
+	"\vperformance\x18\x01 \x01(\v2 .purser.portfolio.v1.PerformanceR\vperformance\"\xa5\n" +
+	"\n" +
 	"\vPerformance\x12\x1a\n" +
 	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x129\n" +
 	"\n" +
@@ -2361,7 +2450,8 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\rskipped_count\x18\x18 \x01(\x05R\fskippedCount\x12%\n" +
 	"\x0eskip_threshold\x18\x19 \x01(\tR\rskipThreshold\x12$\n" +
 	"\x0eleft_out_count\x18\x1a \x01(\x05R\fleftOutCount\x12\x14\n" +
-	"\x05notes\x18\x1b \x03(\tR\x05notes\"[\n" +
+	"\x05notes\x18\x1b \x03(\tR\x05notes\x12)\n" +
+	"\x11out_of_date_count\x18\x1c \x01(\x05R\x0eoutOfDateCount\"[\n" +
 	"\x05Ratio\x12\x19\n" +
 	"\x05value\x18\x01 \x01(\x01H\x00R\x05value\x88\x01\x01\x12-\n" +
 	"\x12unavailable_reason\x18\x02 \x01(\tR\x11unavailableReasonB\b\n" +
@@ -2390,9 +2480,17 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x10INTERVAL_MONTHLY\x10\x04*@\n" +
 	"\tFlowBasis\x12\x1a\n" +
 	"\x16FLOW_BASIS_UNSPECIFIED\x10\x00\x12\x17\n" +
-	"\x13FLOW_BASIS_HOLDINGS\x10\x012\xfa\x06\n" +
+	"\x13FLOW_BASIS_HOLDINGS\x10\x012\xe1\x0f\n" +
 	"\x10PortfolioService\x12|\n" +
-	"\fGetPortfolio\x12(.purser.portfolio.v1.GetPortfolioRequest\x1a).purser.portfolio.v1.GetPortfolioResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12|\n" +
+	"\fGetPortfolio\x12(.purser.portfolio.v1.GetPortfolioRequest\x1a).purser.portfolio.v1.GetPortfolioResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12\x83\x01\n" +
+	"\x0fCreatePortfolio\x12+.purser.portfolio.v1.CreatePortfolioRequest\x1a,.purser.portfolio.v1.CreatePortfolioResponse\"\x15\x8a\xe7\x18\x11\x1a\x0fportfolio:write\x12\x82\x01\n" +
+	"\x0eListPortfolios\x12*.purser.portfolio.v1.ListPortfoliosRequest\x1a+.purser.portfolio.v1.ListPortfoliosResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x01\x12\x86\x01\n" +
+	"\x0fUpdatePortfolio\x12+.purser.portfolio.v1.UpdatePortfolioRequest\x1a,.purser.portfolio.v1.UpdatePortfolioResponse\"\x18\x8a\xe7\x18\x11\x1a\x0fportfolio:write\x90\x02\x02\x12\x83\x01\n" +
+	"\x0fDeletePortfolio\x12+.purser.portfolio.v1.DeletePortfolioRequest\x1a,.purser.portfolio.v1.DeletePortfolioResponse\"\x15\x8a\xe7\x18\x11\x1a\x0fportfolio:write\x12\x92\x01\n" +
+	"\x13SetPortfolioWallets\x12/.purser.portfolio.v1.SetPortfolioWalletsRequest\x1a0.purser.portfolio.v1.SetPortfolioWalletsResponse\"\x18\x8a\xe7\x18\x11\x1a\x0fportfolio:write\x90\x02\x02\x12\x9b\x01\n" +
+	"\x16ChangePortfolioWallets\x122.purser.portfolio.v1.ChangePortfolioWalletsRequest\x1a3.purser.portfolio.v1.ChangePortfolioWalletsResponse\"\x18\x8a\xe7\x18\x11\x1a\x0fportfolio:write\x90\x02\x02\x12\x85\x01\n" +
+	"\x0fListMemberships\x12+.purser.portfolio.v1.ListMembershipsRequest\x1a,.purser.portfolio.v1.ListMembershipsResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12\x8f\x01\n" +
+	"\x12RecomputeSnapshots\x12..purser.portfolio.v1.RecomputeSnapshotsRequest\x1a/.purser.portfolio.v1.RecomputeSnapshotsResponse\"\x18\x8a\xe7\x18\x11\x1a\x0fportfolio:write\x90\x02\x02\x12|\n" +
 	"\fGetValuation\x12(.purser.portfolio.v1.GetValuationRequest\x1a).purser.portfolio.v1.GetValuationResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12}\n" +
 	"\fTakeSnapshot\x12(.purser.portfolio.v1.TakeSnapshotRequest\x1a).purser.portfolio.v1.TakeSnapshotResponse\"\x18\x8a\xe7\x18\x11\x1a\x0fportfolio:write\x90\x02\x02\x12\x7f\n" +
 	"\rListSnapshots\x12).purser.portfolio.v1.ListSnapshotsRequest\x1a*.purser.portfolio.v1.ListSnapshotsResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12y\n" +
@@ -2413,105 +2511,139 @@ func file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP() []byte {
 }
 
 var file_purser_portfolio_v1_portfolio_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_purser_portfolio_v1_portfolio_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_purser_portfolio_v1_portfolio_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_purser_portfolio_v1_portfolio_service_proto_goTypes = []any{
-	(Interval)(0),                  // 0: purser.portfolio.v1.Interval
-	(FlowBasis)(0),                 // 1: purser.portfolio.v1.FlowBasis
-	(*Portfolio)(nil),              // 2: purser.portfolio.v1.Portfolio
-	(*Valuation)(nil),              // 3: purser.portfolio.v1.Valuation
-	(*ExchangeRate)(nil),           // 4: purser.portfolio.v1.ExchangeRate
-	(*Position)(nil),               // 5: purser.portfolio.v1.Position
-	(*Snapshot)(nil),               // 6: purser.portfolio.v1.Snapshot
-	(*TimelinePoint)(nil),          // 7: purser.portfolio.v1.TimelinePoint
-	(*GetPortfolioRequest)(nil),    // 8: purser.portfolio.v1.GetPortfolioRequest
-	(*GetPortfolioResponse)(nil),   // 9: purser.portfolio.v1.GetPortfolioResponse
-	(*GetValuationRequest)(nil),    // 10: purser.portfolio.v1.GetValuationRequest
-	(*GetValuationResponse)(nil),   // 11: purser.portfolio.v1.GetValuationResponse
-	(*TakeSnapshotRequest)(nil),    // 12: purser.portfolio.v1.TakeSnapshotRequest
-	(*TakeSnapshotResponse)(nil),   // 13: purser.portfolio.v1.TakeSnapshotResponse
-	(*BackfillProgress)(nil),       // 14: purser.portfolio.v1.BackfillProgress
-	(*ListSnapshotsRequest)(nil),   // 15: purser.portfolio.v1.ListSnapshotsRequest
-	(*ListSnapshotsResponse)(nil),  // 16: purser.portfolio.v1.ListSnapshotsResponse
-	(*GetTimelineRequest)(nil),     // 17: purser.portfolio.v1.GetTimelineRequest
-	(*GetTimelineResponse)(nil),    // 18: purser.portfolio.v1.GetTimelineResponse
-	(*GetPerformanceRequest)(nil),  // 19: purser.portfolio.v1.GetPerformanceRequest
-	(*GetPerformanceResponse)(nil), // 20: purser.portfolio.v1.GetPerformanceResponse
-	(*Performance)(nil),            // 21: purser.portfolio.v1.Performance
-	(*Ratio)(nil),                  // 22: purser.portfolio.v1.Ratio
-	(*Return)(nil),                 // 23: purser.portfolio.v1.Return
-	(*Drawdown)(nil),               // 24: purser.portfolio.v1.Drawdown
-	(*Benchmark)(nil),              // 25: purser.portfolio.v1.Benchmark
-	(*timestamppb.Timestamp)(nil),  // 26: google.protobuf.Timestamp
-	(*GetKpiRequest)(nil),          // 27: purser.portfolio.v1.GetKpiRequest
-	(*GetKpiResponse)(nil),         // 28: purser.portfolio.v1.GetKpiResponse
+	(Interval)(0),                          // 0: purser.portfolio.v1.Interval
+	(FlowBasis)(0),                         // 1: purser.portfolio.v1.FlowBasis
+	(*Valuation)(nil),                      // 2: purser.portfolio.v1.Valuation
+	(*ExchangeRate)(nil),                   // 3: purser.portfolio.v1.ExchangeRate
+	(*Position)(nil),                       // 4: purser.portfolio.v1.Position
+	(*Snapshot)(nil),                       // 5: purser.portfolio.v1.Snapshot
+	(*TimelinePoint)(nil),                  // 6: purser.portfolio.v1.TimelinePoint
+	(*GetPortfolioRequest)(nil),            // 7: purser.portfolio.v1.GetPortfolioRequest
+	(*GetPortfolioResponse)(nil),           // 8: purser.portfolio.v1.GetPortfolioResponse
+	(*GetValuationRequest)(nil),            // 9: purser.portfolio.v1.GetValuationRequest
+	(*GetValuationResponse)(nil),           // 10: purser.portfolio.v1.GetValuationResponse
+	(*TakeSnapshotRequest)(nil),            // 11: purser.portfolio.v1.TakeSnapshotRequest
+	(*TakeSnapshotResponse)(nil),           // 12: purser.portfolio.v1.TakeSnapshotResponse
+	(*BackfillProgress)(nil),               // 13: purser.portfolio.v1.BackfillProgress
+	(*RecomputeSnapshotsRequest)(nil),      // 14: purser.portfolio.v1.RecomputeSnapshotsRequest
+	(*RecomputeSnapshotsResponse)(nil),     // 15: purser.portfolio.v1.RecomputeSnapshotsResponse
+	(*ListSnapshotsRequest)(nil),           // 16: purser.portfolio.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil),          // 17: purser.portfolio.v1.ListSnapshotsResponse
+	(*GetTimelineRequest)(nil),             // 18: purser.portfolio.v1.GetTimelineRequest
+	(*GetTimelineResponse)(nil),            // 19: purser.portfolio.v1.GetTimelineResponse
+	(*GetPerformanceRequest)(nil),          // 20: purser.portfolio.v1.GetPerformanceRequest
+	(*GetPerformanceResponse)(nil),         // 21: purser.portfolio.v1.GetPerformanceResponse
+	(*Performance)(nil),                    // 22: purser.portfolio.v1.Performance
+	(*Ratio)(nil),                          // 23: purser.portfolio.v1.Ratio
+	(*Return)(nil),                         // 24: purser.portfolio.v1.Return
+	(*Drawdown)(nil),                       // 25: purser.portfolio.v1.Drawdown
+	(*Benchmark)(nil),                      // 26: purser.portfolio.v1.Benchmark
+	(*timestamppb.Timestamp)(nil),          // 27: google.protobuf.Timestamp
+	(*Portfolio)(nil),                      // 28: purser.portfolio.v1.Portfolio
+	(*CreatePortfolioRequest)(nil),         // 29: purser.portfolio.v1.CreatePortfolioRequest
+	(*ListPortfoliosRequest)(nil),          // 30: purser.portfolio.v1.ListPortfoliosRequest
+	(*UpdatePortfolioRequest)(nil),         // 31: purser.portfolio.v1.UpdatePortfolioRequest
+	(*DeletePortfolioRequest)(nil),         // 32: purser.portfolio.v1.DeletePortfolioRequest
+	(*SetPortfolioWalletsRequest)(nil),     // 33: purser.portfolio.v1.SetPortfolioWalletsRequest
+	(*ChangePortfolioWalletsRequest)(nil),  // 34: purser.portfolio.v1.ChangePortfolioWalletsRequest
+	(*ListMembershipsRequest)(nil),         // 35: purser.portfolio.v1.ListMembershipsRequest
+	(*GetKpiRequest)(nil),                  // 36: purser.portfolio.v1.GetKpiRequest
+	(*CreatePortfolioResponse)(nil),        // 37: purser.portfolio.v1.CreatePortfolioResponse
+	(*ListPortfoliosResponse)(nil),         // 38: purser.portfolio.v1.ListPortfoliosResponse
+	(*UpdatePortfolioResponse)(nil),        // 39: purser.portfolio.v1.UpdatePortfolioResponse
+	(*DeletePortfolioResponse)(nil),        // 40: purser.portfolio.v1.DeletePortfolioResponse
+	(*SetPortfolioWalletsResponse)(nil),    // 41: purser.portfolio.v1.SetPortfolioWalletsResponse
+	(*ChangePortfolioWalletsResponse)(nil), // 42: purser.portfolio.v1.ChangePortfolioWalletsResponse
+	(*ListMembershipsResponse)(nil),        // 43: purser.portfolio.v1.ListMembershipsResponse
+	(*GetKpiResponse)(nil),                 // 44: purser.portfolio.v1.GetKpiResponse
 }
 var file_purser_portfolio_v1_portfolio_service_proto_depIdxs = []int32{
-	26, // 0: purser.portfolio.v1.Portfolio.create_time:type_name -> google.protobuf.Timestamp
-	5,  // 1: purser.portfolio.v1.Valuation.positions:type_name -> purser.portfolio.v1.Position
-	26, // 2: purser.portfolio.v1.Valuation.valuation_time:type_name -> google.protobuf.Timestamp
-	4,  // 3: purser.portfolio.v1.Valuation.rate:type_name -> purser.portfolio.v1.ExchangeRate
-	26, // 4: purser.portfolio.v1.ExchangeRate.rate_time:type_name -> google.protobuf.Timestamp
-	26, // 5: purser.portfolio.v1.Position.price_time:type_name -> google.protobuf.Timestamp
-	26, // 6: purser.portfolio.v1.Snapshot.bucket_time:type_name -> google.protobuf.Timestamp
-	26, // 7: purser.portfolio.v1.Snapshot.snapshot_time:type_name -> google.protobuf.Timestamp
-	26, // 8: purser.portfolio.v1.TimelinePoint.start_time:type_name -> google.protobuf.Timestamp
-	26, // 9: purser.portfolio.v1.TimelinePoint.end_time:type_name -> google.protobuf.Timestamp
-	2,  // 10: purser.portfolio.v1.GetPortfolioResponse.portfolio:type_name -> purser.portfolio.v1.Portfolio
-	26, // 11: purser.portfolio.v1.GetValuationRequest.as_of_time:type_name -> google.protobuf.Timestamp
-	3,  // 12: purser.portfolio.v1.GetValuationResponse.valuation:type_name -> purser.portfolio.v1.Valuation
-	26, // 13: purser.portfolio.v1.TakeSnapshotRequest.start_time:type_name -> google.protobuf.Timestamp
-	26, // 14: purser.portfolio.v1.TakeSnapshotRequest.end_time:type_name -> google.protobuf.Timestamp
-	6,  // 15: purser.portfolio.v1.TakeSnapshotResponse.snapshot:type_name -> purser.portfolio.v1.Snapshot
-	14, // 16: purser.portfolio.v1.TakeSnapshotResponse.backfill:type_name -> purser.portfolio.v1.BackfillProgress
-	26, // 17: purser.portfolio.v1.BackfillProgress.next_start_time:type_name -> google.protobuf.Timestamp
-	6,  // 18: purser.portfolio.v1.ListSnapshotsResponse.snapshots:type_name -> purser.portfolio.v1.Snapshot
-	0,  // 19: purser.portfolio.v1.GetTimelineRequest.interval:type_name -> purser.portfolio.v1.Interval
-	26, // 20: purser.portfolio.v1.GetTimelineRequest.start_time:type_name -> google.protobuf.Timestamp
-	26, // 21: purser.portfolio.v1.GetTimelineRequest.end_time:type_name -> google.protobuf.Timestamp
-	7,  // 22: purser.portfolio.v1.GetTimelineResponse.points:type_name -> purser.portfolio.v1.TimelinePoint
-	26, // 23: purser.portfolio.v1.GetPerformanceRequest.start_time:type_name -> google.protobuf.Timestamp
-	26, // 24: purser.portfolio.v1.GetPerformanceRequest.end_time:type_name -> google.protobuf.Timestamp
-	21, // 25: purser.portfolio.v1.GetPerformanceResponse.performance:type_name -> purser.portfolio.v1.Performance
-	26, // 26: purser.portfolio.v1.Performance.start_time:type_name -> google.protobuf.Timestamp
-	26, // 27: purser.portfolio.v1.Performance.end_time:type_name -> google.protobuf.Timestamp
-	1,  // 28: purser.portfolio.v1.Performance.flow_basis:type_name -> purser.portfolio.v1.FlowBasis
-	23, // 29: purser.portfolio.v1.Performance.time_weighted:type_name -> purser.portfolio.v1.Return
-	23, // 30: purser.portfolio.v1.Performance.money_weighted:type_name -> purser.portfolio.v1.Return
-	22, // 31: purser.portfolio.v1.Performance.modified_dietz:type_name -> purser.portfolio.v1.Ratio
-	22, // 32: purser.portfolio.v1.Performance.volatility:type_name -> purser.portfolio.v1.Ratio
-	22, // 33: purser.portfolio.v1.Performance.downside_deviation:type_name -> purser.portfolio.v1.Ratio
-	22, // 34: purser.portfolio.v1.Performance.sharpe:type_name -> purser.portfolio.v1.Ratio
-	22, // 35: purser.portfolio.v1.Performance.sortino:type_name -> purser.portfolio.v1.Ratio
-	22, // 36: purser.portfolio.v1.Performance.calmar:type_name -> purser.portfolio.v1.Ratio
-	24, // 37: purser.portfolio.v1.Performance.max_drawdown:type_name -> purser.portfolio.v1.Drawdown
-	25, // 38: purser.portfolio.v1.Performance.benchmark:type_name -> purser.portfolio.v1.Benchmark
-	22, // 39: purser.portfolio.v1.Return.period:type_name -> purser.portfolio.v1.Ratio
-	22, // 40: purser.portfolio.v1.Return.annualized:type_name -> purser.portfolio.v1.Ratio
-	22, // 41: purser.portfolio.v1.Drawdown.depth:type_name -> purser.portfolio.v1.Ratio
-	26, // 42: purser.portfolio.v1.Drawdown.peak_time:type_name -> google.protobuf.Timestamp
-	26, // 43: purser.portfolio.v1.Drawdown.trough_time:type_name -> google.protobuf.Timestamp
-	26, // 44: purser.portfolio.v1.Drawdown.recovery_time:type_name -> google.protobuf.Timestamp
-	22, // 45: purser.portfolio.v1.Benchmark.token_return:type_name -> purser.portfolio.v1.Ratio
-	22, // 46: purser.portfolio.v1.Benchmark.tracking_difference:type_name -> purser.portfolio.v1.Ratio
-	8,  // 47: purser.portfolio.v1.PortfolioService.GetPortfolio:input_type -> purser.portfolio.v1.GetPortfolioRequest
-	10, // 48: purser.portfolio.v1.PortfolioService.GetValuation:input_type -> purser.portfolio.v1.GetValuationRequest
-	12, // 49: purser.portfolio.v1.PortfolioService.TakeSnapshot:input_type -> purser.portfolio.v1.TakeSnapshotRequest
-	15, // 50: purser.portfolio.v1.PortfolioService.ListSnapshots:input_type -> purser.portfolio.v1.ListSnapshotsRequest
-	17, // 51: purser.portfolio.v1.PortfolioService.GetTimeline:input_type -> purser.portfolio.v1.GetTimelineRequest
-	19, // 52: purser.portfolio.v1.PortfolioService.GetPerformance:input_type -> purser.portfolio.v1.GetPerformanceRequest
-	27, // 53: purser.portfolio.v1.PortfolioService.GetKpi:input_type -> purser.portfolio.v1.GetKpiRequest
-	9,  // 54: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
-	11, // 55: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
-	13, // 56: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
-	16, // 57: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
-	18, // 58: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
-	20, // 59: purser.portfolio.v1.PortfolioService.GetPerformance:output_type -> purser.portfolio.v1.GetPerformanceResponse
-	28, // 60: purser.portfolio.v1.PortfolioService.GetKpi:output_type -> purser.portfolio.v1.GetKpiResponse
-	54, // [54:61] is the sub-list for method output_type
-	47, // [47:54] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	4,  // 0: purser.portfolio.v1.Valuation.positions:type_name -> purser.portfolio.v1.Position
+	27, // 1: purser.portfolio.v1.Valuation.valuation_time:type_name -> google.protobuf.Timestamp
+	3,  // 2: purser.portfolio.v1.Valuation.rate:type_name -> purser.portfolio.v1.ExchangeRate
+	27, // 3: purser.portfolio.v1.ExchangeRate.rate_time:type_name -> google.protobuf.Timestamp
+	27, // 4: purser.portfolio.v1.Position.price_time:type_name -> google.protobuf.Timestamp
+	27, // 5: purser.portfolio.v1.Snapshot.bucket_time:type_name -> google.protobuf.Timestamp
+	27, // 6: purser.portfolio.v1.Snapshot.snapshot_time:type_name -> google.protobuf.Timestamp
+	27, // 7: purser.portfolio.v1.TimelinePoint.start_time:type_name -> google.protobuf.Timestamp
+	27, // 8: purser.portfolio.v1.TimelinePoint.end_time:type_name -> google.protobuf.Timestamp
+	28, // 9: purser.portfolio.v1.GetPortfolioResponse.portfolio:type_name -> purser.portfolio.v1.Portfolio
+	27, // 10: purser.portfolio.v1.GetValuationRequest.as_of_time:type_name -> google.protobuf.Timestamp
+	2,  // 11: purser.portfolio.v1.GetValuationResponse.valuation:type_name -> purser.portfolio.v1.Valuation
+	27, // 12: purser.portfolio.v1.TakeSnapshotRequest.start_time:type_name -> google.protobuf.Timestamp
+	27, // 13: purser.portfolio.v1.TakeSnapshotRequest.end_time:type_name -> google.protobuf.Timestamp
+	5,  // 14: purser.portfolio.v1.TakeSnapshotResponse.snapshot:type_name -> purser.portfolio.v1.Snapshot
+	13, // 15: purser.portfolio.v1.TakeSnapshotResponse.backfill:type_name -> purser.portfolio.v1.BackfillProgress
+	27, // 16: purser.portfolio.v1.BackfillProgress.next_start_time:type_name -> google.protobuf.Timestamp
+	27, // 17: purser.portfolio.v1.RecomputeSnapshotsRequest.start_time:type_name -> google.protobuf.Timestamp
+	27, // 18: purser.portfolio.v1.RecomputeSnapshotsRequest.end_time:type_name -> google.protobuf.Timestamp
+	13, // 19: purser.portfolio.v1.RecomputeSnapshotsResponse.progress:type_name -> purser.portfolio.v1.BackfillProgress
+	5,  // 20: purser.portfolio.v1.ListSnapshotsResponse.snapshots:type_name -> purser.portfolio.v1.Snapshot
+	0,  // 21: purser.portfolio.v1.GetTimelineRequest.interval:type_name -> purser.portfolio.v1.Interval
+	27, // 22: purser.portfolio.v1.GetTimelineRequest.start_time:type_name -> google.protobuf.Timestamp
+	27, // 23: purser.portfolio.v1.GetTimelineRequest.end_time:type_name -> google.protobuf.Timestamp
+	6,  // 24: purser.portfolio.v1.GetTimelineResponse.points:type_name -> purser.portfolio.v1.TimelinePoint
+	27, // 25: purser.portfolio.v1.GetPerformanceRequest.start_time:type_name -> google.protobuf.Timestamp
+	27, // 26: purser.portfolio.v1.GetPerformanceRequest.end_time:type_name -> google.protobuf.Timestamp
+	22, // 27: purser.portfolio.v1.GetPerformanceResponse.performance:type_name -> purser.portfolio.v1.Performance
+	27, // 28: purser.portfolio.v1.Performance.start_time:type_name -> google.protobuf.Timestamp
+	27, // 29: purser.portfolio.v1.Performance.end_time:type_name -> google.protobuf.Timestamp
+	1,  // 30: purser.portfolio.v1.Performance.flow_basis:type_name -> purser.portfolio.v1.FlowBasis
+	24, // 31: purser.portfolio.v1.Performance.time_weighted:type_name -> purser.portfolio.v1.Return
+	24, // 32: purser.portfolio.v1.Performance.money_weighted:type_name -> purser.portfolio.v1.Return
+	23, // 33: purser.portfolio.v1.Performance.modified_dietz:type_name -> purser.portfolio.v1.Ratio
+	23, // 34: purser.portfolio.v1.Performance.volatility:type_name -> purser.portfolio.v1.Ratio
+	23, // 35: purser.portfolio.v1.Performance.downside_deviation:type_name -> purser.portfolio.v1.Ratio
+	23, // 36: purser.portfolio.v1.Performance.sharpe:type_name -> purser.portfolio.v1.Ratio
+	23, // 37: purser.portfolio.v1.Performance.sortino:type_name -> purser.portfolio.v1.Ratio
+	23, // 38: purser.portfolio.v1.Performance.calmar:type_name -> purser.portfolio.v1.Ratio
+	25, // 39: purser.portfolio.v1.Performance.max_drawdown:type_name -> purser.portfolio.v1.Drawdown
+	26, // 40: purser.portfolio.v1.Performance.benchmark:type_name -> purser.portfolio.v1.Benchmark
+	23, // 41: purser.portfolio.v1.Return.period:type_name -> purser.portfolio.v1.Ratio
+	23, // 42: purser.portfolio.v1.Return.annualized:type_name -> purser.portfolio.v1.Ratio
+	23, // 43: purser.portfolio.v1.Drawdown.depth:type_name -> purser.portfolio.v1.Ratio
+	27, // 44: purser.portfolio.v1.Drawdown.peak_time:type_name -> google.protobuf.Timestamp
+	27, // 45: purser.portfolio.v1.Drawdown.trough_time:type_name -> google.protobuf.Timestamp
+	27, // 46: purser.portfolio.v1.Drawdown.recovery_time:type_name -> google.protobuf.Timestamp
+	23, // 47: purser.portfolio.v1.Benchmark.token_return:type_name -> purser.portfolio.v1.Ratio
+	23, // 48: purser.portfolio.v1.Benchmark.tracking_difference:type_name -> purser.portfolio.v1.Ratio
+	7,  // 49: purser.portfolio.v1.PortfolioService.GetPortfolio:input_type -> purser.portfolio.v1.GetPortfolioRequest
+	29, // 50: purser.portfolio.v1.PortfolioService.CreatePortfolio:input_type -> purser.portfolio.v1.CreatePortfolioRequest
+	30, // 51: purser.portfolio.v1.PortfolioService.ListPortfolios:input_type -> purser.portfolio.v1.ListPortfoliosRequest
+	31, // 52: purser.portfolio.v1.PortfolioService.UpdatePortfolio:input_type -> purser.portfolio.v1.UpdatePortfolioRequest
+	32, // 53: purser.portfolio.v1.PortfolioService.DeletePortfolio:input_type -> purser.portfolio.v1.DeletePortfolioRequest
+	33, // 54: purser.portfolio.v1.PortfolioService.SetPortfolioWallets:input_type -> purser.portfolio.v1.SetPortfolioWalletsRequest
+	34, // 55: purser.portfolio.v1.PortfolioService.ChangePortfolioWallets:input_type -> purser.portfolio.v1.ChangePortfolioWalletsRequest
+	35, // 56: purser.portfolio.v1.PortfolioService.ListMemberships:input_type -> purser.portfolio.v1.ListMembershipsRequest
+	14, // 57: purser.portfolio.v1.PortfolioService.RecomputeSnapshots:input_type -> purser.portfolio.v1.RecomputeSnapshotsRequest
+	9,  // 58: purser.portfolio.v1.PortfolioService.GetValuation:input_type -> purser.portfolio.v1.GetValuationRequest
+	11, // 59: purser.portfolio.v1.PortfolioService.TakeSnapshot:input_type -> purser.portfolio.v1.TakeSnapshotRequest
+	16, // 60: purser.portfolio.v1.PortfolioService.ListSnapshots:input_type -> purser.portfolio.v1.ListSnapshotsRequest
+	18, // 61: purser.portfolio.v1.PortfolioService.GetTimeline:input_type -> purser.portfolio.v1.GetTimelineRequest
+	20, // 62: purser.portfolio.v1.PortfolioService.GetPerformance:input_type -> purser.portfolio.v1.GetPerformanceRequest
+	36, // 63: purser.portfolio.v1.PortfolioService.GetKpi:input_type -> purser.portfolio.v1.GetKpiRequest
+	8,  // 64: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
+	37, // 65: purser.portfolio.v1.PortfolioService.CreatePortfolio:output_type -> purser.portfolio.v1.CreatePortfolioResponse
+	38, // 66: purser.portfolio.v1.PortfolioService.ListPortfolios:output_type -> purser.portfolio.v1.ListPortfoliosResponse
+	39, // 67: purser.portfolio.v1.PortfolioService.UpdatePortfolio:output_type -> purser.portfolio.v1.UpdatePortfolioResponse
+	40, // 68: purser.portfolio.v1.PortfolioService.DeletePortfolio:output_type -> purser.portfolio.v1.DeletePortfolioResponse
+	41, // 69: purser.portfolio.v1.PortfolioService.SetPortfolioWallets:output_type -> purser.portfolio.v1.SetPortfolioWalletsResponse
+	42, // 70: purser.portfolio.v1.PortfolioService.ChangePortfolioWallets:output_type -> purser.portfolio.v1.ChangePortfolioWalletsResponse
+	43, // 71: purser.portfolio.v1.PortfolioService.ListMemberships:output_type -> purser.portfolio.v1.ListMembershipsResponse
+	15, // 72: purser.portfolio.v1.PortfolioService.RecomputeSnapshots:output_type -> purser.portfolio.v1.RecomputeSnapshotsResponse
+	10, // 73: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
+	12, // 74: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
+	17, // 75: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
+	19, // 76: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
+	21, // 77: purser.portfolio.v1.PortfolioService.GetPerformance:output_type -> purser.portfolio.v1.GetPerformanceResponse
+	44, // 78: purser.portfolio.v1.PortfolioService.GetKpi:output_type -> purser.portfolio.v1.GetKpiResponse
+	64, // [64:79] is the sub-list for method output_type
+	49, // [49:64] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_purser_portfolio_v1_portfolio_service_proto_init() }
@@ -2520,14 +2652,15 @@ func file_purser_portfolio_v1_portfolio_service_proto_init() {
 		return
 	}
 	file_purser_portfolio_v1_kpi_proto_init()
-	file_purser_portfolio_v1_portfolio_service_proto_msgTypes[20].OneofWrappers = []any{}
+	file_purser_portfolio_v1_portfolio_proto_init()
+	file_purser_portfolio_v1_portfolio_service_proto_msgTypes[21].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_portfolio_v1_portfolio_service_proto_rawDesc), len(file_purser_portfolio_v1_portfolio_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

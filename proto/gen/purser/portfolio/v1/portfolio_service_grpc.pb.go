@@ -19,13 +19,21 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	PortfolioService_GetPortfolio_FullMethodName   = "/purser.portfolio.v1.PortfolioService/GetPortfolio"
-	PortfolioService_GetValuation_FullMethodName   = "/purser.portfolio.v1.PortfolioService/GetValuation"
-	PortfolioService_TakeSnapshot_FullMethodName   = "/purser.portfolio.v1.PortfolioService/TakeSnapshot"
-	PortfolioService_ListSnapshots_FullMethodName  = "/purser.portfolio.v1.PortfolioService/ListSnapshots"
-	PortfolioService_GetTimeline_FullMethodName    = "/purser.portfolio.v1.PortfolioService/GetTimeline"
-	PortfolioService_GetPerformance_FullMethodName = "/purser.portfolio.v1.PortfolioService/GetPerformance"
-	PortfolioService_GetKpi_FullMethodName         = "/purser.portfolio.v1.PortfolioService/GetKpi"
+	PortfolioService_GetPortfolio_FullMethodName           = "/purser.portfolio.v1.PortfolioService/GetPortfolio"
+	PortfolioService_CreatePortfolio_FullMethodName        = "/purser.portfolio.v1.PortfolioService/CreatePortfolio"
+	PortfolioService_ListPortfolios_FullMethodName         = "/purser.portfolio.v1.PortfolioService/ListPortfolios"
+	PortfolioService_UpdatePortfolio_FullMethodName        = "/purser.portfolio.v1.PortfolioService/UpdatePortfolio"
+	PortfolioService_DeletePortfolio_FullMethodName        = "/purser.portfolio.v1.PortfolioService/DeletePortfolio"
+	PortfolioService_SetPortfolioWallets_FullMethodName    = "/purser.portfolio.v1.PortfolioService/SetPortfolioWallets"
+	PortfolioService_ChangePortfolioWallets_FullMethodName = "/purser.portfolio.v1.PortfolioService/ChangePortfolioWallets"
+	PortfolioService_ListMemberships_FullMethodName        = "/purser.portfolio.v1.PortfolioService/ListMemberships"
+	PortfolioService_RecomputeSnapshots_FullMethodName     = "/purser.portfolio.v1.PortfolioService/RecomputeSnapshots"
+	PortfolioService_GetValuation_FullMethodName           = "/purser.portfolio.v1.PortfolioService/GetValuation"
+	PortfolioService_TakeSnapshot_FullMethodName           = "/purser.portfolio.v1.PortfolioService/TakeSnapshot"
+	PortfolioService_ListSnapshots_FullMethodName          = "/purser.portfolio.v1.PortfolioService/ListSnapshots"
+	PortfolioService_GetTimeline_FullMethodName            = "/purser.portfolio.v1.PortfolioService/GetTimeline"
+	PortfolioService_GetPerformance_FullMethodName         = "/purser.portfolio.v1.PortfolioService/GetPerformance"
+	PortfolioService_GetKpi_FullMethodName                 = "/purser.portfolio.v1.PortfolioService/GetKpi"
 )
 
 // PortfolioServiceClient is the client API for PortfolioService service.
@@ -36,9 +44,68 @@ const (
 // value. Every user has one default portfolio with all their wallets, which is
 // created on first use; an empty portfolio_id selects it. A portfolio of somebody
 // else is NOT_FOUND.
+//
+// Other portfolios have the wallets that their owner says, from the hour on that their owner
+// says. A wallet that joins or leaves is money that comes in or goes out, at its value in
+// that hour. One that is deleted or archived leaves in the hour in which that is noticed,
+// and doesn't come back by itself. When what a portfolio had in past hours changes, their
+// snapshots are out of date and not complete, until they are taken again: a job does that
+// in the background, and RecomputeSnapshots and TakeSnapshot do it at once. The default
+// portfolio has the wallets that its owner has now, in all hours.
 type PortfolioServiceClient interface {
 	// GetPortfolio returns a portfolio.
 	GetPortfolio(ctx context.Context, in *GetPortfolioRequest, opts ...grpc.CallOption) (*GetPortfolioResponse, error)
+	// CreatePortfolio makes a portfolio. Hours before now have no snapshots until TakeSnapshot
+	// takes them.
+	//
+	// INVALID_ARGUMENT for a bad name or effective_time, and for a request_id that was used
+	// with another request. NOT_FOUND for wallets that the caller doesn't have, or has
+	// archived; the message and wallet_ids in the metadata of ErrorInfo name up to five.
+	// RESOURCE_EXHAUSTED (TOO_MANY_PORTFOLIOS) when the caller has as many as the deployment
+	// allows (100 by default); limit in the metadata has the number. UNAVAILABLE
+	// (WALLET_UNAVAILABLE). With a request_id the call can be repeated and returns the same.
+	CreatePortfolio(ctx context.Context, in *CreatePortfolioRequest, opts ...grpc.CallOption) (*CreatePortfolioResponse, error)
+	// ListPortfolios returns the caller's portfolios, oldest first.
+	//
+	// INVALID_ARGUMENT for a page_token of another query.
+	ListPortfolios(ctx context.Context, in *ListPortfoliosRequest, opts ...grpc.CallOption) (*ListPortfoliosResponse, error)
+	// UpdatePortfolio sets the fields in update_mask; "name" is the only one.
+	//
+	// INVALID_ARGUMENT for an update_mask with another path, for a bad name, and as in
+	// CreatePortfolio. ABORTED (ETAG_MISMATCH) when etag is set and the portfolio has changed
+	// since; current_etag in the metadata of ErrorInfo is the etag that it has now. With a
+	// request_id the call can be repeated, also with an etag, and returns the same.
+	UpdatePortfolio(ctx context.Context, in *UpdatePortfolioRequest, opts ...grpc.CallOption) (*UpdatePortfolioResponse, error)
+	// DeletePortfolio removes a portfolio with its snapshots, all or nothing, and says how many
+	// these were. Its wallets stay.
+	//
+	// FAILED_PRECONDITION (DEFAULT_PORTFOLIO) for the default portfolio. ABORTED
+	// (ETAG_MISMATCH) and request_id as in UpdatePortfolio.
+	DeletePortfolio(ctx context.Context, in *DeletePortfolioRequest, opts ...grpc.CallOption) (*DeletePortfolioResponse, error)
+	// SetPortfolioWallets gives a portfolio exactly these wallets from a time on.
+	//
+	// The errors are those of CreatePortfolio and DeletePortfolio. RESOURCE_EXHAUSTED
+	// (TOO_MANY_MEMBERSHIPS) when its wallets would have changed at more than 999 hours.
+	SetPortfolioWallets(ctx context.Context, in *SetPortfolioWalletsRequest, opts ...grpc.CallOption) (*SetPortfolioWalletsResponse, error)
+	// ChangePortfolioWallets has wallets join a portfolio, and others leave it, from a time on.
+	// A wallet that is in both lists joins.
+	//
+	// The errors are those of SetPortfolioWallets. RESOURCE_EXHAUSTED
+	// (TOO_MANY_PORTFOLIO_WALLETS) when it would have more than 1000 wallets at a time.
+	ChangePortfolioWallets(ctx context.Context, in *ChangePortfolioWalletsRequest, opts ...grpc.CallOption) (*ChangePortfolioWalletsResponse, error)
+	// ListMemberships returns which wallets a portfolio had when, oldest first, without a gap.
+	//
+	// INVALID_ARGUMENT for a page_token of another query.
+	ListMemberships(ctx context.Context, in *ListMembershipsRequest, opts ...grpc.CallOption) (*ListMembershipsResponse, error)
+	// RecomputeSnapshots takes the snapshots of the hours that begin in a range again, as
+	// TakeSnapshot with a range does: those that are missing, incomplete or out of date, and
+	// with all also the complete ones, for balances that were mended. A complete snapshot is
+	// not replaced by an incomplete one, unless it is out of date. A price that an hour has
+	// stays, as TakeSnapshot says.
+	//
+	// A call works for a few seconds; while progress.next_start_time is set, call again with
+	// it as start_time. The errors are those of TakeSnapshot with a range.
+	RecomputeSnapshots(ctx context.Context, in *RecomputeSnapshotsRequest, opts ...grpc.CallOption) (*RecomputeSnapshotsResponse, error)
 	// GetValuation returns what the portfolio is worth now. A complete response may be a
 	// few seconds old, as valuation_time says: a new wallet or a sync shows after that.
 	// While the wallet service is unavailable it returns the last snapshot, with stale
@@ -58,7 +125,8 @@ type PortfolioServiceClient interface {
 	// a time in the future.
 	GetValuation(ctx context.Context, in *GetValuationRequest, opts ...grpc.CallOption) (*GetValuationResponse, error)
 	// TakeSnapshot stores the portfolio's value for the current hour, UTC. There is one
-	// snapshot an hour. A complete one replaces an incomplete one. Of two incomplete ones
+	// snapshot an hour. One that is out of date is replaced. A complete one replaces an
+	// incomplete one. Of two incomplete ones
 	// the better is kept: the one with fewer wallets without balances, then with fewer
 	// positions without a price, then with fewer stale prices. Otherwise the first is
 	// kept. All snapshots of an hour, of whichever portfolio, have the same price of a
@@ -80,8 +148,9 @@ type PortfolioServiceClient interface {
 	// INVALID_ARGUMENT for a start_time that is not before end_time, an end_time in the
 	// future or more than five years; RESOURCE_EXHAUSTED (HISTORY_READ_UNDER_WAY) while
 	// another call reads the same history; FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED).
-	// An hour of which nothing can be valued ends the call; the message names it:
-	// continue after it.
+	// An hour of which nothing can be valued ends the call; the message names it: continue
+	// after it. One in which a wallet can't be read because its chain has no node, and the
+	// others hold nothing of value, is skipped instead.
 	TakeSnapshot(ctx context.Context, in *TakeSnapshotRequest, opts ...grpc.CallOption) (*TakeSnapshotResponse, error)
 	// ListSnapshots returns the snapshots of a portfolio, newest first.
 	//
@@ -134,6 +203,86 @@ func (c *portfolioServiceClient) GetPortfolio(ctx context.Context, in *GetPortfo
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetPortfolioResponse)
 	err := c.cc.Invoke(ctx, PortfolioService_GetPortfolio_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portfolioServiceClient) CreatePortfolio(ctx context.Context, in *CreatePortfolioRequest, opts ...grpc.CallOption) (*CreatePortfolioResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreatePortfolioResponse)
+	err := c.cc.Invoke(ctx, PortfolioService_CreatePortfolio_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portfolioServiceClient) ListPortfolios(ctx context.Context, in *ListPortfoliosRequest, opts ...grpc.CallOption) (*ListPortfoliosResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListPortfoliosResponse)
+	err := c.cc.Invoke(ctx, PortfolioService_ListPortfolios_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portfolioServiceClient) UpdatePortfolio(ctx context.Context, in *UpdatePortfolioRequest, opts ...grpc.CallOption) (*UpdatePortfolioResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdatePortfolioResponse)
+	err := c.cc.Invoke(ctx, PortfolioService_UpdatePortfolio_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portfolioServiceClient) DeletePortfolio(ctx context.Context, in *DeletePortfolioRequest, opts ...grpc.CallOption) (*DeletePortfolioResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeletePortfolioResponse)
+	err := c.cc.Invoke(ctx, PortfolioService_DeletePortfolio_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portfolioServiceClient) SetPortfolioWallets(ctx context.Context, in *SetPortfolioWalletsRequest, opts ...grpc.CallOption) (*SetPortfolioWalletsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetPortfolioWalletsResponse)
+	err := c.cc.Invoke(ctx, PortfolioService_SetPortfolioWallets_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portfolioServiceClient) ChangePortfolioWallets(ctx context.Context, in *ChangePortfolioWalletsRequest, opts ...grpc.CallOption) (*ChangePortfolioWalletsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChangePortfolioWalletsResponse)
+	err := c.cc.Invoke(ctx, PortfolioService_ChangePortfolioWallets_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portfolioServiceClient) ListMemberships(ctx context.Context, in *ListMembershipsRequest, opts ...grpc.CallOption) (*ListMembershipsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListMembershipsResponse)
+	err := c.cc.Invoke(ctx, PortfolioService_ListMemberships_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portfolioServiceClient) RecomputeSnapshots(ctx context.Context, in *RecomputeSnapshotsRequest, opts ...grpc.CallOption) (*RecomputeSnapshotsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RecomputeSnapshotsResponse)
+	err := c.cc.Invoke(ctx, PortfolioService_RecomputeSnapshots_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -208,9 +357,68 @@ func (c *portfolioServiceClient) GetKpi(ctx context.Context, in *GetKpiRequest, 
 // value. Every user has one default portfolio with all their wallets, which is
 // created on first use; an empty portfolio_id selects it. A portfolio of somebody
 // else is NOT_FOUND.
+//
+// Other portfolios have the wallets that their owner says, from the hour on that their owner
+// says. A wallet that joins or leaves is money that comes in or goes out, at its value in
+// that hour. One that is deleted or archived leaves in the hour in which that is noticed,
+// and doesn't come back by itself. When what a portfolio had in past hours changes, their
+// snapshots are out of date and not complete, until they are taken again: a job does that
+// in the background, and RecomputeSnapshots and TakeSnapshot do it at once. The default
+// portfolio has the wallets that its owner has now, in all hours.
 type PortfolioServiceServer interface {
 	// GetPortfolio returns a portfolio.
 	GetPortfolio(context.Context, *GetPortfolioRequest) (*GetPortfolioResponse, error)
+	// CreatePortfolio makes a portfolio. Hours before now have no snapshots until TakeSnapshot
+	// takes them.
+	//
+	// INVALID_ARGUMENT for a bad name or effective_time, and for a request_id that was used
+	// with another request. NOT_FOUND for wallets that the caller doesn't have, or has
+	// archived; the message and wallet_ids in the metadata of ErrorInfo name up to five.
+	// RESOURCE_EXHAUSTED (TOO_MANY_PORTFOLIOS) when the caller has as many as the deployment
+	// allows (100 by default); limit in the metadata has the number. UNAVAILABLE
+	// (WALLET_UNAVAILABLE). With a request_id the call can be repeated and returns the same.
+	CreatePortfolio(context.Context, *CreatePortfolioRequest) (*CreatePortfolioResponse, error)
+	// ListPortfolios returns the caller's portfolios, oldest first.
+	//
+	// INVALID_ARGUMENT for a page_token of another query.
+	ListPortfolios(context.Context, *ListPortfoliosRequest) (*ListPortfoliosResponse, error)
+	// UpdatePortfolio sets the fields in update_mask; "name" is the only one.
+	//
+	// INVALID_ARGUMENT for an update_mask with another path, for a bad name, and as in
+	// CreatePortfolio. ABORTED (ETAG_MISMATCH) when etag is set and the portfolio has changed
+	// since; current_etag in the metadata of ErrorInfo is the etag that it has now. With a
+	// request_id the call can be repeated, also with an etag, and returns the same.
+	UpdatePortfolio(context.Context, *UpdatePortfolioRequest) (*UpdatePortfolioResponse, error)
+	// DeletePortfolio removes a portfolio with its snapshots, all or nothing, and says how many
+	// these were. Its wallets stay.
+	//
+	// FAILED_PRECONDITION (DEFAULT_PORTFOLIO) for the default portfolio. ABORTED
+	// (ETAG_MISMATCH) and request_id as in UpdatePortfolio.
+	DeletePortfolio(context.Context, *DeletePortfolioRequest) (*DeletePortfolioResponse, error)
+	// SetPortfolioWallets gives a portfolio exactly these wallets from a time on.
+	//
+	// The errors are those of CreatePortfolio and DeletePortfolio. RESOURCE_EXHAUSTED
+	// (TOO_MANY_MEMBERSHIPS) when its wallets would have changed at more than 999 hours.
+	SetPortfolioWallets(context.Context, *SetPortfolioWalletsRequest) (*SetPortfolioWalletsResponse, error)
+	// ChangePortfolioWallets has wallets join a portfolio, and others leave it, from a time on.
+	// A wallet that is in both lists joins.
+	//
+	// The errors are those of SetPortfolioWallets. RESOURCE_EXHAUSTED
+	// (TOO_MANY_PORTFOLIO_WALLETS) when it would have more than 1000 wallets at a time.
+	ChangePortfolioWallets(context.Context, *ChangePortfolioWalletsRequest) (*ChangePortfolioWalletsResponse, error)
+	// ListMemberships returns which wallets a portfolio had when, oldest first, without a gap.
+	//
+	// INVALID_ARGUMENT for a page_token of another query.
+	ListMemberships(context.Context, *ListMembershipsRequest) (*ListMembershipsResponse, error)
+	// RecomputeSnapshots takes the snapshots of the hours that begin in a range again, as
+	// TakeSnapshot with a range does: those that are missing, incomplete or out of date, and
+	// with all also the complete ones, for balances that were mended. A complete snapshot is
+	// not replaced by an incomplete one, unless it is out of date. A price that an hour has
+	// stays, as TakeSnapshot says.
+	//
+	// A call works for a few seconds; while progress.next_start_time is set, call again with
+	// it as start_time. The errors are those of TakeSnapshot with a range.
+	RecomputeSnapshots(context.Context, *RecomputeSnapshotsRequest) (*RecomputeSnapshotsResponse, error)
 	// GetValuation returns what the portfolio is worth now. A complete response may be a
 	// few seconds old, as valuation_time says: a new wallet or a sync shows after that.
 	// While the wallet service is unavailable it returns the last snapshot, with stale
@@ -230,7 +438,8 @@ type PortfolioServiceServer interface {
 	// a time in the future.
 	GetValuation(context.Context, *GetValuationRequest) (*GetValuationResponse, error)
 	// TakeSnapshot stores the portfolio's value for the current hour, UTC. There is one
-	// snapshot an hour. A complete one replaces an incomplete one. Of two incomplete ones
+	// snapshot an hour. One that is out of date is replaced. A complete one replaces an
+	// incomplete one. Of two incomplete ones
 	// the better is kept: the one with fewer wallets without balances, then with fewer
 	// positions without a price, then with fewer stale prices. Otherwise the first is
 	// kept. All snapshots of an hour, of whichever portfolio, have the same price of a
@@ -252,8 +461,9 @@ type PortfolioServiceServer interface {
 	// INVALID_ARGUMENT for a start_time that is not before end_time, an end_time in the
 	// future or more than five years; RESOURCE_EXHAUSTED (HISTORY_READ_UNDER_WAY) while
 	// another call reads the same history; FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED).
-	// An hour of which nothing can be valued ends the call; the message names it:
-	// continue after it.
+	// An hour of which nothing can be valued ends the call; the message names it: continue
+	// after it. One in which a wallet can't be read because its chain has no node, and the
+	// others hold nothing of value, is skipped instead.
 	TakeSnapshot(context.Context, *TakeSnapshotRequest) (*TakeSnapshotResponse, error)
 	// ListSnapshots returns the snapshots of a portfolio, newest first.
 	//
@@ -304,6 +514,30 @@ type UnimplementedPortfolioServiceServer struct{}
 
 func (UnimplementedPortfolioServiceServer) GetPortfolio(context.Context, *GetPortfolioRequest) (*GetPortfolioResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetPortfolio not implemented")
+}
+func (UnimplementedPortfolioServiceServer) CreatePortfolio(context.Context, *CreatePortfolioRequest) (*CreatePortfolioResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreatePortfolio not implemented")
+}
+func (UnimplementedPortfolioServiceServer) ListPortfolios(context.Context, *ListPortfoliosRequest) (*ListPortfoliosResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListPortfolios not implemented")
+}
+func (UnimplementedPortfolioServiceServer) UpdatePortfolio(context.Context, *UpdatePortfolioRequest) (*UpdatePortfolioResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdatePortfolio not implemented")
+}
+func (UnimplementedPortfolioServiceServer) DeletePortfolio(context.Context, *DeletePortfolioRequest) (*DeletePortfolioResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeletePortfolio not implemented")
+}
+func (UnimplementedPortfolioServiceServer) SetPortfolioWallets(context.Context, *SetPortfolioWalletsRequest) (*SetPortfolioWalletsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetPortfolioWallets not implemented")
+}
+func (UnimplementedPortfolioServiceServer) ChangePortfolioWallets(context.Context, *ChangePortfolioWalletsRequest) (*ChangePortfolioWalletsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChangePortfolioWallets not implemented")
+}
+func (UnimplementedPortfolioServiceServer) ListMemberships(context.Context, *ListMembershipsRequest) (*ListMembershipsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListMemberships not implemented")
+}
+func (UnimplementedPortfolioServiceServer) RecomputeSnapshots(context.Context, *RecomputeSnapshotsRequest) (*RecomputeSnapshotsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RecomputeSnapshots not implemented")
 }
 func (UnimplementedPortfolioServiceServer) GetValuation(context.Context, *GetValuationRequest) (*GetValuationResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetValuation not implemented")
@@ -358,6 +592,150 @@ func _PortfolioService_GetPortfolio_Handler(srv interface{}, ctx context.Context
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(PortfolioServiceServer).GetPortfolio(ctx, req.(*GetPortfolioRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PortfolioService_CreatePortfolio_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreatePortfolioRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortfolioServiceServer).CreatePortfolio(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PortfolioService_CreatePortfolio_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortfolioServiceServer).CreatePortfolio(ctx, req.(*CreatePortfolioRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PortfolioService_ListPortfolios_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListPortfoliosRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortfolioServiceServer).ListPortfolios(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PortfolioService_ListPortfolios_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortfolioServiceServer).ListPortfolios(ctx, req.(*ListPortfoliosRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PortfolioService_UpdatePortfolio_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdatePortfolioRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortfolioServiceServer).UpdatePortfolio(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PortfolioService_UpdatePortfolio_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortfolioServiceServer).UpdatePortfolio(ctx, req.(*UpdatePortfolioRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PortfolioService_DeletePortfolio_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeletePortfolioRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortfolioServiceServer).DeletePortfolio(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PortfolioService_DeletePortfolio_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortfolioServiceServer).DeletePortfolio(ctx, req.(*DeletePortfolioRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PortfolioService_SetPortfolioWallets_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetPortfolioWalletsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortfolioServiceServer).SetPortfolioWallets(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PortfolioService_SetPortfolioWallets_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortfolioServiceServer).SetPortfolioWallets(ctx, req.(*SetPortfolioWalletsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PortfolioService_ChangePortfolioWallets_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChangePortfolioWalletsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortfolioServiceServer).ChangePortfolioWallets(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PortfolioService_ChangePortfolioWallets_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortfolioServiceServer).ChangePortfolioWallets(ctx, req.(*ChangePortfolioWalletsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PortfolioService_ListMemberships_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListMembershipsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortfolioServiceServer).ListMemberships(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PortfolioService_ListMemberships_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortfolioServiceServer).ListMemberships(ctx, req.(*ListMembershipsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PortfolioService_RecomputeSnapshots_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RecomputeSnapshotsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortfolioServiceServer).RecomputeSnapshots(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PortfolioService_RecomputeSnapshots_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortfolioServiceServer).RecomputeSnapshots(ctx, req.(*RecomputeSnapshotsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -480,6 +858,38 @@ var PortfolioService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetPortfolio",
 			Handler:    _PortfolioService_GetPortfolio_Handler,
+		},
+		{
+			MethodName: "CreatePortfolio",
+			Handler:    _PortfolioService_CreatePortfolio_Handler,
+		},
+		{
+			MethodName: "ListPortfolios",
+			Handler:    _PortfolioService_ListPortfolios_Handler,
+		},
+		{
+			MethodName: "UpdatePortfolio",
+			Handler:    _PortfolioService_UpdatePortfolio_Handler,
+		},
+		{
+			MethodName: "DeletePortfolio",
+			Handler:    _PortfolioService_DeletePortfolio_Handler,
+		},
+		{
+			MethodName: "SetPortfolioWallets",
+			Handler:    _PortfolioService_SetPortfolioWallets_Handler,
+		},
+		{
+			MethodName: "ChangePortfolioWallets",
+			Handler:    _PortfolioService_ChangePortfolioWallets_Handler,
+		},
+		{
+			MethodName: "ListMemberships",
+			Handler:    _PortfolioService_ListMemberships_Handler,
+		},
+		{
+			MethodName: "RecomputeSnapshots",
+			Handler:    _PortfolioService_RecomputeSnapshots_Handler,
 		},
 		{
 			MethodName: "GetValuation",

@@ -1,0 +1,76 @@
+package app_test
+
+import (
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+)
+
+// ownedWallet is a wallet with an amount of one token, at all times, whose price is 2 USD at all
+// times. A token is called after its wallet.
+type ownedWallet struct {
+	id, amount string
+	price      string // "2" when ""
+	unread     bool   // its chain has no node
+}
+
+// setOwned sets the wallets that everybody has.
+func (w *fakeWallet) setOwned(own ...ownedWallet) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.owned, w.own = true, own
+}
+
+// ownedAt returns what they held; w.mu has to be held.
+func (w *fakeWallet) ownedAt(at time.Time) (all []*walletv1.WalletHoldings) {
+	for _, o := range w.own {
+		held := &walletv1.WalletHoldings{WalletId: o.id, Account: "eip155:1:" + o.id,
+			Sync: &walletv1.Sync{SyncTime: timestamppb.New(at), State: walletv1.SyncState_SYNC_STATE_SYNCED}}
+		if o.unread {
+			held.Sync = &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_FAILED, Error: "no node is configured for chain eip155:9"}
+			all = append(all, held)
+			continue
+		}
+		price := &walletv1.Price{TokenId: o.id, Price: "2", Source: "test", PriceTime: timestamppb.New(at)}
+		if o.price != "" {
+			price.Price = o.price
+		}
+		held.Holdings = []*walletv1.Holding{{Price: price, Balance: &walletv1.Balance{Amount: o.amount,
+			Token: &walletv1.Token{Id: o.id, Symbol: "T", Verified: true}}}}
+		all = append(all, held)
+	}
+	return all
+}
+
+// ownedHistory answers with pages of at most ten hours.
+func (w *fakeWallet) ownedHistory(r *walletv1.ListHistoricalHoldingsRequest) (*walletv1.ListHistoricalHoldingsResponse,
+	error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.unavailable {
+		return nil, status.Error(codes.Unavailable, "unavailable")
+	}
+	resp := &walletv1.ListHistoricalHoldingsResponse{OwnerId: r.GetOwnerId()}
+	if len(w.own) == 0 {
+		return resp, nil
+	}
+	from := r.GetStartTime().AsTime()
+	if r.GetPageToken() != "" {
+		if err := from.UnmarshalText([]byte(r.GetPageToken())); err != nil {
+			return nil, status.Error(codes.InvalidArgument, "page_token")
+		}
+	}
+	for h := from; h.Before(r.GetEndTime().AsTime()); h = h.Add(time.Hour) {
+		if h.Sub(from) == 10*time.Hour {
+			resp.NextPageToken = h.Format(time.RFC3339)
+			break
+		}
+		resp.Hours = append(resp.Hours, &walletv1.HistoricalHoldings{HourTime: timestamppb.New(h),
+			Wallets: w.ownedAt(h)})
+	}
+	return resp, nil
+}
