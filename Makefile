@@ -104,6 +104,11 @@ stress: setup ## Run the tests of PKG (or all) N times on one and two processors
 	@mkdir -p bin && GOWORK=off go -C tools build -o ../bin/stress ./stress
 	@exec bin/stress -n $(N) $(PKG)
 
+FUZZTIME ?= 60s
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME=60s, those of PKG=./pkg or of all packages
+	@tools/fuzz.sh $(FUZZTIME) $(PKG)
+
 # Never cached: what these tests read is outside their module.
 .PHONY: test-tools
 test-tools: tools ## Test the tools: contracts check, publishing, release, stress

@@ -25,7 +25,7 @@ type Artifact struct {
 }
 
 // LoadArtifact reads the compiled contract of the given name: "ERC20",
-// "ERC1271Wallet" or "Multicall3".
+// "ERC1271Wallet", "Multicall3" or "PriceFeed".
 func LoadArtifact(name string) (Artifact, error) {
 	raw, err := artifacts.ReadFile("artifacts/" + name + ".json")
 	if err != nil {

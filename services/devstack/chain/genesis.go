@@ -20,7 +20,7 @@ const (
 	floorBaseFee = 7
 )
 
-// genesis is block 0: ether for three accounts, and Multicall3.
+// genesis is block 0: ether for three accounts, Multicall3, and the price feeds.
 func genesis(meta metadata) (*core.Genesis, error) {
 	multicall, err := LoadArtifact("Multicall3")
 	if err != nil {
@@ -28,6 +28,15 @@ func genesis(meta metadata) (*core.Genesis, error) {
 	}
 	alloc := types.GenesisAlloc{
 		MulticallAddress(): {Code: multicall.Runtime, Balance: new(big.Int), Nonce: 1},
+	}
+	feed, err := LoadArtifact("PriceFeed")
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range PriceFeeds() {
+		if alloc[f.Address], err = f.account(feed.Runtime); err != nil {
+			return nil, err
+		}
 	}
 	for holder, wei := range genesisEther(DevCast()) {
 		alloc[holder] = types.Account{Balance: wei.ToBig()}

@@ -12,7 +12,7 @@ import (
 
 // seedFormat must change whenever the same options give other blocks: with other contracts, another plan or
 // other fees.
-const seedFormat = 1
+const seedFormat = 2
 
 // metadata is the options that a stored chain was created with. It is written before the first block, so
 // that every folder with blocks has it.

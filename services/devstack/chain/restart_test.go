@@ -49,7 +49,7 @@ func TestTheSameOptionsGiveTheSameChain(t *testing.T) {
 // genesis have changed, raise seedFormat: a stored chain of the old format cannot be continued.
 func TestTheChainMatchesItsFormat(t *testing.T) {
 	t.Parallel()
-	const want = "0x949417f3785e3702a1d9bd6a8848c67ddd143e7c214583f093a984134976519b"
+	const want = "0xaa84b0d6a7d8d26937c213813a1230b29e5606718229834e7e24a80827ef10ab"
 	if have := shared(t).Head().Hash.Hex(); have != want {
 		t.Errorf("head is %s, want %s", have, want)
 	}

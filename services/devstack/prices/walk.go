@@ -21,6 +21,19 @@ func PriceAt(symbol string, t time.Time) (decimal string, ok bool) {
 	return format(asset.at(hour)), true
 }
 
+// Walk is the parameters of a price, as the feeds on the embedded chain have them.
+type Walk struct {
+	Seed         uint64 // of the noise
+	Base         int64  // around which it moves, in units of 1e-8 dollars
+	MaxDeviation int64  // from Base, in millionths
+}
+
+// WalkOf returns the walk of a symbol's price; false for a symbol without one.
+func WalkOf(symbol string) (Walk, bool) {
+	a, ok := assetFor(symbol)
+	return Walk{Seed: a.walk, Base: a.base, MaxDeviation: a.maxDeviation}, ok
+}
+
 // asset has the parameters of a price.
 type asset struct {
 	// walk seeds the noise; assets with the same walk move together.

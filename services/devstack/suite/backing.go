@@ -82,9 +82,11 @@ type Backing struct {
 	lock      *folderLock
 	databases map[string]string // URL by service
 	tokenList string
-	listed    []listedToken // of an external token list
-	kekFile   string
-	providers string // PURSER_OAUTH_PROVIDERS
+	// priceFeeds is the file of the feeds on the embedded chain; "" without it.
+	priceFeeds string
+	listed     []listedToken // of an external token list
+	kekFile    string
+	providers  string // PURSER_OAUTH_PROVIDERS
 }
 
 // services are the names of the services in the order of their start.
@@ -202,6 +204,10 @@ func (b *Backing) startChain(ctx context.Context) error {
 		}
 		if err := os.WriteFile(b.tokenList, list, 0o644); err != nil {
 			return "", fmt.Errorf("token list: %w", err)
+		}
+		b.priceFeeds = filepath.Join(b.opts.Dir, "feeds.json")
+		if err := writeFeeds(b.priceFeeds, c); err != nil {
+			return "", err
 		}
 		return b.embedded("chain", fmt.Sprintf("%s, chain id %d", c.URL(), c.ChainID())) +
 			fmt.Sprintf(", block %d", c.Head().Number), nil

@@ -55,7 +55,8 @@ func (b *Backing) WalletEnviron(e Endpoints) []string {
 }
 
 // priceSources returns wallet's settings of sources of prices: the embedded feed in both of its shapes, or the
-// external one. The URLs go with the sources that are chosen, since one without effect is refused.
+// external one; and the feeds on the embedded chain, if they are chosen. The URLs go with the sources that are chosen,
+// since one without effect is refused.
 func (b *Backing) priceSources() []string {
 	feed, sources := b.opts.External.Prices, "llama,imported"
 	if b.Prices != nil {
@@ -70,6 +71,9 @@ func (b *Backing) priceSources() []string {
 	settings := []string{setting + sources}
 	if strings.Contains(sources, "llama") {
 		settings = append(settings, "PURSER_PRICE_URL="+feed)
+	}
+	if b.priceFeeds != "" && strings.Contains(sources, "chainlink") {
+		settings = append(settings, "PURSER_PRICE_FEEDS="+b.priceFeeds)
 	}
 	if b.Prices != nil && strings.Contains(sources, "coingecko") {
 		settings = append(settings, "PURSER_PRICE_COINGECKO_URL="+feed+"/api/v3")

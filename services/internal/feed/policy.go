@@ -9,12 +9,17 @@ import (
 type Policy struct {
 	// Kept is how long changes are kept: a reader that was away for longer has to start anew.
 	Kept time.Duration `env:"KEPT" envDefault:"168h"`
+	// ReaderTimeout is how long a message of a stream may wait for its reader.
+	ReaderTimeout time.Duration `env:"READER_TIMEOUT" envDefault:"30s"`
 }
 
 // Validate returns an error for an invalid setting.
 func (p Policy) Validate() error {
 	if p.Kept < time.Minute || p.Kept > 366*24*time.Hour {
 		return errors.New("PURSER_CHANGES_KEPT must be 1m to 8784h")
+	}
+	if p.ReaderTimeout < time.Second || p.ReaderTimeout > 10*time.Minute {
+		return errors.New("PURSER_CHANGES_READER_TIMEOUT must be 1s to 10m")
 	}
 	return nil
 }

@@ -126,7 +126,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 			time.Now),
 		rpc.PriceLimits{Calls: calls, ReadsPerMinute: cfg.Price.ReadsPerMinute}))
 	walletv1.RegisterHoldingsServiceServer(server,
-		rpc.NewHoldingsServer(holding.NewService(wallets, prices, time.Now), pastHoldings, changes))
+		rpc.NewHoldingsServer(holding.NewService(wallets, prices, time.Now), pastHoldings, changes, cfg.Changes))
 	scheduled.Register(server, chassis.TriggerChecks{Before: chassis.CheckAuthority(auth)})
 
 	if err := needTokenList(b, cfg.TokenList, nodes.Chains(), tokens); err != nil {

@@ -36,14 +36,20 @@ func syncJob(round *balancesync.Round, cfg Config) chassis.Job {
 	}
 }
 
-// transactionsJob looks for what moved the balances of everybody's wallets.
+// maxScanShards is how many runs a tick of the search for transactions has at most: fewer than a process executes at
+// once, so that slow chains leave room for other jobs.
+const maxScanShards = 6
+
+// transactionsJob looks for what moved the balances of everybody's wallets. Each chain has a run of its own, so that a
+// slow one delays no other, while there are no more chains than maxScanShards.
 func transactionsJob(scanner *transaction.Scanner, cfg Config) chassis.Job {
 	return chassis.Job{
 		CronSetting: "PURSER_TRANSACTIONS_CRON",
 		Job: jobs.Job{
 			Name: "find_transactions", Cron: cfg.TransactionsCron, Timeout: scanTimeout,
+			Shards:  max(1, min(maxScanShards, len(cfg.ChainRPCURLs))),
 			Backoff: func(int) time.Duration { return syncRetryDelay },
-			Run:     func(ctx context.Context, _ *jobs.Run) error { return scanner.Run(ctx) },
+			Run:     func(ctx context.Context, r *jobs.Run) error { return scanner.Run(ctx, r.Shard, r.Shards) },
 		},
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/pkg/testkit"
+	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/internal/servicetest"
 	"github.com/purserhq/purser/services/wallet/app"
@@ -64,6 +65,7 @@ func startOnNodes(t *testing.T, urls []string, more ...string) service {
 		"PURSER_CHAIN_RPC_URLS="+strings.Join(nodes, ","))...)
 	s.wallets, s.tokens = walletv1.NewWalletServiceClient(conn), walletv1.NewTokenServiceClient(conn)
 	s.balances, s.holdings = walletv1.NewBalanceServiceClient(conn), walletv1.NewHoldingsServiceClient(conn)
+	s.jobs, s.moves = jobsv1.NewJobServiceClient(conn), walletv1.NewTransactionServiceClient(conn)
 	return s
 }
 

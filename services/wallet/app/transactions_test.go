@@ -37,12 +37,12 @@ func startOnNode(t *testing.T, url string) (service, walletv1.TransactionService
 	return s, walletv1.NewTransactionServiceClient(conn)
 }
 
-// run triggers a job and waits for its end.
+// run triggers a job and waits for the end of all its runs.
 func (s service) run(t *testing.T, job string) {
 	t.Helper()
 	admin := s.issuer.As(t, uuid.New(), servicetest.Permissions("admin:system"),
 		servicetest.SignedIn(time.Now(), "pwd"))
-	finished := func() (n int) {
+	finished := func() (n, open int) {
 		runs, err := s.jobs.ListJobRuns(admin, &jobsv1.ListJobRunsRequest{Job: job})
 		if err != nil {
 			t.Fatal(err)
@@ -51,17 +51,23 @@ func (s service) run(t *testing.T, job string) {
 			if r.GetError() != "" {
 				t.Fatalf("%s: %s", job, r.GetError())
 			}
-			if r.GetFinishTime() != nil {
+			switch {
+			case r.GetFinishTime() != nil:
 				n++
+			default:
+				open++
 			}
 		}
-		return n
+		return n, open
 	}
-	before := finished()
+	before, _ := finished()
 	if _, err := s.jobs.TriggerJob(admin, &jobsv1.TriggerJobRequest{Job: job}); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, 60*time.Second, func() bool { return finished() > before })
+	testkit.Eventually(t, 60*time.Second, func() bool {
+		n, open := finished()
+		return n > before && open == 0
+	})
 }
 
 // ledger is the movements of an owner's wallet, oldest first, as texts, and their sums by token.

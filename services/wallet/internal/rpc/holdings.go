@@ -36,11 +36,14 @@ type HoldingsServer struct {
 	changes  *feed.Feed
 	watchers *streams.Pool // by caller, as shards
 	shards   *streams.Pool
+	// readerTimeout is how long a message of WatchChanges may wait for its reader.
+	readerTimeout time.Duration
 }
 
-// NewHoldingsServer serves current and past holdings, and the changes of a feed.
-func NewHoldingsServer(now *holding.Service, past *history.Service, changes *feed.Feed) *HoldingsServer {
-	return &HoldingsServer{holdings: now, history: past, changes: changes,
+// NewHoldingsServer serves current and past holdings, and the changes of a feed, to whose streams p applies.
+func NewHoldingsServer(now *holding.Service, past *history.Service, changes *feed.Feed,
+	p feed.Policy) *HoldingsServer {
+	return &HoldingsServer{holdings: now, history: past, changes: changes, readerTimeout: p.ReaderTimeout,
 		watchers: streams.NewPool(maxWatchers, maxWatchersPerCaller),
 		shards:   streams.NewPool(maxShardStreams, maxShardStreamsPerCaller)}
 }

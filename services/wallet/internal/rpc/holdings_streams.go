@@ -25,8 +25,8 @@ const (
 	maxWatchers, maxWatchersPerCaller = 4000, 16
 	// maxShardStreams and maxShardStreamsPerCaller are the same of StreamHoldings.
 	maxShardStreams, maxShardStreamsPerCaller = 32, 16
-	// watchSendTime and shardSendTime are how long a message may wait for its reader.
-	watchSendTime, shardSendTime = 30 * time.Second, time.Minute
+	// shardSendTime is how long a message of StreamHoldings may wait for its reader.
+	shardSendTime = time.Minute
 	// shardPage is how many rows of a shard are read at once.
 	shardPage = 1000
 )
@@ -62,7 +62,7 @@ func (s *HoldingsServer) WatchChanges(req *walletv1.WatchChangesRequest,
 		for _, c := range changes {
 			m.Changes = append(m.Changes, changeToProto(c))
 		}
-		return streams.Deliver(ctx, watchSendTime, func() error { return stream.Send(m) })
+		return streams.Deliver(ctx, s.readerTimeout, func() error { return stream.Send(m) })
 	}))
 }
 

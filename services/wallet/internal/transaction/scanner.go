@@ -36,11 +36,17 @@ func NewScanner(s ScanStore, c ChainReader, first map[uint64]uint64, log *slog.L
 	return &Scanner{store: s, chain: c, first: first, log: log}
 }
 
-// Run looks for the movements of all wallets, up to their last syncs, all chains
-// concurrently. Its error names the chains that failed; what was found until then is
+// Run looks for the movements of all wallets of the chains of a shard, up to their last syncs, all of these chains
+// concurrently. A shard, from 0, has every shards-th chain: the wallets of one chain are looked at together, since a
+// question to its nodes is about many of them. Its error names the chains that failed; what was found until then is
 // stored. It ends when ctx does, and the next run goes on from there.
-func (s *Scanner) Run(ctx context.Context) error {
-	chains := s.chain.Chains()
+func (s *Scanner) Run(ctx context.Context, shard, shards int) error {
+	var chains []uint64
+	for i, chain := range s.chain.Chains() {
+		if i%shards == shard {
+			chains = append(chains, chain)
+		}
+	}
 	failures := make([]error, len(chains))
 	var all sync.WaitGroup
 	for i, chain := range chains {
