@@ -47,6 +47,9 @@ CREATE TABLE snapshots (
     -- What came in since the measurable snapshot before, less what went out
     -- (net_flows.go in internal/store); NULL if there is none, or if not measurable.
     net_flow                numeric,
+    -- What was held, by a digest (heldDigest in internal/store); NULL when it replaced another
+    -- snapshot of its hour. A snapshot that holds what the last one did has no changes.
+    held_digest             uuid,
     PRIMARY KEY (portfolio_id, bucket),
     CONSTRAINT snapshots_on_the_hour CHECK (date_trunc('hour', bucket, 'UTC') = bucket)
 ) PARTITION BY RANGE (bucket);

@@ -3,13 +3,17 @@ package store
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
 // Positions are stored by change (table position_changes): the positions of a snapshot are
@@ -30,6 +34,7 @@ type storedSnapshot struct {
 	priceGap   bool
 	priceSeq   int64
 	netFlow    *string
+	digest     *uuid.UUID // of held; nil when not known
 	held       amounts
 	candidate  *candidate // set of one that was stored in this transaction
 	marked     bool       // priceGap or measurable has changed since it was read
@@ -61,7 +66,7 @@ type changeKey struct {
 
 const readSnapshots = `
 SELECT w.portfolio_id, s.bucket, s.total::text, s.measurable, s.unpriced_count, s.incomplete_wallet_count,
-       s.price_gap, s.price_seq, s.net_flow::text
+       s.price_gap, s.price_seq, s.net_flow::text, s.held_digest
 FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[]) AS w (portfolio_id, first, last)
 CROSS JOIN LATERAL (
   SELECT coalesce((SELECT max(bucket) FROM snapshots
@@ -111,7 +116,7 @@ func readWindows(ctx context.Context, conn *pgx.Conn, stored map[portfolioHour]*
 		}
 		spans[at.portfolio] = span{min(s[0], at.hour), max(s[1], at.hour)}
 	}
-	w, err := readSpans(ctx, conn, spans, ids)
+	w, err := readSpans(ctx, conn, spans, ids, stored)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -120,7 +125,7 @@ func readWindows(ctx context.Context, conn *pgx.Conn, stored map[portfolioHour]*
 	if err != nil || all {
 		return w, changes, err
 	}
-	if w, err = readSpans(ctx, conn, w.spans, ids); err != nil {
+	if w, err = readSpans(ctx, conn, w.spans, ids, stored); err != nil {
 		return nil, nil, err
 	}
 	w.widened = true
@@ -130,8 +135,8 @@ func readWindows(ctx context.Context, conn *pgx.Conn, stored map[portfolioHour]*
 }
 
 // readSpans reads the windows around stretches of hours.
-func readSpans(ctx context.Context, conn *pgx.Conn, spans map[uuid.UUID]span, numbers map[asset]int32) (*windows,
-	error) {
+func readSpans(ctx context.Context, conn *pgx.Conn, spans map[uuid.UUID]span, numbers map[asset]int32,
+	stored map[portfolioHour]*candidate) (*windows, error) {
 	w := &windows{of: map[uuid.UUID]*window{}, assets: map[int32]asset{}, ids: numbers,
 		changes: map[changeKey]*string{}, spans: spans}
 	var ids []uuid.UUID
@@ -147,7 +152,7 @@ func readSpans(ctx context.Context, conn *pgx.Conn, spans map[uuid.UUID]span, nu
 	var id uuid.UUID
 	var s storedSnapshot
 	columns := []any{&id, &s.bucket, &s.total, &s.measurable, &s.unpriced, &s.incomplete, &s.priceGap, &s.priceSeq,
-		&s.netFlow}
+		&s.netFlow, &s.digest}
 	_, err = pgx.ForEachRow(rows, columns, func() error {
 		of := w.of[id]
 		if of == nil {
@@ -160,16 +165,47 @@ func readSpans(ctx context.Context, conn *pgx.Conn, spans map[uuid.UUID]span, nu
 	if err != nil {
 		return nil, fmt.Errorf("read neighbouring snapshots: %w", err)
 	}
-	for i, id := range ids {
-		if of := w.of[id]; of != nil {
-			first[i], last[i] = of.snapshots[0].bucket, of.snapshots[len(of.snapshots)-1].bucket
+	ids, first, last = nil, nil, nil
+	for id, of := range w.of {
+		oldest, newest := of.snapshots[0].bucket, of.snapshots[len(of.snapshots)-1].bucket
+		now := stored[portfolioHour{id, newest.Unix()}]
+		if stored[portfolioHour{id, oldest.Unix()}] == nil && now != nil && of.unchanged() {
+			of.before = w.amountsOf(now)
+			continue
 		}
+		ids, first, last = append(ids, id), append(first, oldest), append(last, newest)
 	}
 	return w, w.readChanges(ctx, conn, ids, first, last)
 }
 
+// unchanged reports whether all snapshots of the window hold the same. If the first was stored before, no change
+// is stored after it, and none has to be.
+func (of *window) unchanged() bool {
+	first := of.snapshots[0].digest
+	return len(of.snapshots) > 1 && first != nil && !slices.ContainsFunc(of.snapshots, func(s storedSnapshot) bool {
+		return s.digest == nil || *s.digest != *first
+	})
+}
+
+// heldDigest returns the first half of the SHA-256 of positions: of their assets and amounts.
+func heldDigest(positions []valuation.Position, ids map[asset]int32) *uuid.UUID {
+	held := make([]valuation.Position, len(positions))
+	copy(held, positions)
+	slices.SortFunc(held, func(a, b valuation.Position) int { return int(ids[assetOf(a)] - ids[assetOf(b)]) })
+	var text []byte
+	for _, p := range held {
+		text = append(p.Amount.Append(append(strconv.AppendInt(text, int64(ids[assetOf(p)]), 10), ':'), 16), ',')
+	}
+	sum := sha256.Sum256(text)
+	digest := uuid.UUID(sum[:16])
+	return &digest
+}
+
 // readChanges reads the changes of positions within the windows.
 func (w *windows) readChanges(ctx context.Context, conn *pgx.Conn, ids []uuid.UUID, first, last []time.Time) error {
+	if len(ids) == 0 {
+		return nil
+	}
 	rows, err := conn.Query(ctx, readChanges, ids, first, last)
 	if err != nil {
 		return fmt.Errorf("read changes of positions: %w", err)

@@ -37,10 +37,10 @@ import (
 var upsertSnapshots = `
 INSERT INTO snapshots AS stored (portfolio_id, bucket, snapshot_time, price_seq, total, complete, position_count,
                                  incomplete_wallet_count, unpriced_count, stale_price_count, backfilled,
-                                 measurable, price_gap, net_flow, membership)
+                                 measurable, price_gap, net_flow, membership, held_digest)
 SELECT portfolio_id, bucket, snapshot_time, price_seq, total, complete, position_count,
        incomplete_wallet_count, unpriced_count, stale_price_count, backfilled, measurable, price_gap, net_flow,
-       membership
+       membership, held_digest
 FROM json_populate_recordset(null::snapshots, $1)
 ORDER BY portfolio_id, bucket
 ON CONFLICT (portfolio_id, bucket) DO UPDATE
@@ -56,7 +56,8 @@ SET snapshot_time           = excluded.snapshot_time,
     measurable              = excluded.measurable,
     price_gap               = excluded.price_gap,
     net_flow                = excluded.net_flow,
-    membership              = excluded.membership
+    membership              = excluded.membership,
+    held_digest             = NULL -- the changes of the one before are still stored
 WHERE excluded.membership = ` + fmt.Sprintf(membershipAt, "excluded.portfolio_id", "excluded.bucket") + `
   AND (stored.membership <> excluded.membership
        OR NOT stored.complete
@@ -217,6 +218,9 @@ func upsertCandidates(ctx context.Context, conn *pgx.Conn, batch []portfolioCand
 	ids, err := assetIDs(ctx, conn, positions)
 	if err != nil {
 		return nil, nil, err
+	}
+	for i := range candidates {
+		candidates[i].row.HeldDigest = heldDigest(candidates[i].positions, ids)
 	}
 	seq, err := storeHourPrices(ctx, conn, pricesOf(candidates, ids))
 	if err != nil {

@@ -45,6 +45,8 @@ type snapshotRow struct {
 	Measurable            bool      `json:"measurable"`
 	PriceGap              bool      `json:"price_gap"`
 	NetFlow               *string   `json:"net_flow"`
+	// HeldDigest is set by upsertCandidates.
+	HeldDigest *uuid.UUID `json:"held_digest"`
 	// OutOfDate: Membership is not the one that is valid. It is set by readColumns.
 	OutOfDate bool `json:"-" gorm:"->"`
 }

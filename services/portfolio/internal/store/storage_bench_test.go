@@ -57,8 +57,9 @@ func BenchmarkStorage(b *testing.B) {
 		FROM generate_series($1::timestamptz, $2::timestamptz, '1 hour') AS h, assets`, hour(0), hour(hours-1))
 	for h := 0; h < hours; h += 24 { // a day at a time, as hours come
 		exec(`INSERT INTO snapshots (portfolio_id, bucket, snapshot_time, price_seq, total, complete, position_count,
-				incomplete_wallet_count, unpriced_count, stale_price_count, backfilled, measurable, net_flow)
-			SELECT p.id, h, h, 1, 123456.78901234, true, $3, 0, 0, 0, false, true, 0
+				incomplete_wallet_count, unpriced_count, stale_price_count, backfilled, measurable, net_flow,
+				membership, held_digest)
+			SELECT p.id, h, h, 1, 123456.78901234, true, $3, 0, 0, 0, false, true, 0, 1, gen_random_uuid()
 			FROM generate_series($1::timestamptz, $2::timestamptz, '1 hour') AS h, portfolios p`,
 			hour(h), hour(h+23), positions)
 		exec(`INSERT INTO position_changes SELECT p.id, a.id, $1, 1234567890123456789 + $2

@@ -39,7 +39,8 @@ func (a Assets) Value() (Valuation, error) {
 		v.count(v.Positions[i])
 	}
 	slices.SortFunc(v.Positions, byValue)
-	return v, v.setShares()
+	v.setShares()
+	return v, nil
 }
 
 // sumByToken adds up the holdings of each token. Holdings of one token can come

@@ -12,7 +12,7 @@ package valuation
 
 import (
 	"cmp"
-	"fmt"
+	"math"
 	"math/big"
 	"slices"
 	"strings"
@@ -185,26 +185,24 @@ func (v *Valuation) count(p Position) {
 	}
 }
 
-func (v *Valuation) setShares() error {
+// setShares divides as floats, which are within 1e-15 of the exact shares: values and total
+// have the same number of decimals.
+func (v *Valuation) setShares() {
 	if v.Total.IsZero() {
-		return nil
+		return
 	}
+	total := units(v.Total)
 	for i := range v.Positions {
-		p := &v.Positions[i]
-		if !p.Counted() {
-			continue
+		if p := &v.Positions[i]; p.Counted() {
+			p.Share = units(p.Value) / total
 		}
-		ratio := new(apd.Decimal)
-		if _, err := decimalContext().Quo(ratio, p.Value, v.Total); err != nil {
-			return fmt.Errorf("share of %s: %w", p.TokenID, err)
-		}
-		f, err := ratio.Float64()
-		if err != nil {
-			return fmt.Errorf("share of %s: %w", p.TokenID, err)
-		}
-		p.Share = f
 	}
-	return nil
+}
+
+// units is a value in the smallest unit of values.
+func units(value *apd.Decimal) float64 {
+	f, _ := new(big.Float).SetInt(value.Coeff.MathBigInt()).Float64()
+	return f * math.Pow10(int(value.Exponent)+Scale)
 }
 
 // byValue orders positions as Valuation.Positions says.
