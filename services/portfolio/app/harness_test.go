@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/testkit"
@@ -22,6 +23,7 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 type service struct {
 	portfoliov1.PortfolioServiceClient
 	jobs       jobsv1.JobServiceClient
+	health     grpc_health_v1.HealthClient
 	db         *testkit.DB
 	issuer     *servicetest.Issuer
 	wallet     *fakeWallet
@@ -50,7 +52,7 @@ func (s service) replica(t *testing.T, redisURL string, logs io.Writer, settings
 		"PURSER_WALLET_ADDR=" + s.walletAddr, "PURSER_WALLET_PLAINTEXT=true", "PURSER_GRPC_PLAINTEXT=true",
 	}, settings...)...)
 	s.PortfolioServiceClient = portfoliov1.NewPortfolioServiceClient(conn)
-	s.jobs = jobsv1.NewJobServiceClient(conn)
+	s.jobs, s.health = jobsv1.NewJobServiceClient(conn), grpc_health_v1.NewHealthClient(conn)
 	return s
 }
 
