@@ -61,7 +61,8 @@ func snapshotToRow(portfolioID uuid.UUID, bucket time.Time, v valuation.Valuatio
 		flow = &zero
 	}
 	return snapshotRow{
-		PortfolioID: portfolioID, Bucket: bucket.UTC(), Membership: v.Membership, Measurable: v.Measurable(), NetFlow: flow,
+		PortfolioID: portfolioID, Bucket: bucket.UTC(), Membership: v.Membership,
+		Measurable: v.Measurable(), NetFlow: flow,
 		// Postgres rounds a finer time in JSON, and truncates one in a parameter.
 		SnapshotTime: v.ValuationTime.UTC().Truncate(time.Microsecond),
 		Total:        v.Total.Text('f'), Complete: v.Complete(),
@@ -81,7 +82,8 @@ func snapshotFromRow(r snapshotRow) (snapshot.Snapshot, error) {
 	}
 	return snapshot.Snapshot{
 		Portfolio: r.PortfolioID, Bucket: r.Bucket.UTC(), SnapshotTime: r.SnapshotTime.UTC(), Total: total,
-		Complete: r.Complete && !r.OutOfDate, OutOfDate: r.OutOfDate, Positions: r.PositionCount, Unpriced: r.UnpricedCount, Backfilled: r.Backfilled,
+		Complete: r.Complete && !r.OutOfDate, OutOfDate: r.OutOfDate, Positions: r.PositionCount,
+		Unpriced: r.UnpricedCount, Backfilled: r.Backfilled,
 		NetFlow: flow,
 	}, err
 }

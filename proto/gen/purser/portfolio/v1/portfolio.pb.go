@@ -1050,9 +1050,9 @@ const file_purser_portfolio_v1_portfolio_proto_rawDesc = "" +
 	"\n" +
 	"wallet_ids\x18\x03 \x03(\tR\twalletIds\x12\x1f\n" +
 	"\vall_wallets\x18\x04 \x01(\bR\n" +
-	"allWallets\"\xd6\x01\n" +
-	"\x16CreatePortfolioRequest\x12\x1c\n" +
-	"\x04name\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\xc0\x02R\x04name\x12/\n" +
+	"allWallets\"\xd7\x01\n" +
+	"\x16CreatePortfolioRequest\x12\x1d\n" +
+	"\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18PR\x04name\x12/\n" +
 	"\n" +
 	"wallet_ids\x18\x02 \x03(\tB\x10\xbaH\r\x92\x01\n" +
 	"\x10\xe8\a\"\x05r\x03\xb0\x01\x01R\twalletIds\x12A\n" +
@@ -1069,10 +1069,10 @@ const file_purser_portfolio_v1_portfolio_proto_rawDesc = "" +
 	"\n" +
 	"portfolios\x18\x01 \x03(\v2\x1e.purser.portfolio.v1.PortfolioR\n" +
 	"portfolios\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xec\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xed\x01\n" +
 	"\x16UpdatePortfolioRequest\x12.\n" +
-	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x12\x1c\n" +
-	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc0\x02R\x04name\x12;\n" +
+	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x12\x1d\n" +
+	"\x04name\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18PR\x04name\x12;\n" +
 	"\vupdate_mask\x18\x03 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
 	"updateMask\x12\x1b\n" +
 	"\x04etag\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\x12*\n" +

@@ -995,7 +995,7 @@ type BackfillProgress struct {
 	RemainingCount int32 `protobuf:"varint,4,opt,name=remaining_count,json=remainingCount,proto3" json:"remaining_count,omitempty"`
 	// The first hour that is left; unset when there is none.
 	NextStartTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=next_start_time,json=nextStartTime,proto3" json:"next_start_time,omitempty"`
-	// How many of the processed hours were not stored because a wallet could not be read, and
+	// How many of the processed hours were not stored because a wallet's chain has no node, and
 	// the others held nothing of value.
 	SkippedCount  int32 `protobuf:"varint,6,opt,name=skipped_count,json=skippedCount,proto3" json:"skipped_count,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -143,8 +143,8 @@ type PortfolioServiceClient interface {
 	// future or more than five years; RESOURCE_EXHAUSTED (HISTORY_READ_UNDER_WAY) while
 	// another call reads the same history; FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED).
 	// An hour of which nothing can be valued ends the call; the message names it: continue
-	// after it. One in which a wallet can't be read, and the others hold nothing of value, is
-	// skipped instead.
+	// after it. One in which a wallet can't be read because its chain has no node, and the
+	// others hold nothing of value, is skipped instead.
 	TakeSnapshot(ctx context.Context, in *TakeSnapshotRequest, opts ...grpc.CallOption) (*TakeSnapshotResponse, error)
 	// ListSnapshots returns the snapshots of a portfolio, newest first.
 	//
@@ -432,8 +432,8 @@ type PortfolioServiceServer interface {
 	// future or more than five years; RESOURCE_EXHAUSTED (HISTORY_READ_UNDER_WAY) while
 	// another call reads the same history; FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED).
 	// An hour of which nothing can be valued ends the call; the message names it: continue
-	// after it. One in which a wallet can't be read, and the others hold nothing of value, is
-	// skipped instead.
+	// after it. One in which a wallet can't be read because its chain has no node, and the
+	// others hold nothing of value, is skipped instead.
 	TakeSnapshot(context.Context, *TakeSnapshotRequest) (*TakeSnapshotResponse, error)
 	// ListSnapshots returns the snapshots of a portfolio, newest first.
 	//
