@@ -87,18 +87,18 @@ func TestNamedPortfoliosAreDueByTheirWallets(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := fmt.Sprint(due(2), due(3)); got != "- 1" {
+	if got := due(2) + " " + due(3); got != "- 1" {
 		t.Errorf("before it has a wallet, and with one: %s", got)
 	}
 	save(3, 1, 5)
 	if _, err := s.Edit(t.Context(), p.Owner, p.ID, hour(5), portfolio.Edit{Set: true}, "", nil); err != nil {
 		t.Fatal(err)
 	}
-	if got := fmt.Sprint(due(3), due(4), due(5)); got != "- 1 0" {
+	if got := due(3) + " " + due(4) + " " + due(5); got != "- 1 0" {
 		t.Errorf("after its wallet left it is due %s", got)
 	}
 	save(5, 2, 0)
-	if got := fmt.Sprint(due(5), due(6)); got != "- -" {
+	if got := due(5) + " " + due(6); got != "- -" {
 		t.Errorf("once that was said it is due %s", got)
 	}
 	more := portfolio.Edit{Add: []uuid.UUID{uuid.New()}}
