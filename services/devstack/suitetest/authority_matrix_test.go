@@ -176,8 +176,9 @@ func startMatrix(t *testing.T) (*matrix, *mint) {
 			"auth": append([]string{"PURSER_KEYS_POLL=100ms", "PURSER_KEYS_SIGNER_LEASE=30s",
 				"PURSER_KEYS_ROTATION_CRON" + never, "PURSER_ATTEMPTS_PER_ADDRESS=100000",
 				"PURSER_AUTH_FLOOR=0s"}, unlimited...),
-			"wallet":    unlimited,
-			"portfolio": append([]string{"PURSER_SNAPSHOT_CRON" + never, "PURSER_RECOMPUTE_CRON" + never}, unlimited...),
+			"wallet": unlimited,
+			"portfolio": append([]string{"PURSER_SNAPSHOT_CRON" + never, "PURSER_RECOMPUTE_CRON" + never},
+				unlimited...),
 		}
 	})
 	x := &matrix{s: s, cells: new(atomic.Int64), methods: methods(t, s), stores: connect(t, s.Postgres.URL)}

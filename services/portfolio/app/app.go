@@ -69,7 +69,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	portfolios := portfolio.NewService(portfolioStore, snapshotStore, holdingsReader, valuations, time.Now)
 	followHoldings(b, valuations, portfolioStore, portfolios, walletHoldings, self)
 	snapshots := snapshot.NewService(snapshotStore, portfolios, holdingsReader, log, time.Now)
-	scheduled, err := b.AddJobs(append(snapshotJobs(self, portfolioStore, portfolios, snapshots, snapshotStore, holdingsReader, cfg, log),
+	scheduled, err := b.AddJobs(append(snapshotJobs(self, portfolioStore, portfolios, snapshots, snapshotStore,
+		holdingsReader, cfg, log),
 		b.FollowDeletions(cfg.AuthConfig, auth, self, store.NewOwners(b.DB, caches, valuations))...)...)
 	if err != nil {
 		return nil, err

@@ -242,8 +242,8 @@ func TestAPortfolioIsMadeChangedAndDeleted(t *testing.T) {
 	for i := range 16 {
 		all.Go(func() {
 			on := []service{r.A, r.B}[i%2]
-			p, err := on.CreatePortfolio(ctx, &portfoliov1.CreatePortfolioRequest{Name: " Vault ", WalletIds: []string{a},
-				RequestId: requests[i/4]})
+			p, err := on.CreatePortfolio(ctx, &portfoliov1.CreatePortfolioRequest{Name: " Vault ",
+				WalletIds: []string{a}, RequestId: requests[i/4]})
 			if e := errs.As(err); e != nil && e.Reason == "TOO_MANY_PORTFOLIOS" && e.Metadata["limit"] == "4" {
 				refused.Add(1)
 			} else if err != nil || p.GetPortfolio().GetName() != "Vault" {
@@ -305,7 +305,8 @@ func TestAPortfolioIsMadeChangedAndDeleted(t *testing.T) {
 	}
 	request := uuid.NewString()
 	for range 2 { // the answer to the first
-		gone, err := s.DeletePortfolio(ctx, &portfoliov1.DeletePortfolioRequest{PortfolioId: p.GetId(), RequestId: request})
+		gone, err := s.DeletePortfolio(ctx, &portfoliov1.DeletePortfolioRequest{PortfolioId: p.GetId(),
+			RequestId: request})
 		if err != nil || gone.GetSnapshotCount() != 1 {
 			t.Error(gone, err)
 		}
@@ -319,8 +320,8 @@ func TestAPortfolioIsMadeChangedAndDeleted(t *testing.T) {
 	})
 	// An answer can be repeated although its wallet is gone; and there is room again.
 	s.wallet.setOwned()
-	if again, err := s.CreatePortfolio(ctx, &portfoliov1.CreatePortfolioRequest{Name: " Vault ", WalletIds: []string{a},
-		RequestId: requests[0]}); err != nil && errs.As(err).Reason != "NOT_FOUND" {
+	if again, err := s.CreatePortfolio(ctx, &portfoliov1.CreatePortfolioRequest{Name: " Vault ",
+		WalletIds: []string{a}, RequestId: requests[0]}); err != nil && errs.As(err).Reason != "NOT_FOUND" {
 		t.Error(again, err)
 	}
 	if _, err := s.CreatePortfolio(ctx, &portfoliov1.CreatePortfolioRequest{Name: "Empty"}); err != nil {

@@ -31,7 +31,8 @@ func (w *fakeWallet) ownedAt(at time.Time) (all []*walletv1.WalletHoldings) {
 		held := &walletv1.WalletHoldings{WalletId: o.id, Account: "eip155:1:" + o.id,
 			Sync: &walletv1.Sync{SyncTime: timestamppb.New(at), State: walletv1.SyncState_SYNC_STATE_SYNCED}}
 		if o.unread {
-			held.Sync = &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_FAILED, Error: "no node is configured for chain eip155:9"}
+			held.Sync = &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_FAILED,
+				Error: "no node is configured for chain eip155:9"}
 			all = append(all, held)
 			continue
 		}

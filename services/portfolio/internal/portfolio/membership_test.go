@@ -50,7 +50,8 @@ func TestMembershipsSayOfEachHourWhatTheEditsMadeOfIt(t *testing.T) {
 			m, last, changed = m.Apply(at(from), e, last)
 			for h := range hours {
 				got, ok := m.At(at(h).Add(59 * time.Minute))
-				if !ok || !slices.Equal(got.Wallets, want[h]) || got.Empty != (len(want[h]) == 0) || got.Number > last {
+				if !ok || !slices.Equal(got.Wallets, want[h]) || got.Empty != (len(want[h]) == 0) ||
+					got.Number > last {
 					r.Fatalf("hour %d has %+v, want %v", h, got, want[h])
 				}
 				if !slices.Equal(before[h], want[h]) && (changed.IsZero() || changed.After(at(h))) {
@@ -89,7 +90,8 @@ func TestAWalletThatItsOwnerDoesNotHaveMakesTheValueIncomplete(t *testing.T) {
 		t.Fatal(err)
 	}
 	v, err := assets.Value()
-	if err != nil || v.Complete() || v.Measurable() || v.Wallets != 2 || v.IncompleteWallets != 1 || v.Membership != 7 {
+	if err != nil || v.Complete() || v.Measurable() || v.Wallets != 2 || v.IncompleteWallets != 1 ||
+		v.Membership != 7 {
 		t.Errorf("%+v, %v", v, err)
 	}
 }

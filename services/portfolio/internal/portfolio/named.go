@@ -77,14 +77,14 @@ func ErrDefault() error {
 // have.
 func CheckBounds(all Memberships) error {
 	if len(all) > MaxMemberships {
-		return errs.Exhausted("TOO_MANY_MEMBERSHIPS", fmt.Sprintf("the wallets of the portfolio would have changed at "+
-			"%d different hours, and may at %d; SetPortfolioWallets with an earlier effective_time replaces the changes "+
-			"after it", len(all)-1, MaxMemberships-1)).With("limit", strconv.Itoa(MaxMemberships))
+		return errs.Exhausted("TOO_MANY_MEMBERSHIPS", fmt.Sprintf("the wallets of the portfolio would have changed "+
+			"at %d different hours, and may at %d; SetPortfolioWallets with an earlier effective_time replaces the "+
+			"changes after it", len(all)-1, MaxMemberships-1)).With("limit", strconv.Itoa(MaxMemberships))
 	}
 	for _, m := range all {
 		if len(m.Wallets) > MaxWallets {
-			return errs.Exhausted("TOO_MANY_PORTFOLIO_WALLETS", fmt.Sprintf("the portfolio would have %d wallets from %s on, "+
-				"and may have %d; the default portfolio has all wallets, however many", len(m.Wallets),
+			return errs.Exhausted("TOO_MANY_PORTFOLIO_WALLETS", fmt.Sprintf("the portfolio would have %d wallets from "+
+				"%s on, and may have %d; the default portfolio has all wallets, however many", len(m.Wallets),
 				m.From.Format(time.RFC3339), MaxWallets)).With("limit", strconv.Itoa(MaxWallets))
 		}
 	}
@@ -98,8 +98,8 @@ func NewName(name string) (string, error) {
 	name = strings.TrimSpace(name)
 	n := utf8.RuneCountInString(name)
 	if n < 1 || n > MaxName || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
-		return "", errs.Invalid("name", fmt.Sprintf("must have 1 to %d characters and no control characters, %s", MaxName,
-			errs.Given(given)))
+		return "", errs.Invalid("name", fmt.Sprintf("must have 1 to %d characters and no control characters, %s",
+			MaxName, errs.Given(given)))
 	}
 	return name, nil
 }
@@ -156,7 +156,8 @@ func (s *Named) Rename(ctx context.Context, owner, id uuid.UUID, name, etag stri
 	if err != nil {
 		return Portfolio{}, err
 	}
-	return s.store.Rename(ctx, owner, id, name, etag, requests.New(request, "UpdatePortfolio", id.String(), name, etag))
+	return s.store.Rename(ctx, owner, id, name, etag,
+		requests.New(request, "UpdatePortfolio", id.String(), name, etag))
 }
 
 // Delete removes a portfolio, and returns how many snapshots it had; errors as NamedStore.

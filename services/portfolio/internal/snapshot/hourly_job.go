@@ -12,8 +12,8 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
-// Limits of one transaction of the hourly job. An owner with more positions than that is
-// a batch of their own.
+// Limits of one transaction of the hourly job: maxJobOwners is also that of portfolios. An
+// owner with more positions than that is a batch of their own.
 const (
 	maxJobOwners    = 200
 	maxJobPositions = 10_000
@@ -66,7 +66,8 @@ type HourlyJob struct {
 // token of this service's own account.
 func NewHourlyJob(p DuePortfolios, current Holdings, s Store, r ShardReader,
 	asThisService func(context.Context) (context.Context, error), log *slog.Logger, now func() time.Time) *HourlyJob {
-	return &HourlyJob{portfolios: p, current: current, store: s, holdings: r, asThisService: asThisService, log: log, now: now}
+	return &HourlyJob{portfolios: p, current: current, store: s, holdings: r, asThisService: asThisService,
+		log: log, now: now}
 }
 
 // Run takes the snapshots that are due in one shard of all owners. It skips portfolios
@@ -133,8 +134,25 @@ func (r *jobRun) flush(ctx context.Context) error {
 	if at.Truncate(time.Hour).After(r.bucket) { // the hour has passed meanwhile
 		at = r.bucket.Add(time.Hour - time.Microsecond)
 	}
+	for len(due) > 0 { // owners may have many portfolios
+		n, positions := 0, 0
+		for n < min(len(due), maxJobOwners) && (n == 0 || positions < maxJobPositions) {
+			positions += len(held[due[n].Owner].Holdings)
+			n++
+		}
+		if err := r.save(ctx, due[:n], held, at); err != nil {
+			return err
+		}
+		due = due[n:]
+	}
+	return nil
+}
+
+// save stores the snapshots of portfolios.
+func (r *jobRun) save(ctx context.Context, due []portfolio.Member, held map[uuid.UUID]OwnerHoldings,
+	at time.Time) error {
 	all, due, err := r.assets(ctx, due, held, at)
-	if err != nil {
+	if err != nil || len(due) == 0 {
 		return err
 	}
 	if err := r.store.AdoptPrices(ctx, all); err != nil {

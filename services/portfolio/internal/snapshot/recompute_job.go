@@ -55,8 +55,9 @@ type RecomputeJob struct {
 }
 
 // NewRecomputeJob returns the job; asThisService as in NewHourlyJob.
-func NewRecomputeJob(s RecomputeStore, snapshots *Service, asThisService func(context.Context) (context.Context, error),
-	log *slog.Logger, now func() time.Time) *RecomputeJob {
+func NewRecomputeJob(s RecomputeStore, snapshots *Service,
+	asThisService func(context.Context) (context.Context, error), log *slog.Logger,
+	now func() time.Time) *RecomputeJob {
 	return &RecomputeJob{store: s, snapshots: snapshots, asThisService: asThisService, log: log, now: now}
 }
 

@@ -1,9 +1,12 @@
 package store_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/google/uuid"
+
+	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 )
 
 func TestAPortfolioIsDueUntilItsSnapshotIsComplete(t *testing.T) {
@@ -48,5 +51,61 @@ func TestAPortfolioIsDueUntilItsSnapshotIsComplete(t *testing.T) {
 	}
 	if all := due(1); len(all) != 4 {
 		t.Errorf("%d are due in the next hour", len(all))
+	}
+}
+
+// Named portfolios are due with the default one, by the wallets that they have in the hour; and one
+// that has none any more is, until a snapshot says so.
+func TestNamedPortfoliosAreDueByTheirWallets(t *testing.T) {
+	f := newFixture(t, noRedis)
+	s := f.portfolios(t)
+	wallet := uuid.New()
+	p, err := s.Create(t.Context(), portfolio.Portfolio{ID: uuid.Must(uuid.NewV7()), Owner: f.p.Owner, Name: "x",
+		Version: 1}, []uuid.UUID{wallet}, hour(3), 10, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	due := func(bucket int) string {
+		list, err := s.DueForSnapshot(t.Context(), hour(bucket), []uuid.UUID{f.p.Owner})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range list {
+			if m.ID == p.ID {
+				return fmt.Sprint(len(m.Membership.Wallets))
+			}
+		}
+		return "-"
+	}
+	save := func(bucket, number int, held int64) {
+		v := valued(t, hour(bucket), holding("a", held, "1", ""))
+		if held == 0 {
+			v = valued(t, hour(bucket))
+		}
+		v.Membership = number
+		if _, _, err := f.Save(t.Context(), p, hour(bucket), v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := due(2) + " " + due(3); got != "- 1" {
+		t.Errorf("before it has a wallet, and with one: %s", got)
+	}
+	save(3, 1, 5)
+	if _, err := s.Edit(t.Context(), p.Owner, p.ID, hour(5), portfolio.Edit{Set: true}, "", nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := due(3) + " " + due(4) + " " + due(5); got != "- 1 0" {
+		t.Errorf("after its wallet left it is due %s", got)
+	}
+	save(5, 2, 0)
+	if got := due(5) + " " + due(6); got != "- -" {
+		t.Errorf("once that was said it is due %s", got)
+	}
+	more := portfolio.Edit{Add: []uuid.UUID{uuid.New()}}
+	if _, err := s.Edit(t.Context(), p.Owner, p.ID, hour(3), more, "", nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := due(3); got != "2" {
+		t.Errorf("with another wallet since then it is due %s", got)
 	}
 }

@@ -11,7 +11,8 @@ import (
 
 // memberships of portfolio @id with the ends of their hours.
 const validMemberships = `
-	SELECT number, no_wallets, valid_from, coalesce(lead(valid_from) OVER (ORDER BY valid_from), 'infinity') AS valid_until
+	SELECT number, no_wallets, valid_from,
+	       coalesce(lead(valid_from) OVER (ORDER BY valid_from), 'infinity') AS valid_until
 	FROM memberships WHERE portfolio_id = @id`
 
 // MissingHours implements snapshot.Store. An hour without wallets is missing only if it

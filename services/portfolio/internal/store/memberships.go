@@ -186,7 +186,8 @@ func readMembership(tx *gorm.DB, p portfolio.Portfolio, at time.Time) (portfolio
 // lockPortfolio returns the portfolio, of which nobody else changes a membership, or stores
 // a snapshot, until the end of the transaction.
 func lockPortfolio(tx *gorm.DB, owner, id uuid.UUID) (row portfolioRow, err error) {
-	err = tx.Raw("SELECT * FROM portfolios WHERE id = ? AND owner_id = ? FOR NO KEY UPDATE", id, owner).Take(&row).Error
+	err = tx.Raw("SELECT * FROM portfolios WHERE id = ? AND owner_id = ? FOR NO KEY UPDATE", id, owner).
+		Take(&row).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return row, errs.NotFound("portfolio")
 	}
@@ -216,7 +217,8 @@ func edit(tx *gorm.DB, row *portfolioRow, hour time.Time, e portfolio.Edit) erro
 	if err := portfolio.CheckBounds(after); err != nil {
 		return err
 	}
-	if err := tx.Exec("DELETE FROM memberships WHERE portfolio_id = ? AND valid_from >= ?", row.ID, from).Error; err != nil {
+	err = tx.Exec("DELETE FROM memberships WHERE portfolio_id = ? AND valid_from >= ?", row.ID, from).Error
+	if err != nil {
 		return fmt.Errorf("delete memberships: %w", err)
 	}
 	if err := insertMemberships(tx, row.ID, after, from); err != nil {

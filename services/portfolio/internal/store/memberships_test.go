@@ -39,7 +39,8 @@ func TestASnapshotThatIsOutOfDateIsReplacedByAnyOfTheRightWallets(t *testing.T) 
 					if ties {
 						save = f.ReplaceHours
 					}
-					if _, err := f.SaveBackfilled(t.Context(), p, []valuation.Valuation{numbered(t, 0, number, had)}); err != nil {
+					_, err := f.SaveBackfilled(t.Context(), p, []valuation.Valuation{numbered(t, 0, number, had)})
+					if err != nil {
 						t.Fatal(err)
 					}
 					f.renew(t, p, "other")
@@ -140,8 +141,8 @@ func TestOfTwoReadersOfTheWalletsTheSecondHasNoNumber(t *testing.T) {
 	if err := s.Recomputed(t.Context(), again[0], time.Time{}, hour(0)); err != nil {
 		t.Fatal(err)
 	}
-	if rest, err := s.DueForRecompute(t.Context(), int(f.p.Owner[15])%4, 4, time.Now().Add(time.Minute), 10); err != nil ||
-		len(rest) != 0 {
+	rest, err := s.DueForRecompute(t.Context(), int(f.p.Owner[15])%4, 4, time.Now().Add(time.Minute), 10)
+	if err != nil || len(rest) != 0 {
 		t.Error(rest, err)
 	}
 }
@@ -162,7 +163,8 @@ func TestEditsAndSnapshotsAndADeletionAtOnce(t *testing.T) {
 	}
 	replicas := []fixture{f, f.replica(t)}
 	err = race(len(ids), func(i int) error {
-		_, editErr := f.portfolios(t).Edit(t.Context(), p.Owner, p.ID, hour(i%3), portfolio.Edit{Add: ids[i : i+1]}, "", nil)
+		_, editErr := f.portfolios(t).Edit(t.Context(), p.Owner, p.ID, hour(i%3), portfolio.Edit{Add: ids[i : i+1]},
+			"", nil)
 		_, _, saveErr := replicas[i%2].Save(t.Context(), p, hour(i%5), numbered(t, i%5, i, [3]int{}))
 		return errors.Join(editErr, saveErr)
 	})
@@ -178,7 +180,8 @@ func TestEditsAndSnapshotsAndADeletionAtOnce(t *testing.T) {
 			_, err := s.Delete(t.Context(), p.Owner, p.ID, "", nil)
 			return err
 		}
-		_, err := f.SaveHour(t.Context(), hour(7), []snapshot.Valued{{Portfolio: p, Valuation: numbered(t, 7, 1, [3]int{})}})
+		_, err := f.SaveHour(t.Context(), hour(7), []snapshot.Valued{{Portfolio: p,
+			Valuation: numbered(t, 7, 1, [3]int{})}})
 		return err
 	})
 	if err != nil {

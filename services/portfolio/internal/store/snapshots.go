@@ -64,7 +64,8 @@ func snapshotToRow(portfolioID uuid.UUID, bucket time.Time, v valuation.Valuatio
 		flow = &zero
 	}
 	return snapshotRow{
-		PortfolioID: portfolioID, Bucket: bucket.UTC(), Membership: v.Membership, Measurable: v.Measurable(), NetFlow: flow,
+		PortfolioID: portfolioID, Bucket: bucket.UTC(), Membership: v.Membership,
+		Measurable: v.Measurable(), NetFlow: flow,
 		// Postgres rounds a finer time in JSON, and truncates one in a parameter.
 		SnapshotTime: v.ValuationTime.UTC().Truncate(time.Microsecond),
 		Total:        v.Total.Text('f'), Complete: v.Complete(),
