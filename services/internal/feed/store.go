@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	// maxBatch is how many changes one statement returns.
-	maxBatch = 500
+	// maxBatch is how many changes one statement returns, and a message has. They take less than 32 KiB in gRPC: it
+	// keeps a message that is larger in a buffer of 1 MiB, which a stream holds for as long as its reader takes none.
+	maxBatch = 250
 	// maxScanned is how far one statement looks for changes that a filter selects.
 	maxScanned = 20_000
 	// maxNumbered is how many changes one transaction numbers, and maxTrimmed how many one deletes.

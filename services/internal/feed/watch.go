@@ -55,7 +55,7 @@ func expired(why string) error {
 
 // Watch sends the changes that a filter selects after a cursor, each once and in order, and then each new one, until
 // ctx ends, which is its error, or send fails. With an empty cursor it sends the present one first, without changes.
-// send is called with at most 500 changes and the cursor after them, without any after each [Heartbeat]. It may take
+// send is called with at most 250 changes and the cursor after them, without any after each [Heartbeat]. It may take
 // its time: meanwhile nothing is kept for it.
 //
 // errs.Invalid on the field cursor; errs.FailedPrecondition (CURSOR_EXPIRED) for one whose next changes are not kept

@@ -22,6 +22,7 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/chain"
 	"github.com/purserhq/purser/services/wallet/internal/chainlist"
+	"github.com/purserhq/purser/services/wallet/internal/chainreset"
 	"github.com/purserhq/purser/services/wallet/internal/history"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
 	"github.com/purserhq/purser/services/wallet/internal/importing"
@@ -91,12 +92,18 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	pastHoldings := history.NewService(past, tokens, nodes, feeds, store.NewLocks(locks), cfg.Price.Policy, log,
 		time.Now)
 	contracts := token.NewChecker(nodes, tokens, log)
+	resets := chainreset.NewGuard(store.NewChainResets(b.DB, wallets), nodes, cfg.ChainResetAfter, log, time.Now)
 	syncRound := balancesync.NewRound(wallets, tokens, contracts, nodes, cfg.SyncEvery, cfg.BalancesPerCall, log,
 		time.Now)
+	syncRound.WatchResets(resets)
+	syncs := balancesync.NewService(wallets, tokens, contracts, nodes, time.Now)
+	syncs.WatchResets(resets)
+	scanner := transaction.NewScanner(transactions, nodes, cfg.TransactionsFirstBlock, log)
+	scanner.Compare(func(ctx context.Context, chain uint64) { resets.Check(ctx, chain, 0) })
 	scheduled, err := b.AddJobs(append(b.FollowDeletions(cfg.AuthConfig, auth, self, store.NewOwners(b.DB, caches)),
 		syncJob(syncRound, cfg), trimJob(changes, cfg.Changes),
 		partitionsJob(partition.NewMaker(partitions, cfg.History, log, time.Now)),
-		transactionsJob(transaction.NewScanner(transactions, nodes, cfg.TransactionsFirstBlock, log), cfg))...)
+		transactionsJob(scanner, cfg))...)
 	if err != nil {
 		return nil, err
 	}
@@ -114,12 +121,11 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		rpc.NewWalletServer(walletRules,
 			ownership.NewService(wallets, ethsig.NewContractsOf(nodes.SignatureNodes, log),
 				rpc.LinkedIdentities(auth, log), cfg.SIWE, time.Now),
-			balancesync.NewService(wallets, tokens, contracts, nodes, time.Now),
-			rpc.Limits{Calls: calls, SyncsPerMinute: cfg.SyncsPerMinute}))
+			syncs, rpc.Limits{Calls: calls, SyncsPerMinute: cfg.SyncsPerMinute}))
 	walletv1.RegisterBalanceServiceServer(server, rpc.NewBalanceServer(walletRules, wallets, imports))
 	walletv1.RegisterTransactionServiceServer(server, rpc.NewTransactionServer(transactions, imports))
 	walletv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(tokens,
-		chainlist.NewService(nodes, tokens, log, time.Now)))
+		chainlist.NewService(nodes, tokens, log, time.Now), resets))
 	walletv1.RegisterPriceServiceServer(server, rpc.NewPriceServer(prices,
 		pricehistory.NewService(past, feeds, cfg.Price.Policy, log, time.Now),
 		priceimport.NewService(sources.imported, prices, slices.Contains(cfg.Price.Sources, priceimport.Source),

@@ -17,6 +17,7 @@ import (
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/chain"
+	"github.com/purserhq/purser/services/wallet/internal/chainreset"
 	"github.com/purserhq/purser/services/wallet/internal/importing"
 	"github.com/purserhq/purser/services/wallet/internal/partition"
 	"github.com/purserhq/purser/services/wallet/internal/store"
@@ -29,6 +30,8 @@ sync --all                read those of all wallets that were not synced for PUR
                           was interrupted goes on when it is started again
 import FILE.csv           store the balances or transactions of a file; rows that are stored already
                           stay as they are, so it can be repeated
+reset-chain CHAIN [--yes] forget what was read of a chain, such as eip155:31337, that was started anew or
+                          went back to an earlier state; without --yes it only tells what that is
 partitions                the monthly partitions of the history, how large they are, and how far ahead
                           of now they are made`
 
@@ -50,9 +53,11 @@ func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, o
 	wallets := store.NewWallets(db, caches)
 	switch {
 	case args[0] == "sync":
-		return syncCommand(ctx, cfg, wallets, store.NewTokens(db, caches), args[1:], out, log)
+		return syncCommand(ctx, cfg, db, wallets, store.NewTokens(db, caches), args[1:], out, log)
 	case args[0] == "import" && len(args) == 2:
 		return importFile(ctx, importing.NewService(wallets, time.Now), wallets.OwnerOf, args[1], out)
+	case args[0] == "reset-chain" && (len(args) == 2 || len(args) == 3 && args[2] == "--yes"):
+		return resetChain(ctx, store.NewChainResets(db, wallets), args[1], len(args) == 3, out)
 	case args[0] == "partitions" && len(args) == 1:
 		return printPartitions(ctx, store.NewPartitions(db, log), out)
 	}
@@ -70,8 +75,8 @@ func openForCommand(ctx context.Context, cfg Config, log *slog.Logger) (*postgre
 }
 
 // syncCommand syncs a wallet, or all that are due.
-func syncCommand(ctx context.Context, cfg Config, wallets *store.Wallets, tokens *store.Tokens, args []string,
-	out io.Writer, log *slog.Logger) error {
+func syncCommand(ctx context.Context, cfg Config, db *postgres.DB, wallets *store.Wallets, tokens *store.Tokens,
+	args []string, out io.Writer, log *slog.Logger) error {
 	flags := flag.NewFlagSet("sync", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	one := flags.String("wallet", "", "")
@@ -79,17 +84,19 @@ func syncCommand(ctx context.Context, cfg Config, wallets *store.Wallets, tokens
 	if err := flags.Parse(args); err != nil || flags.NArg() > 0 || *all == (*one != "") {
 		return process.ErrUnknownCommand
 	}
-	nodes, err := chain.NewReader(chain.Options{Nodes: cfg.ChainRPCURLs, ChunkSize: cfg.BalancesPerCall, Log: log,
-		Now: time.Now})
+	nodes, err := chain.NewReader(chain.Options{Nodes: cfg.ChainRPCURLs, Quorum: cfg.ChainQuorum,
+		ChunkSize: cfg.BalancesPerCall, Log: log, Now: time.Now})
 	if err != nil {
 		return fmt.Errorf("PURSER_CHAIN_RPC_URLS: %w", err)
 	}
 	defer func() { _ = nodes.Close() }()
 	contracts := token.NewChecker(nodes, tokens, log)
+	resets := chainreset.NewGuard(store.NewChainResets(db, wallets), nodes, cfg.ChainResetAfter, log, time.Now)
 	if *all {
 		p := newProgress(out, "wallets")
 		round := balancesync.NewRound(wallets, tokens, contracts, nodes, cfg.SyncEvery, cfg.BalancesPerCall, log,
 			time.Now)
+		round.WatchResets(resets)
 		round.OnProgress(func(synced, failed int) { p.show(fmt.Sprintf("%d synced, %d failed", synced, failed)) })
 		err := round.Run(ctx, 0, 1)
 		p.end()
@@ -103,7 +110,9 @@ func syncCommand(ctx context.Context, cfg Config, wallets *store.Wallets, tokens
 	if err != nil {
 		return err
 	}
-	w, n, err := balancesync.NewService(wallets, tokens, contracts, nodes, time.Now).Sync(ctx, owner, id)
+	syncs := balancesync.NewService(wallets, tokens, contracts, nodes, time.Now)
+	syncs.WatchResets(resets)
+	w, n, err := syncs.Sync(ctx, owner, id)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/internal/eip4361"
 	"github.com/purserhq/purser/services/internal/feed"
+	"github.com/purserhq/purser/services/wallet/internal/chainreset"
 	"github.com/purserhq/purser/services/wallet/internal/partition"
 )
 
@@ -27,6 +28,9 @@ type Config struct {
 	// ChainQuorum is how many nodes of a chain have to say the same, chain=number; 1 for a
 	// chain that is not named.
 	ChainQuorum chainurl.Quorum `env:"CHAIN_QUORUM"`
+	// ChainResetAfter is for how long a chain has to look reset until what was read of it is forgotten, chain=time or
+	// chain=never; 5 minutes for one that is not named, and never for a public one.
+	ChainResetAfter ResetTimes `env:"CHAIN_RESET_AFTER"`
 	// BalancesPerCall is how many balances one call to a node asks for.
 	BalancesPerCall int `env:"BALANCES_PER_CALL" envDefault:"200"`
 	// SyncCron is when wallets are synced that were not for SyncEvery.
@@ -113,6 +117,26 @@ func (b *Blocks) UnmarshalText(text []byte) error {
 			invalid = errors.Join(invalid, fmt.Errorf("chain %d: %q must be a block number", chain, number))
 		}
 		(*b)[chain] = n
+	})
+	return errors.Join(err, invalid)
+}
+
+// ResetTimes are for how long a chain has to look reset, by chain.
+type ResetTimes map[uint64]time.Duration
+
+// UnmarshalText reads "31337=30s,1=never".
+func (r *ResetTimes) UnmarshalText(text []byte) error {
+	*r = ResetTimes{}
+	var invalid error
+	err := chainurl.ParsePairs(string(text), func(chain uint64, value string) {
+		after, err := time.ParseDuration(value)
+		if value == "never" {
+			after, err = chainreset.Never, nil
+		} else if err != nil || after < time.Second {
+			invalid = errors.Join(invalid, fmt.Errorf("chain %d: %q must be \"never\" or a time of at least 1s", chain,
+				value))
+		}
+		(*r)[chain] = after
 	})
 	return errors.Join(err, invalid)
 }

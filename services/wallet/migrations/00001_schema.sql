@@ -19,6 +19,7 @@ CREATE TABLE wallets (
     synced_block bigint      NOT NULL DEFAULT 0, -- of the last success, like synced_at
     synced_at    timestamptz,
     sync_error   text        NOT NULL DEFAULT '',
+    sync_reason  text        NOT NULL DEFAULT '', -- of the error, for programs
     -- FAILED: when the next sync may start. SYNCING: when the lease expires.
     retry_at     timestamptz,
     -- Since when the wallet is archived: it is neither synced nor valued.
@@ -170,6 +171,28 @@ CREATE INDEX transactions_token ON transactions (wallet_id, token_id, block_numb
 
 -- An imported row is stored once.
 CREATE UNIQUE INDEX transactions_row_id ON transactions (wallet_id, row_id) WHERE row_id <> '';
+
+-- Chains: by which blocks it is recognised that one was reset.
+
+-- Blocks that a chain had: the first, powers of two, and ever fewer of the others the older they are.
+CREATE TABLE chain_blocks (
+    chain        bigint NOT NULL,
+    block_number bigint NOT NULL,
+    block_hash   bytea  NOT NULL,
+    PRIMARY KEY (chain, block_number)
+);
+
+-- Chains that look reset, or were. What was read of one is forgotten wallet by wallet, in the order of their ids.
+CREATE TABLE chain_resets (
+    chain             bigint      PRIMARY KEY,
+    suspected_at      timestamptz, -- NULL while the chain has the blocks of chain_blocks
+    seen              integer     NOT NULL DEFAULT 0,  -- how often they were found to be others
+    last_seen_at      timestamptz,
+    fault             text        NOT NULL DEFAULT '', -- what was found
+    forgetting        boolean     NOT NULL DEFAULT false,
+    forgotten_through uuid        NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
+    forgotten_at      timestamptz -- when all of it was, the last time
+);
 
 -- Prices: the newest one of each token, and of each currency under its code of ISO 4217.
 
@@ -403,6 +426,8 @@ DROP TABLE balance_history;
 DROP TABLE wallet_history;
 DROP TABLE imported_prices;
 DROP TABLE prices;
+DROP TABLE chain_resets;
+DROP TABLE chain_blocks;
 DROP TABLE transactions;
 DROP TABLE wallet_tokens;
 DROP TABLE scanned_blocks;

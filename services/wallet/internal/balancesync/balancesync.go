@@ -28,6 +28,7 @@ import (
 	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/wallet/internal/block"
+	"github.com/purserhq/purser/services/wallet/internal/chainreset"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
@@ -97,8 +98,32 @@ type Contracts interface {
 	CheckUnread(ctx context.Context, chain uint64, tokens []token.Token, unread []bool) []token.Token
 }
 
+// Resets recognises chains that were reset; *chainreset.Guard does.
+type Resets interface {
+	// Check looks at a chain that has come to block at now and then, Look at once. Look reports whether what was read
+	// of it was forgotten since a time.
+	Check(ctx context.Context, chain, at uint64) chainreset.Verdict
+	Look(ctx context.Context, chain uint64, since time.Time) (v chainreset.Verdict, forgotten bool)
+	// Last is what the last look found.
+	Last(chain uint64) chainreset.Verdict
+}
+
+// explain returns the error of a block before the last sync's as that of a chain that was reset, if it looks so.
+func explain(err error, v chainreset.Verdict) error {
+	if isBehind(err) && v.Suspected() {
+		return v.Error(retryAfter)
+	}
+	return err
+}
+
+func isBehind(err error) bool {
+	e := errs.As(err)
+	return e != nil && e.Reason == "CHAIN_BEHIND"
+}
+
 // Service syncs one wallet at a time. It is safe for concurrent use.
 type Service struct {
+	resets    Resets
 	store     Store
 	tokens    token.Lister
 	contracts Contracts
@@ -112,10 +137,40 @@ func NewService(s Store, t token.Lister, c Contracts, r BalanceReader, now func(
 	return &Service{store: s, tokens: t, contracts: c, reader: r, now: now}
 }
 
+// WatchResets has chains that were reset recognised. Call it before Sync.
+func (s *Service) WatchResets(r Resets) { s.resets = r }
+
+// errForgotten is about a wallet whose chain was forgotten during its sync.
+var errForgotten = errors.New("what was read of the chain was forgotten")
+
 // Sync reads and stores the balances of the owner's wallet, and returns the
 // wallet and how many tokens were read. An error is stored as the sync's outcome
 // before it is returned.
 func (s *Service) Sync(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet, int, error) {
+	w, n, err := s.sync(ctx, owner, id)
+	if errors.Is(err, errForgotten) {
+		w, n, err = s.sync(ctx, owner, id)
+	}
+	if err == nil && s.resets != nil {
+		s.resets.Check(ctx, w.Account.Chain, w.Sync.Block)
+	}
+	return w, n, err
+}
+
+// ifReset returns errForgotten for an error of a chain that was reset and is forgotten by now.
+func (s *Service) ifReset(ctx context.Context, chain uint64, err error) error {
+	if s.resets == nil || !isBehind(err) {
+		return err
+	}
+	before := s.resets.Last(chain)
+	v, forgotten := s.resets.Look(ctx, chain, before.ForgottenAt)
+	if forgotten {
+		return errForgotten
+	}
+	return explain(err, v)
+}
+
+func (s *Service) sync(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet, int, error) {
 	w, err := s.store.ByID(ctx, owner, id)
 	if err != nil {
 		return wallet.Wallet{}, 0, err
@@ -146,7 +201,9 @@ func (s *Service) Sync(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 		tokens = s.contracts.CheckUnread(ctx, w.Account.Chain, tokens, unreadOf(tokens, reading))
 	}
 	balances, gaps, err := checkReading(w.Sync, reading, tokens)
-	if err != nil {
+	if err = s.ifReset(ctx, w.Account.Chain, err); errors.Is(err, errForgotten) {
+		return wallet.Wallet{}, 0, err
+	} else if err != nil {
 		return wallet.Wallet{}, 0, s.saveFailure(ctx, w, err)
 	}
 	synced := syncedState(w.Sync, reading.Block, gaps, s.now())
@@ -192,7 +249,9 @@ func checkPlausible(last wallet.Sync, b block.Block) error {
 	}
 	if b.Number < last.Block {
 		return errs.Unavailable("CHAIN_BEHIND",
-			fmt.Sprintf("the node is at block %d, behind the last sync's %d", b.Number, last.Block)).After(retryAfter)
+			fmt.Sprintf("the node is at block %d, behind the last sync's %d; if the chain went back to an earlier "+
+				"state, the command \"wallet reset-chain\" forgets what was read of it", b.Number, last.Block)).
+			After(retryAfter)
 	}
 	elapsed := max(0, b.Time.Sub(*last.At))
 	if b.Number-last.Block > maxExtraBlocks+maxBlocksPerSecond*uint64(elapsed/time.Second) {
@@ -276,6 +335,9 @@ func syncedState(last wallet.Sync, b block.Block, missing gaps, now time.Time) w
 		faults = append(faults, "not readable: "+strings.Join(missing.unread, ", "))
 	}
 	s.Error = strings.Join(faults, "; ")
+	if isReset(last, b) {
+		s.Reason = "CHAIN_RESET"
+	}
 	return s
 }
 
@@ -283,13 +345,13 @@ func syncedState(last wallet.Sync, b block.Block, missing gaps, now time.Time) w
 // success stay.
 func failedState(last wallet.Sync, cause error, now time.Time) wallet.Sync {
 	retryAt := now.Add(retryAfter).UTC()
-	text := "internal error"
+	text, reason := "internal error", ""
 	if e := errs.As(cause); e != nil {
-		text = e.Message
+		text, reason = e.Message, e.Reason
 	} else if errors.Is(cause, context.DeadlineExceeded) || errors.Is(cause, context.Canceled) {
 		text = "the call ended before the sync did"
 	}
-	last.State, last.Error, last.RetryAt = wallet.Failed, text, &retryAt
+	last.State, last.Error, last.Reason, last.RetryAt = wallet.Failed, text, reason, &retryAt
 	return last
 }
 

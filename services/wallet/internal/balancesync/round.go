@@ -68,6 +68,9 @@ type Outcome struct {
 	Wallet   wallet.Wallet
 	Sync     wallet.Sync
 	Balances []wallet.Balance
+	// AsBefore: it is the state before a sync that was cut off. Its block and time are stored already, or were
+	// forgotten.
+	AsBefore bool
 }
 
 // QueueStore has the wallets of all owners.
@@ -122,6 +125,7 @@ type Round struct {
 	log         *slog.Logger
 	now         func() time.Time
 	metrics     metrics
+	resets      Resets
 	progress    func(synced, failed int)
 }
 
@@ -137,6 +141,9 @@ func NewRound(s QueueStore, t token.Lister, c Contracts, r BatchReader, syncEver
 // OnProgress has f called with how many wallets a round has synced and failed so far, one call at a time, after each
 // batch. Call it before Run.
 func (r *Round) OnProgress(f func(synced, failed int)) { r.progress = f }
+
+// WatchResets has chains that were reset recognised, before their wallets are read. Call it before Run.
+func (r *Round) WatchResets(w Resets) { r.resets = w }
 
 // counts are the wallets that a round has synced and failed so far.
 type counts struct {
@@ -205,6 +212,9 @@ func (r *Round) syncChain(ctx context.Context, q DueQuery, n *counts) error {
 		return err
 	}
 	q.Limit = min(maxWalletsPerBatch, max(1, r.maxBalances/max(1, len(tokens))))
+	if r.resets != nil {
+		r.resets.Check(ctx, q.Chain, 0)
+	}
 	var chainErr error
 	// A chain whose newest block is old leaves its wallets due after their sync.
 	tried := map[uuid.UUID]bool{}
@@ -313,7 +323,7 @@ func (r *Round) syncBatch(ctx context.Context, chain uint64, wallets []wallet.Wa
 func (r *Round) restore(ctx context.Context, wallets []wallet.Wallet) error {
 	before := make([]Outcome, len(wallets))
 	for i, w := range wallets {
-		before[i] = Outcome{Wallet: w, Sync: w.Sync}
+		before[i] = Outcome{Wallet: w, Sync: w.Sync, AsBefore: true}
 	}
 	return r.save(ctx, before)
 }
@@ -323,6 +333,9 @@ func (r *Round) restore(ctx context.Context, wallets []wallet.Wallet) error {
 func (r *Round) outcome(w wallet.Wallet, reading Reading, tokens []token.Token) Outcome {
 	balances, missing, err := checkReading(w.Sync, reading, tokens)
 	if err != nil {
+		if r.resets != nil {
+			err = explain(err, r.resets.Last(w.Account.Chain))
+		}
 		return r.failed(w, err)
 	}
 	if len(balances) == 0 && missing.any() {

@@ -146,13 +146,16 @@ func addressCharFault(s, digits string, i int, r rune, prefixed bool) string {
 	return fmt.Sprintf("%s, whose character %d is %q", given, at, r)
 }
 
+// DevelopmentChain is the chain id that nodes for development have unless they are told another one.
+const DevelopmentChain = 31337
+
 // ChainName returns the name of a well-known chain and the symbol of its native
 // coin, after the list of ethereum-lists/chains; "" for another.
 func ChainName(chain uint64) (name, symbol string) {
 	known := map[uint64][2]string{
 		1: {"Ethereum", "ETH"}, 10: {"OP Mainnet", "ETH"}, 56: {"BNB Smart Chain", "BNB"}, 100: {"Gnosis", "XDAI"},
 		137: {"Polygon", "POL"}, 8453: {"Base", "ETH"}, 42161: {"Arbitrum One", "ETH"},
-		43114: {"Avalanche C-Chain", "AVAX"}, 31337: {"Local development chain", "ETH"},
+		43114: {"Avalanche C-Chain", "AVAX"}, DevelopmentChain: {"Local development chain", "ETH"},
 		11155111: {"Sepolia", "ETH"}, 17000: {"Holesky", "ETH"}, 560048: {"Hoodi", "ETH"},
 		59144: {"Linea", "ETH"}, 324: {"ZKsync Era", "ETH"}, 534352: {"Scroll", "ETH"}, 42220: {"Celo", "CELO"},
 		30: {"Rootstock", "RBTC"}, 31: {"Rootstock Testnet", "tRBTC"},

@@ -292,22 +292,17 @@ func (r *Reader) timeBlocks(ctx context.Context, n *node, found []transaction.Fo
 func (r *Reader) BlocksAt(ctx context.Context, chain uint64, numbers []uint64) ([]block.Block, error) {
 	same := func(b block.Block) block.Block { return b }
 	answers, err := askQuorum(ctx, r, chain, r.inOrder(r.nodes[chain]), scanPatience, isSettled(r.quorum(chain), same),
-		func(ctx context.Context, n *node) ([]block.Block, error) {
-			blocks, failures := n.numbered(ctx, callTimeout, numbers)
-			for i, err := range failures {
-				switch {
-				case errors.Is(err, errNoState):
-					blocks[i] = block.Block{}
-				case err != nil:
-					return nil, err
-				}
-			}
-			return blocks, nil
-		})
+		func(ctx context.Context, n *node) ([]block.Block, error) { return n.blocksAt(ctx, numbers) })
 	if err != nil {
 		return nil, err
 	}
-	blocks, open := settle(answers, r.quorum(chain), same)
+	return r.settleBlocks(ctx, chain, numbers, answers, r.quorum(chain))
+}
+
+// settleBlocks returns the blocks that need of the answers have.
+func (r *Reader) settleBlocks(ctx context.Context, chain uint64, numbers []uint64, answers []answer[[]block.Block],
+	need int) ([]block.Block, error) {
+	blocks, open := settle(answers, need, func(b block.Block) block.Block { return b })
 	for i, isOpen := range open {
 		if isOpen && !slices.ContainsFunc(answers, func(a answer[[]block.Block]) bool {
 			return a.value[i] == block.Block{}

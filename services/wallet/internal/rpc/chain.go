@@ -11,6 +11,7 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/chainlist"
+	"github.com/purserhq/purser/services/wallet/internal/chainreset"
 )
 
 // ListChains implements the RPC.
@@ -22,7 +23,9 @@ func (s *TokenServer) ListChains(ctx context.Context, _ *walletv1.ListChainsRequ
 	}
 	resp, now := &walletv1.ListChainsResponse{}, time.Now()
 	for _, c := range chains {
-		resp.Chains = append(resp.Chains, chainToProto(c, now))
+		out := chainToProto(c, now)
+		out.Reset_ = resetToProto(s.resets.Known(ctx, c.ID))
+		resp.Chains = append(resp.Chains, out)
 	}
 	return resp, nil
 }
@@ -36,6 +39,15 @@ func chainToProto(c chainlist.Chain, now time.Time) *walletv1.Chain {
 		out.Nodes = append(out.Nodes, nodeToProto(i+1, n, now))
 	}
 	return out
+}
+
+// resetToProto is unset for a chain that never looked reset.
+func resetToProto(v chainreset.Verdict) *walletv1.ChainReset {
+	if !v.Suspected() && v.ForgottenAt.IsZero() {
+		return nil
+	}
+	return &walletv1.ChainReset{SuspectTime: setTime(v.SuspectedAt), Error: v.Fault, ForgetTime: setTime(v.ForgetAt),
+		LastForgetTime: setTime(v.ForgottenAt)}
 }
 
 func nodeToProto(number int, n chainlist.NodeStatus, now time.Time) *walletv1.Node {

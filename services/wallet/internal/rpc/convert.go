@@ -57,7 +57,7 @@ func syncToProto(s wallet.Sync) *walletv1.Sync {
 	}
 	return &walletv1.Sync{
 		State: walletv1.SyncState(state), BlockNumber: s.Block, SyncTime: timeToProto(s.At),
-		Error: s.Error, RetryTime: timeToProto(s.RetryAt),
+		Error: s.Error, ErrorReason: s.Reason, RetryTime: timeToProto(s.RetryAt),
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/chainlist"
+	"github.com/purserhq/purser/services/wallet/internal/chainreset"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
@@ -16,11 +17,12 @@ type TokenServer struct {
 	walletv1.UnimplementedTokenServiceServer
 	tokens token.Store
 	chains *chainlist.Service
+	resets *chainreset.Guard
 }
 
 // NewTokenServer serves tokens and the chains that they are on.
-func NewTokenServer(t token.Store, c *chainlist.Service) *TokenServer {
-	return &TokenServer{tokens: t, chains: c}
+func NewTokenServer(t token.Store, c *chainlist.Service, r *chainreset.Guard) *TokenServer {
+	return &TokenServer{tokens: t, chains: c, resets: r}
 }
 
 // GetToken implements the RPC.

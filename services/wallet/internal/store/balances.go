@@ -54,23 +54,25 @@ func (s *Wallets) SaveSync(ctx context.Context, owner, id uuid.UUID, state walle
 	return s.change(ctx, owner, func(tx *gorm.DB) error { return saveSync(tx, owner, id, state) })
 }
 
-// saveSync never replaces synced_block by that of an older block: of two concurrent
-// syncs the one that read the older block may finish last. A newer block has a later
-// time; its number is lower when the chain was reset. A sync that no other one came
-// between is newer whatever its block's time is: a node for development that goes back
-// to an earlier block sets its clock back too.
+// saveSync never replaces synced_block by that of an older block: of two concurrent syncs the one that read the older
+// block may finish last. A newer block has a later time; its number is lower when the chain was reset. A sync that no
+// other one came between is newer whatever its block's time is: a node for development that goes back to an earlier
+// block sets its clock back too. A sync that failed or is under way leaves them as they are: the chain may have been
+// forgotten meanwhile.
 func saveSync(tx *gorm.DB, owner, id uuid.UUID, state wallet.Sync) error {
 	set := map[string]any{
-		"sync_state": string(state.State), "sync_error": state.Error, "retry_at": state.RetryAt,
+		"sync_state": string(state.State), "sync_error": state.Error, "sync_reason": state.Reason,
+		"retry_at": state.RetryAt,
 	}
-	if state.At != nil {
+	if state.State == wallet.Synced && state.At != nil {
 		last := wallet.Success{}
 		if state.Last != nil {
 			last = *state.Last
 		}
-		const older = `CASE WHEN (synced_at > ? OR synced_at = ? AND synced_block > ?)
+		// What a sync knew of that the row has no more was forgotten.
+		const older = `CASE WHEN (synced_at IS NULL AND ?) OR (synced_at > ? OR synced_at = ? AND synced_block > ?)
 			AND NOT (synced_block = ? AND synced_at = ?) THEN `
-		compared := []any{*state.At, *state.At, int64(state.Block), int64(last.Block), last.At}
+		compared := []any{state.Last != nil, *state.At, *state.At, int64(state.Block), int64(last.Block), last.At}
 		set["synced_block"] = gorm.Expr(older+"synced_block ELSE ? END", append(compared, int64(state.Block))...)
 		set["synced_at"] = gorm.Expr(older+"synced_at ELSE ? END", append(compared, *state.At)...)
 	}

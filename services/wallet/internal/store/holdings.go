@@ -30,7 +30,7 @@ func (s *Wallets) Holdings(ctx context.Context, owner uuid.UUID, after holding.C
 	var rows []holdingRow
 	err := s.db.Gorm(ctx).Raw(`
 		SELECT w.id, w.owner_id, w.account, w.label, w.version, w.created_at, w.updated_at,
-		       w.sync_state, w.synced_block, w.synced_at, w.sync_error, w.retry_at,
+		       w.sync_state, w.synced_block, w.synced_at, w.sync_error, w.sync_reason, w.retry_at,
 		       b.token_id, b.amount::text AS amount, b.block_number, b.block_hash, b.block_time,
 		       t.symbol, t.name, t.decimals, t.verified, t.without_code
 		FROM wallets w
@@ -52,7 +52,7 @@ func (s *Wallets) ShardHoldings(ctx context.Context, shard, shards int, after ho
 	var rows []holdingRow
 	err := s.db.Gorm(ctx).Raw(`
 		SELECT w.id, w.owner_id, w.account, w.label, w.version, w.created_at, w.updated_at,
-		       w.sync_state, w.synced_block, w.synced_at, w.sync_error, w.retry_at,
+		       w.sync_state, w.synced_block, w.synced_at, w.sync_error, w.sync_reason, w.retry_at,
 		       b.token_id, b.amount::text AS amount, b.block_number, b.block_hash, b.block_time,
 		       b.symbol, b.name, b.decimals, b.verified, b.without_code
 		FROM wallets w

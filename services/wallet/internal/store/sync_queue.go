@@ -119,14 +119,16 @@ func saveOutcomes(ctx context.Context, conn *pgx.Conn, outcomes []balancesync.Ou
 		return nil, nil, err
 	}
 	n := len(existing)
-	states, texts := make([]string, n), make([]string, n)
+	states, texts, reasons := make([]string, n), make([]string, n), make([]string, n)
 	blocks, times, retries := make([]int64, n), make([]*time.Time, n), make([]*time.Time, n)
 	lastBlocks, lastTimes := make([]int64, n), make([]*time.Time, n)
 	var balances []walletBalance
 	for i, id := range existing {
 		o := byID[id]
-		states[i], texts[i], retries[i] = string(o.Sync.State), o.Sync.Error, o.Sync.RetryAt
-		blocks[i], times[i] = int64(o.Sync.Block), o.Sync.At
+		states[i], texts[i], reasons[i], retries[i] = string(o.Sync.State), o.Sync.Error, o.Sync.Reason, o.Sync.RetryAt
+		if blocks[i] = int64(o.Sync.Block); !o.AsBefore {
+			times[i] = o.Sync.At
+		}
 		if o.Sync.Last != nil {
 			lastBlocks[i], lastTimes[i] = int64(o.Sync.Last.Block), &o.Sync.Last.At
 		}
@@ -139,16 +141,18 @@ func saveOutcomes(ctx context.Context, conn *pgx.Conn, outcomes []balancesync.Ou
 	}
 	// Like saveSync: synced_block and synced_at are those of the newest block.
 	_, err = conn.Exec(ctx, `
-		UPDATE wallets w SET sync_state = s.state, sync_error = s.error, retry_at = s.retry,
+		UPDATE wallets w SET sync_state = s.state, sync_error = s.error, sync_reason = s.reason, retry_at = s.retry,
 		       synced_block = CASE WHEN s.older THEN w.synced_block ELSE s.block END,
 		       synced_at = CASE WHEN s.older THEN w.synced_at ELSE s.at END
-		FROM (SELECT o.*, o.at IS NULL OR (i.synced_at > o.at OR i.synced_at = o.at AND i.synced_block > o.block)
+		FROM (SELECT o.*, o.state <> 'SYNCED' OR o.at IS NULL OR i.synced_at IS NULL AND o.last_at IS NOT NULL
+		                  OR (i.synced_at > o.at OR i.synced_at = o.at AND i.synced_block > o.block)
 		                  AND NOT coalesce(i.synced_block = o.last_block AND i.synced_at = o.last_at, false) AS older
 		      FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::bigint[], $6::timestamptz[],
-		                  $7::bigint[], $8::timestamptz[])
-		        AS o (id, state, error, retry, block, at, last_block, last_at)
+		                  $7::bigint[], $8::timestamptz[], $9::text[])
+		        AS o (id, state, error, retry, block, at, last_block, last_at, reason)
 		      JOIN wallets i ON i.id = o.id) AS s
-		WHERE w.id = s.id`, existing, states, texts, retries, blocks, times, lastBlocks, lastTimes)
+		WHERE w.id = s.id`, existing, states, texts, retries, blocks, times, lastBlocks, lastTimes,
+		reasons)
 	if err != nil || len(balances) == 0 {
 		return owners, nil, err
 	}

@@ -28,6 +28,7 @@ type walletRow struct {
 	SyncedBlock int64
 	SyncedAt    *time.Time
 	SyncError   string
+	SyncReason  string
 	RetryAt     *time.Time
 	ArchivedAt  *time.Time
 	ProvenAt    *time.Time
@@ -175,7 +176,7 @@ func toRow(w wallet.Wallet) walletRow {
 		ID: w.ID, OwnerID: w.Owner, Account: w.Account.String(), Label: w.Label, Version: w.Version,
 		CreatedAt: w.CreatedAt, UpdatedAt: w.UpdatedAt,
 		SyncState: string(w.Sync.State), SyncedBlock: int64(w.Sync.Block),
-		SyncedAt: w.Sync.At, SyncError: w.Sync.Error, RetryAt: w.Sync.RetryAt,
+		SyncedAt: w.Sync.At, SyncError: w.Sync.Error, SyncReason: w.Sync.Reason, RetryAt: w.Sync.RetryAt,
 		ArchivedAt: w.ArchivedAt,
 	}
 	if w.Proof != nil {
@@ -195,7 +196,7 @@ func fromRow(r walletRow) (wallet.Wallet, error) {
 		ArchivedAt: r.ArchivedAt,
 		Sync: wallet.Sync{
 			State: wallet.SyncState(r.SyncState), Block: uint64(max(0, r.SyncedBlock)),
-			At: r.SyncedAt, Error: r.SyncError, RetryAt: r.RetryAt,
+			At: r.SyncedAt, Error: r.SyncError, Reason: r.SyncReason, RetryAt: r.RetryAt,
 		},
 	}
 	if r.ProvenAt != nil {

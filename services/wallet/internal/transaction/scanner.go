@@ -29,12 +29,17 @@ type Scanner struct {
 	chain ChainReader
 	log   *slog.Logger
 	first map[uint64]uint64 // the first block to look at, by chain
+	// compare looks whether the chain was reset.
+	compare func(ctx context.Context, chain uint64)
 }
 
 // NewScanner returns a scanner that begins at block first[chain], or at block 0.
 func NewScanner(s ScanStore, c ChainReader, first map[uint64]uint64, log *slog.Logger) *Scanner {
-	return &Scanner{store: s, chain: c, first: first, log: log}
+	return &Scanner{store: s, chain: c, first: first, log: log, compare: func(context.Context, uint64) {}}
 }
+
+// Compare has f called before a chain is scanned: it looks whether the chain was reset. Call it before Run.
+func (s *Scanner) Compare(f func(ctx context.Context, chain uint64)) { s.compare = f }
 
 // Run looks for the movements of all wallets of the chains of a shard, up to their last syncs, all of these chains
 // concurrently. A shard, from 0, has every shards-th chain: the wallets of one chain are looked at together, since a
@@ -61,6 +66,7 @@ func (s *Scanner) Run(ctx context.Context, shard, shards int) error {
 }
 
 func (s *Scanner) scanChain(ctx context.Context, chain uint64) error {
+	s.compare(ctx, chain)
 	if err := s.checkReorg(ctx, chain); err != nil {
 		return err
 	}
@@ -96,7 +102,7 @@ func (s *Scanner) checkReorg(ctx context.Context, chain uint64) error {
 	}
 	// A node that lags doesn't have the block yet, which is no reorg: the chain has
 	// another block of that number, or one below it has changed.
-	present, err := s.chain.BlocksAt(ctx, chain, numbers)
+	present, err := s.chain.SureBlocksAt(ctx, chain, numbers)
 	if err != nil {
 		return err
 	}

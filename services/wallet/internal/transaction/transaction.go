@@ -136,6 +136,9 @@ type ChainReader interface {
 	// BlocksAt returns the chain's present blocks of these numbers; a zero block for one
 	// that it doesn't have.
 	BlocksAt(ctx context.Context, chain uint64, numbers []uint64) ([]block.Block, error)
+	// SureBlocksAt is BlocksAt of at least two nodes where the chain has two: a single one must not have anything
+	// removed. It is an error when they don't agree, or too few can be read.
+	SureBlocksAt(ctx context.Context, chain uint64, numbers []uint64) ([]block.Block, error)
 	// Chains lists the chains that have a node.
 	Chains() []uint64
 }

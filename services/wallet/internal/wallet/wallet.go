@@ -41,6 +41,9 @@ type Sync struct {
 	Block uint64     // of the last success, 0 before the first
 	At    *time.Time // of the last success
 	Error string
+	// Reason is the code of the error of a failed sync, empty of an internal one; CHAIN_RESET also of one that
+	// succeeded after a reset.
+	Reason string
 	// RetryAt is when a failed sync may be tried again; while one is under way,
 	// when its lease expires.
 	RetryAt *time.Time

@@ -349,7 +349,9 @@ type Chain struct {
 	// others by more than a minute; unset when none can.
 	Head *Head `protobuf:"bytes,5,opt,name=head,proto3" json:"head,omitempty"`
 	// In the order in which they are tried.
-	Nodes         []*Node `protobuf:"bytes,6,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Nodes []*Node `protobuf:"bytes,6,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// Set when the nodes show a chain that was reset, or when it was in the past.
+	Reset_        *ChainReset `protobuf:"bytes,7,opt,name=reset,proto3" json:"reset,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -426,6 +428,90 @@ func (x *Chain) GetNodes() []*Node {
 	return nil
 }
 
+func (x *Chain) GetReset_() *ChainReset {
+	if x != nil {
+		return x.Reset_
+	}
+	return nil
+}
+
+// ChainReset is about a chain that no longer has the blocks that were read of it: a chain for
+// development that was started anew or went back to an earlier state, or nodes of another one.
+type ChainReset struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Since when enough nodes show other blocks than those that were read; unset while they
+	// don't. Syncs of wallets that were read at later blocks fail until what is stored of the
+	// chain is forgotten.
+	SuspectTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=suspect_time,json=suspectTime,proto3" json:"suspect_time,omitempty"`
+	// What the nodes show, and what to do; empty without suspect_time.
+	Error string `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	// When what is stored of the chain is forgotten, if it goes on; unset when only the command
+	// "wallet reset-chain" does that.
+	ForgetTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=forget_time,json=forgetTime,proto3" json:"forget_time,omitempty"`
+	// When that was done last; unset when it never was.
+	LastForgetTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=last_forget_time,json=lastForgetTime,proto3" json:"last_forget_time,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ChainReset) Reset() {
+	*x = ChainReset{}
+	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChainReset) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChainReset) ProtoMessage() {}
+
+func (x *ChainReset) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChainReset.ProtoReflect.Descriptor instead.
+func (*ChainReset) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_token_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ChainReset) GetSuspectTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SuspectTime
+	}
+	return nil
+}
+
+func (x *ChainReset) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *ChainReset) GetForgetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ForgetTime
+	}
+	return nil
+}
+
+func (x *ChainReset) GetLastForgetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastForgetTime
+	}
+	return nil
+}
+
 // Head is the newest block of a chain.
 type Head struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -440,7 +526,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[6]
+	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -452,7 +538,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[6]
+	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -465,7 +551,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_purser_wallet_v1_token_service_proto_rawDescGZIP(), []int{6}
+	return file_purser_wallet_v1_token_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Head) GetBlockNumber() uint64 {
@@ -522,7 +608,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[7]
+	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -534,7 +620,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[7]
+	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -547,7 +633,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_purser_wallet_v1_token_service_proto_rawDescGZIP(), []int{7}
+	return file_purser_wallet_v1_token_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Node) GetNumber() int32 {
@@ -621,7 +707,7 @@ type ListChainsRequest struct {
 
 func (x *ListChainsRequest) Reset() {
 	*x = ListChainsRequest{}
-	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[8]
+	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -633,7 +719,7 @@ func (x *ListChainsRequest) String() string {
 func (*ListChainsRequest) ProtoMessage() {}
 
 func (x *ListChainsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[8]
+	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -646,7 +732,7 @@ func (x *ListChainsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChainsRequest.ProtoReflect.Descriptor instead.
 func (*ListChainsRequest) Descriptor() ([]byte, []int) {
-	return file_purser_wallet_v1_token_service_proto_rawDescGZIP(), []int{8}
+	return file_purser_wallet_v1_token_service_proto_rawDescGZIP(), []int{9}
 }
 
 type ListChainsResponse struct {
@@ -658,7 +744,7 @@ type ListChainsResponse struct {
 
 func (x *ListChainsResponse) Reset() {
 	*x = ListChainsResponse{}
-	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[9]
+	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -670,7 +756,7 @@ func (x *ListChainsResponse) String() string {
 func (*ListChainsResponse) ProtoMessage() {}
 
 func (x *ListChainsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[9]
+	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -683,7 +769,7 @@ func (x *ListChainsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChainsResponse.ProtoReflect.Descriptor instead.
 func (*ListChainsResponse) Descriptor() ([]byte, []int) {
-	return file_purser_wallet_v1_token_service_proto_rawDescGZIP(), []int{9}
+	return file_purser_wallet_v1_token_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListChainsResponse) GetChains() []*Chain {
@@ -719,14 +805,22 @@ const file_purser_wallet_v1_token_service_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\"m\n" +
 	"\x12ListTokensResponse\x12/\n" +
 	"\x06tokens\x18\x01 \x03(\v2\x17.purser.wallet.v1.TokenR\x06tokens\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc7\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xfb\x01\n" +
 	"\x05Chain\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
 	"\teip155_id\x18\x02 \x01(\x04R\beip155Id\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12#\n" +
 	"\rnative_symbol\x18\x04 \x01(\tR\fnativeSymbol\x12*\n" +
 	"\x04head\x18\x05 \x01(\v2\x16.purser.wallet.v1.HeadR\x04head\x12,\n" +
-	"\x05nodes\x18\x06 \x03(\v2\x16.purser.wallet.v1.NodeR\x05nodes\"\x91\x01\n" +
+	"\x05nodes\x18\x06 \x03(\v2\x16.purser.wallet.v1.NodeR\x05nodes\x122\n" +
+	"\x05reset\x18\a \x01(\v2\x1c.purser.wallet.v1.ChainResetR\x05reset\"\xe4\x01\n" +
+	"\n" +
+	"ChainReset\x12=\n" +
+	"\fsuspect_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\vsuspectTime\x12\x14\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\x12;\n" +
+	"\vforget_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"forgetTime\x12D\n" +
+	"\x10last_forget_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x0elastForgetTime\"\x91\x01\n" +
 	"\x04Head\x12!\n" +
 	"\fblock_number\x18\x01 \x01(\x04R\vblockNumber\x129\n" +
 	"\n" +
@@ -765,7 +859,7 @@ func file_purser_wallet_v1_token_service_proto_rawDescGZIP() []byte {
 	return file_purser_wallet_v1_token_service_proto_rawDescData
 }
 
-var file_purser_wallet_v1_token_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_purser_wallet_v1_token_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_purser_wallet_v1_token_service_proto_goTypes = []any{
 	(*Token)(nil),                 // 0: purser.wallet.v1.Token
 	(*GetTokenRequest)(nil),       // 1: purser.wallet.v1.GetTokenRequest
@@ -773,37 +867,42 @@ var file_purser_wallet_v1_token_service_proto_goTypes = []any{
 	(*ListTokensRequest)(nil),     // 3: purser.wallet.v1.ListTokensRequest
 	(*ListTokensResponse)(nil),    // 4: purser.wallet.v1.ListTokensResponse
 	(*Chain)(nil),                 // 5: purser.wallet.v1.Chain
-	(*Head)(nil),                  // 6: purser.wallet.v1.Head
-	(*Node)(nil),                  // 7: purser.wallet.v1.Node
-	(*ListChainsRequest)(nil),     // 8: purser.wallet.v1.ListChainsRequest
-	(*ListChainsResponse)(nil),    // 9: purser.wallet.v1.ListChainsResponse
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
+	(*ChainReset)(nil),            // 6: purser.wallet.v1.ChainReset
+	(*Head)(nil),                  // 7: purser.wallet.v1.Head
+	(*Node)(nil),                  // 8: purser.wallet.v1.Node
+	(*ListChainsRequest)(nil),     // 9: purser.wallet.v1.ListChainsRequest
+	(*ListChainsResponse)(nil),    // 10: purser.wallet.v1.ListChainsResponse
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 12: google.protobuf.Duration
 }
 var file_purser_wallet_v1_token_service_proto_depIdxs = []int32{
 	0,  // 0: purser.wallet.v1.GetTokenResponse.token:type_name -> purser.wallet.v1.Token
 	0,  // 1: purser.wallet.v1.ListTokensResponse.tokens:type_name -> purser.wallet.v1.Token
-	6,  // 2: purser.wallet.v1.Chain.head:type_name -> purser.wallet.v1.Head
-	7,  // 3: purser.wallet.v1.Chain.nodes:type_name -> purser.wallet.v1.Node
-	10, // 4: purser.wallet.v1.Head.block_time:type_name -> google.protobuf.Timestamp
-	11, // 5: purser.wallet.v1.Head.age:type_name -> google.protobuf.Duration
-	6,  // 6: purser.wallet.v1.Node.head:type_name -> purser.wallet.v1.Head
-	11, // 7: purser.wallet.v1.Node.latency:type_name -> google.protobuf.Duration
-	10, // 8: purser.wallet.v1.Node.check_time:type_name -> google.protobuf.Timestamp
-	10, // 9: purser.wallet.v1.Node.cooldown_end_time:type_name -> google.protobuf.Timestamp
-	10, // 10: purser.wallet.v1.Node.last_error_time:type_name -> google.protobuf.Timestamp
-	5,  // 11: purser.wallet.v1.ListChainsResponse.chains:type_name -> purser.wallet.v1.Chain
-	1,  // 12: purser.wallet.v1.TokenService.GetToken:input_type -> purser.wallet.v1.GetTokenRequest
-	3,  // 13: purser.wallet.v1.TokenService.ListTokens:input_type -> purser.wallet.v1.ListTokensRequest
-	8,  // 14: purser.wallet.v1.TokenService.ListChains:input_type -> purser.wallet.v1.ListChainsRequest
-	2,  // 15: purser.wallet.v1.TokenService.GetToken:output_type -> purser.wallet.v1.GetTokenResponse
-	4,  // 16: purser.wallet.v1.TokenService.ListTokens:output_type -> purser.wallet.v1.ListTokensResponse
-	9,  // 17: purser.wallet.v1.TokenService.ListChains:output_type -> purser.wallet.v1.ListChainsResponse
-	15, // [15:18] is the sub-list for method output_type
-	12, // [12:15] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	7,  // 2: purser.wallet.v1.Chain.head:type_name -> purser.wallet.v1.Head
+	8,  // 3: purser.wallet.v1.Chain.nodes:type_name -> purser.wallet.v1.Node
+	6,  // 4: purser.wallet.v1.Chain.reset:type_name -> purser.wallet.v1.ChainReset
+	11, // 5: purser.wallet.v1.ChainReset.suspect_time:type_name -> google.protobuf.Timestamp
+	11, // 6: purser.wallet.v1.ChainReset.forget_time:type_name -> google.protobuf.Timestamp
+	11, // 7: purser.wallet.v1.ChainReset.last_forget_time:type_name -> google.protobuf.Timestamp
+	11, // 8: purser.wallet.v1.Head.block_time:type_name -> google.protobuf.Timestamp
+	12, // 9: purser.wallet.v1.Head.age:type_name -> google.protobuf.Duration
+	7,  // 10: purser.wallet.v1.Node.head:type_name -> purser.wallet.v1.Head
+	12, // 11: purser.wallet.v1.Node.latency:type_name -> google.protobuf.Duration
+	11, // 12: purser.wallet.v1.Node.check_time:type_name -> google.protobuf.Timestamp
+	11, // 13: purser.wallet.v1.Node.cooldown_end_time:type_name -> google.protobuf.Timestamp
+	11, // 14: purser.wallet.v1.Node.last_error_time:type_name -> google.protobuf.Timestamp
+	5,  // 15: purser.wallet.v1.ListChainsResponse.chains:type_name -> purser.wallet.v1.Chain
+	1,  // 16: purser.wallet.v1.TokenService.GetToken:input_type -> purser.wallet.v1.GetTokenRequest
+	3,  // 17: purser.wallet.v1.TokenService.ListTokens:input_type -> purser.wallet.v1.ListTokensRequest
+	9,  // 18: purser.wallet.v1.TokenService.ListChains:input_type -> purser.wallet.v1.ListChainsRequest
+	2,  // 19: purser.wallet.v1.TokenService.GetToken:output_type -> purser.wallet.v1.GetTokenResponse
+	4,  // 20: purser.wallet.v1.TokenService.ListTokens:output_type -> purser.wallet.v1.ListTokensResponse
+	10, // 21: purser.wallet.v1.TokenService.ListChains:output_type -> purser.wallet.v1.ListChainsResponse
+	19, // [19:22] is the sub-list for method output_type
+	16, // [16:19] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_purser_wallet_v1_token_service_proto_init() }
@@ -817,7 +916,7 @@ func file_purser_wallet_v1_token_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_wallet_v1_token_service_proto_rawDesc), len(file_purser_wallet_v1_token_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -271,7 +271,12 @@ type Sync struct {
 	// hour ago, or that the chain was reset. Empty otherwise.
 	Error string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
 	// When to retry a failed sync, if that may help.
-	RetryTime     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=retry_time,json=retryTime,proto3" json:"retry_time,omitempty"`
+	RetryTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=retry_time,json=retryTime,proto3" json:"retry_time,omitempty"`
+	// Why the last sync failed, for programs, for example CHAIN_UNAVAILABLE, CHAIN_BEHIND (the
+	// nodes are at an earlier block than the last sync) or CHAIN_NOT_CONFIGURED. CHAIN_RESET:
+	// the chain no longer has the blocks that were read; Chain.reset says more. Empty otherwise,
+	// and of an internal error.
+	ErrorReason   string `protobuf:"bytes,6,opt,name=error_reason,json=errorReason,proto3" json:"error_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -339,6 +344,13 @@ func (x *Sync) GetRetryTime() *timestamppb.Timestamp {
 		return x.RetryTime
 	}
 	return nil
+}
+
+func (x *Sync) GetErrorReason() string {
+	if x != nil {
+		return x.ErrorReason
+	}
+	return ""
 }
 
 type CreateWalletRequest struct {
@@ -1466,14 +1478,15 @@ const file_purser_wallet_v1_wallet_service_proto_rawDesc = "" +
 	"\bbalances\x18\b \x03(\v2\x19.purser.wallet.v1.BalanceR\bbalances\x12=\n" +
 	"\farchive_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\varchiveTime\x129\n" +
 	"\townership\x18\n" +
-	" \x01(\v2\x1b.purser.wallet.v1.OwnershipR\townership\"\xe6\x01\n" +
+	" \x01(\v2\x1b.purser.wallet.v1.OwnershipR\townership\"\x89\x02\n" +
 	"\x04Sync\x121\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x1b.purser.wallet.v1.SyncStateR\x05state\x12!\n" +
 	"\fblock_number\x18\x02 \x01(\x04R\vblockNumber\x127\n" +
 	"\tsync_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bsyncTime\x12\x14\n" +
 	"\x05error\x18\x04 \x01(\tR\x05error\x129\n" +
 	"\n" +
-	"retry_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tretryTime\"\xc0\x01\n" +
+	"retry_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tretryTime\x12!\n" +
+	"\ferror_reason\x18\x06 \x01(\tR\verrorReason\"\xc0\x01\n" +
 	"\x13CreateWalletRequest\x12$\n" +
 	"\aaccount\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\aaccount\x12\x1d\n" +

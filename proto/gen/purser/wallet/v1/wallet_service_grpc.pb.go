@@ -127,8 +127,10 @@ type WalletServiceClient interface {
 	// UNAVAILABLE: CHAIN_UNAVAILABLE when no node can be read, with the cause of each in
 	// the message and its reason, as in Node.last_error_reason, in node_reasons of the
 	// metadata of ErrorInfo ("1=TIMEOUT,2=WRONG_CHAIN"); CHAIN_BEHIND when the newest
-	// block of all nodes is before that of the last sync, CHAIN_IMPLAUSIBLE when the
-	// chain can't have reached the node's block since. The stored balances then stay.
+	// block of all nodes is before that of the last sync, CHAIN_RESET when they also have
+	// other blocks than were read (ListChains says what becomes of it), CHAIN_IMPLAUSIBLE
+	// when the chain can't have reached the node's block since. The stored balances then
+	// stay.
 	// FAILED_PRECONDITION: CHAIN_NOT_CONFIGURED when the deployment has no node of the
 	// wallet's chain, WALLET_ARCHIVED for an archived wallet. RESOURCE_EXHAUSTED
 	// (TOO_MANY_SYNCS) with a retry delay after as many calls of the caller's as the
@@ -341,8 +343,10 @@ type WalletServiceServer interface {
 	// UNAVAILABLE: CHAIN_UNAVAILABLE when no node can be read, with the cause of each in
 	// the message and its reason, as in Node.last_error_reason, in node_reasons of the
 	// metadata of ErrorInfo ("1=TIMEOUT,2=WRONG_CHAIN"); CHAIN_BEHIND when the newest
-	// block of all nodes is before that of the last sync, CHAIN_IMPLAUSIBLE when the
-	// chain can't have reached the node's block since. The stored balances then stay.
+	// block of all nodes is before that of the last sync, CHAIN_RESET when they also have
+	// other blocks than were read (ListChains says what becomes of it), CHAIN_IMPLAUSIBLE
+	// when the chain can't have reached the node's block since. The stored balances then
+	// stay.
 	// FAILED_PRECONDITION: CHAIN_NOT_CONFIGURED when the deployment has no node of the
 	// wallet's chain, WALLET_ARCHIVED for an archived wallet. RESOURCE_EXHAUSTED
 	// (TOO_MANY_SYNCS) with a retry delay after as many calls of the caller's as the
