@@ -39,6 +39,10 @@ type HourHoldings struct {
 	Time     time.Time
 	Wallets  []valuation.Wallet
 	Holdings []valuation.Holding
+	// SameAmounts: the amounts are those of the hour that was visited before. Holdings is empty then, and Prices has
+	// the prices of the hour, by token id.
+	SameAmounts bool
+	Prices      map[string]valuation.Price
 }
 
 // HistoryReader reads what wallets held.
@@ -136,6 +140,7 @@ type backfill struct {
 	valuedUntil time.Time
 
 	batch          []valuation.Assets
+	last           valuation.Assets // of the hour that was visited last
 	batchPositions int
 
 	refused    error // why an hour was not stored, which ends the backfill
@@ -197,10 +202,14 @@ func (b *backfill) addHour(ctx context.Context, h HourHoldings) error {
 	if len(h.Wallets) == 0 {
 		return nil
 	}
-	assets, err := valuation.Add(h.Wallets, h.Holdings, h.Time)
-	if err != nil {
-		return err
+	assets := b.last.AsOf(h.Wallets, h.Prices, h.Time)
+	if !h.SameAmounts {
+		var err error
+		if assets, err = valuation.Add(h.Wallets, h.Holdings, h.Time); err != nil {
+			return err
+		}
 	}
+	b.last = assets
 	b.batch, b.batchPositions = append(b.batch, assets), b.batchPositions+len(assets.Positions)
 	if len(b.batch) < maxBatchHours && b.batchPositions < maxBatchPositions {
 		return nil
