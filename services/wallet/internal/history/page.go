@@ -114,10 +114,13 @@ func (s *Service) List(ctx context.Context, owner uuid.UUID, from, until time.Ti
 
 // nextSpan returns the span that starts with hour. continued says that earlier
 // pages have returned rows of that hour; the span is this hour alone then, since
-// its other rows may fill the page.
+// its other rows may fill the page. What is read by changes ends with the frame.
 func nextSpan(hour, until time.Time, after Cursor, hours int) (sp span, continued bool) {
 	if after.Wallet != uuid.Nil && hour.Unix() == after.Hour {
 		return spanFrom(hour, until, 1), true
+	}
+	if end := FrameEnd(hour); hours == maxSparseHours && end.Before(until) {
+		until = end // so the pages of a frame read it once
 	}
 	return spanFrom(hour, until, hours), false
 }

@@ -179,9 +179,7 @@ func (r *reader) readGroup(ctx context.Context, g walletGroup, hours []time.Time
 			if err != nil {
 				return err
 			}
-			if done {
-				hours = slices.DeleteFunc(hours, func(hour time.Time) bool { return slices.Contains(run, hour) })
-			}
+			hours = slices.DeleteFunc(hours, func(hour time.Time) bool { return slices.Contains(run[:done], hour) })
 		}
 	}
 	if len(hours) == 0 || ctx.Err() != nil {

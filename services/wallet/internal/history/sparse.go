@@ -20,7 +20,7 @@ const (
 	// minSparseRun is of how many hours in a row not all are read.
 	minSparseRun = 4
 	// maxPointGap is how many hours apart points are at most at which all balances are read.
-	maxPointGap = 72
+	maxPointGap = 84
 	// coinGap is the most hours between two readings of a balance without events; fewer as long as an hour has no more
 	// than coinsPerHour of them on average.
 	coinGap, coinsPerHour = 24, 100
@@ -41,27 +41,29 @@ func (w ownerWallets) count(chain uint64) (n int) {
 	return n
 }
 
-// readByChanges reads and stores hours in a row of a group, not all of them in full. It is false when a node can't
-// tell of one of the hours: then each is to be asked for.
-func (r *reader) readByChanges(ctx context.Context, g walletGroup, hours []time.Time) (done bool, err error) {
-	tokens := r.wallets.tokens[g.chain]
-	ended := func(at []time.Time, readings []Reading, err error) (bool, error) {
-		r.recordErrors(ctx, g.chain, at, readings, err)
-		return true, nil
-	}
+// readByChanges reads and stores the first hours of some in a row of a group, not all of them in full, and returns how
+// many: those that are left are to be asked for one by one, since a node can't tell of one of them.
+func (r *reader) readByChanges(ctx context.Context, g walletGroup, hours []time.Time) (done int, err error) {
 	blocks, err := r.chains.ReadAt(ctx, g.chain, hours, nil, nil)
 	if err != nil {
-		return ended(hours, nil, err)
+		r.recordErrors(ctx, g.chain, hours, nil, err)
+		return len(hours), nil
 	}
-	points := pointsOf(len(hours))
+	if n := slices.IndexFunc(blocks, isUnread); n >= 0 { // such as an hour that the chain has not passed yet
+		hours, blocks = hours[:n], blocks[:n]
+	}
+	if len(hours) < minSparseRun {
+		return 0, nil
+	}
+	tokens, points := r.wallets.tokens[g.chain], pointsOf(len(hours))
 	at := timesOf(hours, points)
 	full, err := r.chains.ReadAt(ctx, g.chain, at, g.holders, tokens)
 	if err != nil {
-		_, _ = ended(at, nil, err)
-		return true, r.save(ctx, r.balances(g, at, full))
+		r.recordErrors(ctx, g.chain, at, nil, err)
+		return len(hours), r.save(ctx, r.balances(g, at, full))
 	}
-	if !allRead(blocks) || !allRead(full) {
-		return false, nil
+	if slices.ContainsFunc(full, isUnread) {
+		return 0, nil
 	}
 	s := newSparseRead(hours, g.holders, tokens)
 	for i, p := range points {
@@ -70,12 +72,12 @@ func (r *reader) readByChanges(ctx context.Context, g walletGroup, hours []time.
 	unreadable, err := r.narrow(ctx, g, s, blocks)
 	switch {
 	case err != nil: // the points stay
-		_, _ = ended(hours, nil, err)
-		return true, r.save(ctx, r.balances(g, at, full))
+		r.recordErrors(ctx, g.chain, hours, nil, err)
+		return len(hours), r.save(ctx, r.balances(g, at, full))
 	case unreadable:
-		return false, nil
+		return 0, nil
 	}
-	return true, r.save(ctx, r.hoursOf(g, s, blocks))
+	return len(hours), r.save(ctx, r.hoursOf(g, s, blocks))
 }
 
 // pointsOf returns the indexes of n hours at which all balances are read: the first, the last, and some between.
@@ -95,9 +97,7 @@ func timesOf(hours []time.Time, indexes []int) []time.Time {
 	return times
 }
 
-func allRead(readings []Reading) bool {
-	return !slices.ContainsFunc(readings, func(r Reading) bool { return r.Error != "" || r.Amounts == nil })
-}
+func isUnread(r Reading) bool { return r.Error != "" || r.Amounts == nil }
 
 // all returns 0 to n-1.
 func all(n int) []int {
@@ -190,7 +190,7 @@ func (r *reader) readRectangles(ctx context.Context, g walletGroup, s *sparseRea
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			if !allRead(readings) {
+			if slices.ContainsFunc(readings, isUnread) {
 				unreadable = true
 				return nil
 			}
