@@ -149,11 +149,18 @@ func (s *services) wallets(ctx context.Context, currency string) (any, error) {
 		if err != nil {
 			return nil, err
 		}
+		tokens, prices := map[string]*walletv1.Token{}, map[string]*walletv1.Price{}
+		for _, t := range resp.GetTokens() {
+			tokens[t.GetId()] = t
+		}
+		for _, p := range resp.GetPrices() {
+			prices[p.GetTokenId()] = p
+		}
 		for _, w := range resp.GetWallets() {
 			if len(rows) == 0 || rows[len(rows)-1].ID != w.GetWalletId() { // otherwise it continues on this page
 				rows = append(rows, newWalletRow(w, labels[w.GetWalletId()]))
 			}
-			rows[len(rows)-1].add(w.GetHoldings(), total)
+			rows[len(rows)-1].add(w.GetHoldings(), tokens, prices, total)
 		}
 		token = resp.GetNextPageToken()
 	}
@@ -194,13 +201,14 @@ func newWalletRow(w *walletv1.WalletHoldings, label string) walletRow {
 	}
 }
 
-// add counts holdings in the value of the wallet and of all wallets.
-func (w *walletRow) add(holdings []*walletv1.Holding, total *big.Rat) {
+// add counts holdings of these tokens and prices in the value of the wallet and of all wallets.
+func (w *walletRow) add(holdings []*walletv1.Holding, tokens map[string]*walletv1.Token,
+	prices map[string]*walletv1.Price, total *big.Rat) {
 	for _, h := range holdings {
 		w.Tokens++
-		token := h.GetBalance().GetToken()
-		amount, ok := new(big.Int).SetString(h.GetBalance().GetAmount(), 10)
-		price, priced := new(big.Rat).SetString(h.GetPrice().GetPrice())
+		token := tokens[h.GetTokenId()]
+		amount, ok := new(big.Int).SetString(h.GetAmount(), 10)
+		price, priced := new(big.Rat).SetString(prices[h.GetTokenId()].GetPrice())
 		switch {
 		case !token.GetVerified():
 			w.Unverified++

@@ -3,6 +3,7 @@ package suitetest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,9 @@ func readHistory(t *testing.T, ctx context.Context, c *demo.Clients, from, until
 		}
 		pages++
 		for _, h := range resp.GetHours() {
+			if h.GetOnlyChanges() {
+				h = withUnchanged(h, hours[len(hours)-1])
+			}
 			if n := len(hours); n > 0 && hours[n-1].GetHourTime().AsTime().Equal(h.GetHourTime().AsTime()) {
 				hours[n-1] = mergePages(hours[n-1], h)
 			} else {
@@ -42,6 +46,20 @@ func readHistory(t *testing.T, ctx context.Context, c *demo.Clients, from, until
 			return hours, pages
 		}
 	}
+}
+
+// withUnchanged returns an hour that has only changes with the wallets that are as in the hour before.
+func withUnchanged(h, before *walletv1.HistoricalHoldings) *walletv1.HistoricalHoldings {
+	whole := &walletv1.HistoricalHoldings{HourTime: h.GetHourTime(), Prices: h.GetPrices(), Blocks: h.GetBlocks()}
+	for _, w := range before.GetWallets() {
+		if i := slices.IndexFunc(h.GetWallets(), func(c *walletv1.WalletHoldings) bool {
+			return c.GetWalletId() == w.GetWalletId()
+		}); i >= 0 {
+			w = h.GetWallets()[i]
+		}
+		whole.Wallets = append(whole.Wallets, w)
+	}
+	return whole
 }
 
 // mergePages joins the two parts of an hour that was split by a page.
@@ -61,8 +79,10 @@ func checkHistoricalHoldings(t *testing.T, s *suite.Suite, hours []*walletv1.His
 	wallets map[string]common.Address) {
 	t.Helper()
 	assets := map[string]common.Address{"ETH": chain.Native()}
+	symbols := map[string]string{fmt.Sprintf("eip155:%d/slip44:60", s.Chain.ChainID()): "ETH"}
 	for _, token := range s.Chain.Tokens() {
 		assets[token.Symbol] = token.Address
+		symbols[fmt.Sprintf("eip155:%d/erc20:%s", s.Chain.ChainID(), strings.ToLower(token.Address.Hex()))] = token.Symbol
 	}
 	if want := int(until.Sub(from) / time.Hour); len(hours) != want {
 		t.Fatalf("%d hours, want %d", len(hours), want)
@@ -73,6 +93,10 @@ func checkHistoricalHoldings(t *testing.T, s *suite.Suite, hours []*walletv1.His
 			t.Fatalf("hour %s has %d wallets, want %s and %d", h.GetHourTime().AsTime(), len(h.GetWallets()), at,
 				len(wallets))
 		}
+		pricesOf := map[string]*walletv1.Price{}
+		for _, p := range h.GetPrices() {
+			pricesOf[p.GetTokenId()] = p
+		}
 		for _, w := range h.GetWallets() {
 			if w.GetSync().GetState() != walletv1.SyncState_SYNC_STATE_SYNCED ||
 				w.GetSync().GetSyncTime().AsTime().After(at) {
@@ -80,9 +104,9 @@ func checkHistoricalHoldings(t *testing.T, s *suite.Suite, hours []*walletv1.His
 			}
 			held := map[string]string{}
 			for _, row := range w.GetHoldings() {
-				symbol := row.GetBalance().GetToken().GetSymbol()
-				held[symbol] = row.GetBalance().GetAmount()
-				checkHistoricalPrice(t, symbol, row.GetPrice(), at)
+				symbol := symbols[row.GetTokenId()]
+				held[symbol] = row.GetAmount()
+				checkHistoricalPrice(t, symbol, pricesOf[row.GetTokenId()], at)
 			}
 			for symbol, asset := range assets {
 				want := ""

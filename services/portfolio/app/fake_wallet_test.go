@@ -56,7 +56,9 @@ func (w *fakeWallet) GetHoldings(ctx context.Context,
 		return nil, status.Error(codes.Unavailable, "unavailable")
 	}
 	if w.owned {
-		return &walletv1.GetHoldingsResponse{OwnerId: r.GetOwnerId(), Wallets: w.ownedAt(time.Now())}, nil
+		resp := &walletv1.GetHoldingsResponse{OwnerId: r.GetOwnerId()}
+		resp.Wallets, resp.Tokens, resp.Prices = w.ownedAt(time.Now())
+		return resp, nil
 	}
 	price := &walletv1.Price{TokenId: "t", Price: cmp.Or(w.price, "1824.53"), Source: "test",
 		PriceTime: timestamppb.Now()}
@@ -67,12 +69,9 @@ func (w *fakeWallet) GetHoldings(ctx context.Context,
 		WalletId: "b", Account: "eip155:1:0x2", Sync: &walletv1.Sync{SyncTime: timestamppb.Now()},
 	}, {
 		WalletId: "a", Account: "eip155:1:0x1", Sync: &walletv1.Sync{SyncTime: timestamppb.Now()},
-		Holdings: []*walletv1.Holding{{
-			Balance: &walletv1.Balance{Token: &walletv1.Token{Id: "t", Symbol: "ETH", Decimals: 18, Verified: true},
-				Amount: "1500000000000000000"},
-			Price: price,
-		}},
-	}}}, nil
+		Holdings: []*walletv1.Holding{{TokenId: "t", Amount: "1500000000000000000"}},
+	}}, Tokens: []*walletv1.Token{{Id: "t", Symbol: "ETH", Decimals: 18, Verified: true}},
+		Prices: []*walletv1.Price{price}}, nil
 }
 
 func (w *fakeWallet) serve(t *testing.T) string {
@@ -152,29 +151,31 @@ func expectedTotal(h time.Time) (total string, complete bool) {
 
 func (p *fakeHistory) at(h time.Time) *walletv1.HistoricalHoldings {
 	first, second, prices, unpriced, failed := hourOfHistory(h)
-	held := func(id string, decimals uint32, amount *big.Int, price string) *walletv1.Holding {
+	hour := &walletv1.HistoricalHoldings{HourTime: timestamppb.New(h)}
+	held := func(id string, amount *big.Int, price string) *walletv1.Holding {
 		quote := &walletv1.Price{TokenId: id, Price: price, Source: "test",
 			PriceTime: timestamppb.New(h.Add(-time.Minute))}
 		if price == "" {
 			quote = &walletv1.Price{TokenId: id, UnpricedReason: "NO_PRICE"}
 		}
-		return &walletv1.Holding{Balance: &walletv1.Balance{Token: &walletv1.Token{Id: id, Symbol: id,
-			Decimals: decimals, Verified: true}, Amount: amount.String()}, Price: quote}
+		hour.Prices = append(hour.Prices, quote)
+		return &walletv1.Holding{TokenId: id, Amount: amount.String()}
 	}
 	if unpriced {
 		prices[1] = ""
 	}
 	a := &walletv1.WalletHoldings{WalletId: "a", Account: "eip155:1:0xa",
 		Sync:     &walletv1.Sync{SyncTime: timestamppb.New(h)},
-		Holdings: []*walletv1.Holding{held("a", 18, first, prices[0])}}
+		Holdings: []*walletv1.Holding{held("a", first, prices[0])}}
 	b := &walletv1.WalletHoldings{WalletId: "b", Account: "eip155:1:0xb",
 		Sync:     &walletv1.Sync{SyncTime: timestamppb.New(h)},
-		Holdings: []*walletv1.Holding{held("b", 6, second, prices[1])}}
+		Holdings: []*walletv1.Holding{held("b", second, prices[1])}}
 	if failed {
 		b.Sync, b.Holdings = &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_FAILED,
 			Error: "no state of that block"}, nil
 	}
-	return &walletv1.HistoricalHoldings{HourTime: timestamppb.New(h), Wallets: []*walletv1.WalletHoldings{a, b}}
+	hour.Wallets = []*walletv1.WalletHoldings{a, b}
+	return hour
 }
 
 // ListHistoricalHoldings returns pages of at most ten hours.
@@ -203,7 +204,8 @@ func (w *fakeWallet) ListHistoricalHoldings(ctx context.Context,
 	if from.Truncate(time.Hour) != from {
 		return nil, status.Error(codes.InvalidArgument, "not an hour")
 	}
-	resp := &walletv1.ListHistoricalHoldingsResponse{OwnerId: r.GetOwnerId()}
+	resp := &walletv1.ListHistoricalHoldingsResponse{OwnerId: r.GetOwnerId(), Tokens: []*walletv1.Token{
+		{Id: "a", Symbol: "a", Decimals: 18, Verified: true}, {Id: "b", Symbol: "b", Decimals: 6, Verified: true}}}
 	for h := from; h.Before(r.GetEndTime().AsTime()); h = h.Add(time.Hour) {
 		if p.fail != nil {
 			if err := p.fail(h); err != nil {

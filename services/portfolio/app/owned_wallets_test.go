@@ -25,8 +25,9 @@ func (w *fakeWallet) setOwned(own ...ownedWallet) {
 	w.owned, w.own = true, own
 }
 
-// ownedAt returns what they held; w.mu has to be held.
-func (w *fakeWallet) ownedAt(at time.Time) (all []*walletv1.WalletHoldings) {
+// ownedAt returns what they held, with the tokens and prices; w.mu has to be held.
+func (w *fakeWallet) ownedAt(at time.Time) (all []*walletv1.WalletHoldings, tokens []*walletv1.Token,
+	prices []*walletv1.Price) {
 	for _, o := range w.own {
 		held := &walletv1.WalletHoldings{WalletId: o.id, Account: "eip155:1:" + o.id,
 			Sync: &walletv1.Sync{SyncTime: timestamppb.New(at), State: walletv1.SyncState_SYNC_STATE_SYNCED}}
@@ -40,11 +41,11 @@ func (w *fakeWallet) ownedAt(at time.Time) (all []*walletv1.WalletHoldings) {
 		if o.price != "" {
 			price.Price = o.price
 		}
-		held.Holdings = []*walletv1.Holding{{Price: price, Balance: &walletv1.Balance{Amount: o.amount,
-			Token: &walletv1.Token{Id: o.id, Symbol: "T", Verified: true}}}}
-		all = append(all, held)
+		held.Holdings = []*walletv1.Holding{{TokenId: o.id, Amount: o.amount}}
+		all, prices = append(all, held), append(prices, price)
+		tokens = append(tokens, &walletv1.Token{Id: o.id, Symbol: "T", Verified: true})
 	}
-	return all
+	return all, tokens, prices
 }
 
 // ownedHistory answers with pages of at most ten hours.
@@ -70,8 +71,9 @@ func (w *fakeWallet) ownedHistory(r *walletv1.ListHistoricalHoldingsRequest) (*w
 			resp.NextPageToken = h.Format(time.RFC3339)
 			break
 		}
-		resp.Hours = append(resp.Hours, &walletv1.HistoricalHoldings{HourTime: timestamppb.New(h),
-			Wallets: w.ownedAt(h)})
+		hour := &walletv1.HistoricalHoldings{HourTime: timestamppb.New(h)}
+		hour.Wallets, resp.Tokens, hour.Prices = w.ownedAt(h)
+		resp.Hours = append(resp.Hours, hour)
 	}
 	return resp, nil
 }

@@ -102,10 +102,10 @@ func TestAmountsOfRealNodesAreExact(t *testing.T) {
 				}
 				found = 0
 				for _, h := range holdings.GetWallets()[0].GetHoldings() {
-					if k, ok := want[h.GetBalance().GetToken().GetId()]; ok {
+					if k, ok := want[h.GetTokenId()]; ok {
 						found++
-						if h.GetBalance().GetAmount() != k.amount {
-							t.Errorf("held %s, want %v", h.GetBalance().GetAmount(), k)
+						if h.GetAmount() != k.amount {
+							t.Errorf("held %s, want %v", h.GetAmount(), k)
 						}
 					}
 				}

@@ -103,7 +103,7 @@ func TestBadRequestsForThePastNameTheirField(t *testing.T) {
 		{"an end in the future", "end_time", func(r *walletv1.ListHistoricalHoldingsRequest) {
 			r.EndTime = timestamppb.New(time.Now().Add(time.Minute))
 		}},
-		{"a page of 2001", "page_size", func(r *walletv1.ListHistoricalHoldingsRequest) { r.PageSize = 2001 }},
+		{"a page of 10,001", "page_size", func(r *walletv1.ListHistoricalHoldingsRequest) { r.PageSize = 10_001 }},
 		{"a page token that is none", "page_token",
 			func(r *walletv1.ListHistoricalHoldingsRequest) { r.PageToken = "!" }},
 		{"one of GetHoldings", "page_token", func(r *walletv1.ListHistoricalHoldingsRequest) {

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -145,8 +146,11 @@ func TestAWalletIsReadFromAStockNodeWithAPublishedList(t *testing.T) {
 		}
 		var out []string
 		for _, h := range resp.GetWallets()[0].GetHoldings() {
-			k := h.GetBalance().GetToken()
-			out = append(out, fmt.Sprintf("%s %s/10^%d verified=%t gone=%t", k.GetSymbol(), h.GetBalance().GetAmount(),
+			i := slices.IndexFunc(resp.GetTokens(), func(k *walletv1.Token) bool {
+				return k.GetId() == h.GetTokenId()
+			})
+			k := resp.GetTokens()[i]
+			out = append(out, fmt.Sprintf("%s %s/10^%d verified=%t gone=%t", k.GetSymbol(), h.GetAmount(),
 				k.GetDecimals(), k.GetVerified(), k.GetWithoutCode()))
 		}
 		return strings.Join(out, ", ")

@@ -190,6 +190,7 @@ func TestHoursThatRealNodesHavePrunedFailWithTheReason(t *testing.T) {
 	s.mustSync(ctx, t, w.GetId())
 	until := time.Now().Truncate(time.Hour).Add(-time.Hour)
 	read, failed, token := 0, 0, ""
+	var last []*walletv1.WalletHoldings
 	for {
 		page, err := s.holdings.ListHistoricalHoldings(ctx, &walletv1.ListHistoricalHoldingsRequest{
 			StartTime: timestamppb.New(until.Add(-time.Duration(hours-3) * time.Hour)),
@@ -198,7 +199,10 @@ func TestHoursThatRealNodesHavePrunedFailWithTheReason(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, hour := range page.GetHours() {
-			for _, held := range hour.GetWallets() {
+			if len(hour.GetWallets()) > 0 { // otherwise the wallet is as in the hour before
+				last = hour.GetWallets()
+			}
+			for _, held := range last {
 				switch sync := held.GetSync(); {
 				case sync.GetState() == walletv1.SyncState_SYNC_STATE_FAILED:
 					failed++
@@ -206,7 +210,7 @@ func TestHoursThatRealNodesHavePrunedFailWithTheReason(t *testing.T) {
 						t.Errorf("%s failed with %q", hour.GetHourTime().AsTime(), sync.GetError())
 					}
 				default:
-					if read++; held.GetHoldings()[0].GetBalance().GetAmount() != "10000000000000000000000" {
+					if read++; held.GetHoldings()[0].GetAmount() != "10000000000000000000000" {
 						t.Errorf("at %s it held %v", hour.GetHourTime().AsTime(), held)
 					}
 				}

@@ -27,7 +27,7 @@ func (s service) fill(t *testing.T, walletID string) {
 	for i, token := range []string{etherID, tokenID} {
 		s.exec(t, "INSERT INTO balances VALUES ($1, $2, $3, 1, '', now())", walletID, token, i)
 		at := hour.Add(time.Duration(-1-i) * time.Hour)
-		s.exec(t, "INSERT INTO wallet_history VALUES ($1, $2, 1, '', $2, 2, '', now())", walletID, at)
+		s.exec(t, "INSERT INTO wallet_history VALUES ($1, $2, 1, 2, '', now())", walletID, at)
 		for _, held := range []string{etherID, tokenID}[i:] {
 			s.exec(t, "INSERT INTO balance_history VALUES ($1, $2, $3, 7)", walletID, at, held)
 		}

@@ -9,16 +9,16 @@ import (
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 )
 
-// 2000 holdings whose tokens have long names are more than a page may have: it ends earlier, and nothing is left out.
+// 4000 holdings whose tokens have long names are more than a page may have: it ends earlier, and nothing is left out.
 func TestPagesOfHoldingsEndByTheirBytes(t *testing.T) {
 	s := start(t)
 	ctx := s.user(t)
-	const wallets, tokens = 4, 600
+	const wallets, tokens = 2, 2000
 	s.hold(t, ctx, wallets, tokens)
 	s.exec(t, "UPDATE tokens SET name = repeat('n', 400), symbol = symbol || repeat('s', 60) WHERE symbol LIKE 'TKN%'")
 	seen, pages := map[string]bool{}, 0
 	for token := ""; ; {
-		resp, err := s.holdings.GetHoldings(ctx, &walletv1.GetHoldingsRequest{PageSize: 2000, PageToken: token})
+		resp, err := s.holdings.GetHoldings(ctx, &walletv1.GetHoldingsRequest{PageSize: 10_000, PageToken: token})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -27,7 +27,7 @@ func TestPagesOfHoldingsEndByTheirBytes(t *testing.T) {
 		}
 		for _, w := range resp.GetWallets() {
 			for _, h := range w.GetHoldings() {
-				key := w.GetWalletId() + h.GetBalance().GetToken().GetId()
+				key := w.GetWalletId() + h.GetTokenId()
 				if seen[key] {
 					t.Fatalf("%s is there twice", key)
 				}

@@ -138,7 +138,7 @@ func TestAWalletWithoutANodeHasTheHistoryThatIsImported(t *testing.T) {
 	}
 	holdings, err := s.holdings.GetHoldings(ctx, &walletv1.GetHoldingsRequest{})
 	if err != nil || len(holdings.GetWallets()) != 1 || len(holdings.GetWallets()[0].GetHoldings()) != 1 ||
-		!holdings.GetWallets()[0].GetHoldings()[0].GetBalance().GetImported() {
+		!holdings.GetWallets()[0].GetHoldings()[0].GetImported() {
 		t.Error(holdings, err)
 	}
 	var changes int

@@ -220,15 +220,12 @@ CREATE TABLE imported_prices (
 
 -- History: what wallets held at the start of past hours, and prices then.
 
--- How each hour of a wallet was read, at the last block at or before it; block 0
--- without a time when the chain began later. A row without balances is an hour in
--- which the wallet held nothing.
+-- Which hours of a wallet were read: some in a row that were read alike, from this one on, all of one frame. A frame
+-- is days 1 to 7 of a month, 8 to 14, 15 to 21, 22 to 28 or the last ones.
 CREATE TABLE wallet_history (
     wallet_id    uuid        NOT NULL REFERENCES wallets (id) ON DELETE CASCADE,
     hour         timestamptz NOT NULL,
-    block_number bigint      NOT NULL,
-    block_hash   bytea       NOT NULL,
-    block_time   timestamptz,
+    hours        smallint    NOT NULL CHECK (hours BETWEEN 1 AND 168),
     token_count  integer     NOT NULL, -- known tokens of the chain
     unread       text        NOT NULL DEFAULT '', -- the tokens that could not be read, as a text
     read_at      timestamptz NOT NULL,
@@ -237,15 +234,27 @@ CREATE TABLE wallet_history (
 ) PARTITION BY RANGE (hour);
 CREATE TABLE wallet_history_default PARTITION OF wallet_history DEFAULT;
 
--- Balances above zero in the hours of wallet_history.
+-- Balances of the hours of wallet_history, by change within a frame: the amount from an hour on until the token's next
+-- row, or the end of the frame. The first hour of a frame that was read has all that are above zero.
 CREATE TABLE balance_history (
     wallet_id uuid           NOT NULL REFERENCES wallets (id) ON DELETE CASCADE,
     hour      timestamptz    NOT NULL,
     token_id  text           NOT NULL REFERENCES tokens (id),
-    amount    numeric(78, 0) NOT NULL CHECK (amount > 0),
+    amount    numeric(78, 0) NOT NULL CHECK (amount >= 0),
     PRIMARY KEY (wallet_id, hour, token_id)
 ) PARTITION BY RANGE (hour);
 CREATE TABLE balance_history_default PARTITION OF balance_history DEFAULT;
+
+-- The last block of a chain at or before an hour, as it was last read; block 0 without a time when the chain began
+-- later.
+CREATE TABLE chain_hours (
+    chain        bigint      NOT NULL,
+    hour         timestamptz NOT NULL,
+    block_number bigint      NOT NULL,
+    block_hash   bytea       NOT NULL,
+    block_time   timestamptz,
+    PRIMARY KEY (chain, hour)
+);
 
 -- The last price at or before an hour, of a token or a currency. In a row without a price
 -- the sources had none when they were asked.
@@ -422,6 +431,7 @@ DROP TABLE cache_invalidations;
 DROP FUNCTION drop_history_partition;
 DROP FUNCTION make_history_partition;
 DROP TABLE price_history;
+DROP TABLE chain_hours;
 DROP TABLE balance_history;
 DROP TABLE wallet_history;
 DROP TABLE imported_prices;

@@ -44,12 +44,17 @@ func (a *fakeHistory) ListHistoricalHoldings(ctx context.Context, r *walletv1.Li
 func hour(n int) time.Time { return time.Date(2026, 3, 1, n, 0, 0, 0, time.UTC) }
 
 func hourOf(n int, w ...*walletv1.WalletHoldings) *walletv1.HistoricalHoldings {
-	return &walletv1.HistoricalHoldings{HourTime: timestamppb.New(hour(n)), Wallets: w}
+	_, prices := assetsIn(w)
+	return &walletv1.HistoricalHoldings{HourTime: timestamppb.New(hour(n)), Wallets: w, Prices: prices}
 }
 
 // historyPage is a page of these hours; more follow unless it is the last.
 func historyPage(more bool, hours ...*walletv1.HistoricalHoldings) *walletv1.ListHistoricalHoldingsResponse {
 	resp := &walletv1.ListHistoricalHoldingsResponse{Hours: hours}
+	for _, h := range hours {
+		tokens, _ := assetsIn(h.GetWallets())
+		resp.Tokens = append(resp.Tokens, tokens...)
+	}
 	if more {
 		resp.NextPageToken = "more"
 	}
@@ -73,7 +78,8 @@ func hours(ctx context.Context, a *fakeHistory, visit func(snapshot.HourHoldings
 
 func TestHoursAreWholeWhereverTheirPagesEnd(t *testing.T) {
 	late := holdingOf("x", "1", 0)
-	late.Price.PriceTime = timestamppb.New(hour(1).Add(time.Second))
+	of, _ := assetsOf.Load(late)
+	of.(asset).price.PriceTime = timestamppb.New(hour(1).Add(time.Second))
 	x := holdingOf("x", "1", 0)
 	unavailable := status.Error(codes.Unavailable, "unavailable")
 	for _, tc := range []struct {
@@ -145,7 +151,7 @@ func TestHoursAreWholeWhereverTheirPagesEnd(t *testing.T) {
 				t.Errorf("answered %v, want %q", err, tc.reason)
 			}
 			if r := a.requests[0]; !r.GetStartTime().AsTime().Equal(hour(1)) ||
-				!r.GetEndTime().AsTime().Equal(hour(3).Add(1)) || r.GetPageSize() != 2000 {
+				!r.GetEndTime().AsTime().Equal(hour(3).Add(1)) || r.GetPageSize() != 10_000 {
 				t.Errorf("asked for %v", r)
 			}
 		})
@@ -269,5 +275,68 @@ func TestAPageThatIsNotNeededIsNotWaitedFor(t *testing.T) {
 		func(snapshot.HourHoldings) error { return full })
 	if !errors.Is(err, full) || len(a.requests) == 2 && !ended {
 		t.Errorf("%v after %d requests, the last of which ended: %v", err, len(a.requests), ended)
+	}
+}
+
+// Hours that have only changes are whole for whoever visits them: with the wallets that are left out, the prices of
+// the hour, and the block of their chain.
+func TestHoursOfChangesAreWhole(t *testing.T) {
+	changes := func(n int, w ...*walletv1.WalletHoldings) *walletv1.HistoricalHoldings {
+		h := hourOf(n, w...)
+		h.OnlyChanges = true
+		h.Prices = []*walletv1.Price{{TokenId: "x", Price: fmt.Sprint(n), PriceTime: timestamppb.New(hour(n))}}
+		h.Blocks = []*walletv1.HistoricalBlock{{ChainId: "eip155:1", BlockTime: timestamppb.New(hour(n))}}
+		return h
+	}
+	wallet := func(id string, h ...*walletv1.Holding) *walletv1.WalletHoldings {
+		w := walletOf(id, h...)
+		w.Account = "eip155:1:" + id
+		w.Sync = &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_SYNCED, SyncTime: timestamppb.New(hour(0))}
+		return w
+	}
+	x, more := holdingOf("x", "1", 0), holdingOf("x", "2", 0)
+	failed := wallet("a")
+	failed.Sync = &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_FAILED, Error: "pruned"}
+	pages := []*walletv1.ListHistoricalHoldingsResponse{
+		historyPage(true, hourOf(1, wallet("b", x), wallet("a", x)), changes(2), changes(3, wallet("b", more))),
+		historyPage(true, changes(3, wallet("b", x)), changes(4, failed), changes(5)),
+		historyPage(false, hourOf(6, wallet("a", x))),
+	}
+	a := &fakeHistory{serve: func(_ context.Context, n int) (*walletv1.ListHistoricalHoldingsResponse, error) {
+		return pages[n], nil
+	}}
+	var seen []string
+	_, err := holdings.NewReader(a).ReadHours(t.Context(), uuid.New(), hour(1), hour(6),
+		func(h snapshot.HourHoldings) error {
+			text := fmt.Sprintf("%d:", h.Time.Hour())
+			for _, w := range h.Wallets {
+				text += fmt.Sprintf(" %s synced at %d failed %t", w.Account, w.SyncTime.Hour(), w.SyncFailed)
+			}
+			for _, held := range h.Holdings {
+				text += fmt.Sprintf(" %s at %s", held.Amount, held.Price.Amount)
+			}
+			if h.SameAmounts {
+				text += " as before at " + h.Prices["x"].Amount
+			}
+			seen = append(seen, text)
+			return nil
+		})
+	want := []string{
+		"1: eip155:1:a synced at 0 failed false eip155:1:b synced at 0 failed false 1 at 5 1 at 5",
+		"2: eip155:1:a synced at 2 failed false eip155:1:b synced at 2 failed false as before at 2",
+		"3: eip155:1:a synced at 3 failed false eip155:1:b synced at 0 failed false 1 at 3 2 at 3 1 at 3",
+		"4: eip155:1:a synced at 0 failed true eip155:1:b synced at 4 failed false 2 at 4 1 at 4",
+		"5: eip155:1:a synced at 0 failed true eip155:1:b synced at 5 failed false as before at 5",
+		"6: eip155:1:a synced at 0 failed false 1 at 5",
+	}
+	if err != nil || !slices.Equal(seen, want) {
+		t.Errorf("%v, visited\n%s\nwant\n%s", err, strings.Join(seen, "\n"), strings.Join(want, "\n"))
+	}
+	a.requests = nil
+	pages = []*walletv1.ListHistoricalHoldingsResponse{historyPage(false, changes(1))}
+	_, err = holdings.NewReader(a).ReadHours(t.Context(), uuid.New(), hour(1), hour(1),
+		func(snapshot.HourHoldings) error { return nil })
+	if !errs.Is(err, errs.KindInternal) {
+		t.Errorf("changes of nothing: %v", err)
 	}
 }

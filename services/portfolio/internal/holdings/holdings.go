@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -25,9 +26,9 @@ import (
 
 // Limits of one read.
 const (
-	pageSize    = 2000 // rows
+	pageSize    = 10_000 // rows
 	maxPages    = 50
-	maxHoldings = maxPages * pageSize
+	maxHoldings = 100_000
 	// pageTimeout and pageShare, the share of the caller's remaining time, limit how
 	// long one page may take: the caller can still answer with the last snapshot.
 	pageTimeout = 5 * time.Second
@@ -53,8 +54,11 @@ func (r *Reader) Current(ctx context.Context, owner uuid.UUID) ([]valuation.Wall
 		if err != nil {
 			return nil, nil, err
 		}
-		if err := held.add(resp.GetWallets()); err != nil {
+		if err := held.add(resp.GetWallets(), resp.GetTokens(), resp.GetPrices()); err != nil {
 			return nil, nil, err
+		}
+		if len(held.holdings) > maxHoldings {
+			break
 		}
 		if token = resp.GetNextPageToken(); token == "" {
 			return held.wallets, held.holdings, nil
@@ -71,14 +75,18 @@ type collected struct {
 	lastWallet string
 }
 
-func (c *collected) add(wallets []*walletv1.WalletHoldings) error {
+// add adds wallets of a page or message that has these tokens and prices.
+func (c *collected) add(wallets []*walletv1.WalletHoldings, tokens []*walletv1.Token,
+	prices []*walletv1.Price) error {
+	of := assetsOf(tokens, prices)
 	for _, w := range wallets {
 		if w.GetWalletId() != c.lastWallet {
 			c.lastWallet = w.GetWalletId()
 			c.wallets = append(c.wallets, walletFromProto(w))
 		}
+		c.holdings = slices.Grow(c.holdings, len(w.GetHoldings()))
 		for _, h := range w.GetHoldings() {
-			v, err := holdingFromProto(h)
+			v, err := of.holding(h)
 			if err != nil {
 				return err
 			}
@@ -142,17 +150,35 @@ func walletFromProto(w *walletv1.WalletHoldings) valuation.Wallet {
 	return out
 }
 
-func holdingFromProto(h *walletv1.Holding) (valuation.Holding, error) {
-	t := h.GetBalance().GetToken()
-	amount, ok := new(big.Int).SetString(h.GetBalance().GetAmount(), 10)
-	if !ok || t.GetDecimals() > math.MaxUint8 {
-		return valuation.Holding{}, errs.Internal(fmt.Errorf("holding of %s: amount %q, decimals %d",
-			t.GetId(), h.GetBalance().GetAmount(), t.GetDecimals()))
+// assets are the tokens and prices of a page or message, by token id, as holdings that lack their amounts.
+type assets map[string]valuation.Holding
+
+func assetsOf(tokens []*walletv1.Token, prices []*walletv1.Price) assets {
+	of := make(assets, len(tokens))
+	for _, t := range tokens {
+		if t.GetDecimals() <= math.MaxUint8 {
+			of[t.GetId()] = valuation.Holding{TokenID: t.GetId(), Symbol: t.GetSymbol(),
+				Decimals: uint8(t.GetDecimals()), Verified: t.GetVerified()}
+		}
 	}
-	return valuation.Holding{
-		TokenID: t.GetId(), Symbol: t.GetSymbol(), Decimals: uint8(t.GetDecimals()), Verified: t.GetVerified(),
-		Amount: amount, Price: priceFromProto(h.GetPrice()),
-	}, nil
+	for _, p := range prices {
+		if h, ok := of[p.GetTokenId()]; ok {
+			h.Price = priceFromProto(p)
+			of[p.GetTokenId()] = h
+		}
+	}
+	return of
+}
+
+func (a assets) holding(h *walletv1.Holding) (valuation.Holding, error) {
+	v, known := a[h.GetTokenId()]
+	amount, ok := new(big.Int).SetString(h.GetAmount(), 10)
+	if !known || !ok {
+		return v, errs.Internal(fmt.Errorf("holding of %s: amount %q; its token, of up to 255 decimals, is there: %t",
+			h.GetTokenId(), h.GetAmount(), known))
+	}
+	v.Amount = amount
+	return v, nil
 }
 
 func priceFromProto(p *walletv1.Price) valuation.Price {

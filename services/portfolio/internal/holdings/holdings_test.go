@@ -3,6 +3,7 @@ package holdings_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,7 +36,7 @@ func (c *fakeClient) GetHoldings(ctx context.Context, r *walletv1.GetHoldingsReq
 	n := c.calls
 	c.calls++
 	if want := fmt.Sprintf("page %d", n); r.GetPageToken() != want && (n != 0 || r.GetPageToken() != "") ||
-		r.GetPageSize() != 2000 {
+		r.GetPageSize() != 10_000 {
 		c.t.Errorf("call %d asks for %v", n, r)
 	}
 	resp, err := c.serve(ctx, n)
@@ -56,13 +57,33 @@ func reader(t *testing.T, serve wallet) (*holdings.Reader, *fakeClient) {
 	return holdings.NewReader(c), c
 }
 
+// asset is the token and the price of a holding, which pages have beside it.
+type asset struct {
+	token *walletv1.Token
+	price *walletv1.Price
+}
+
+// assetsOf has the assets of the holdings of the tests.
+var assetsOf sync.Map
+
 func holdingOf(id, amount string, decimals uint32) *walletv1.Holding {
-	return &walletv1.Holding{
-		Balance: &walletv1.Balance{Token: &walletv1.Token{Id: id, Symbol: "S", Decimals: decimals, Verified: true},
-			Amount: amount},
-		Price: &walletv1.Price{TokenId: id, Price: "5", Source: "test", Stale: true,
-			PriceTime: timestamppb.New(time.Unix(7, 0))},
+	h := &walletv1.Holding{TokenId: id, Amount: amount}
+	assetsOf.Store(h, asset{&walletv1.Token{Id: id, Symbol: "S", Decimals: decimals, Verified: true},
+		&walletv1.Price{TokenId: id, Price: "5", Source: "test", Stale: true,
+			PriceTime: timestamppb.New(time.Unix(7, 0))}})
+	return h
+}
+
+// assetsIn returns the tokens and prices of what wallets hold.
+func assetsIn(wallets []*walletv1.WalletHoldings) (tokens []*walletv1.Token, prices []*walletv1.Price) {
+	for _, w := range wallets {
+		for _, h := range w.GetHoldings() {
+			if a, ok := assetsOf.Load(h); ok {
+				tokens, prices = append(tokens, a.(asset).token), append(prices, a.(asset).price)
+			}
+		}
 	}
+	return tokens, prices
 }
 
 func walletOf(id string, h ...*walletv1.Holding) *walletv1.WalletHoldings {
@@ -72,6 +93,7 @@ func walletOf(id string, h ...*walletv1.Holding) *walletv1.WalletHoldings {
 
 func page(n int, w ...*walletv1.WalletHoldings) *walletv1.GetHoldingsResponse {
 	resp := &walletv1.GetHoldingsResponse{Wallets: w}
+	resp.Tokens, resp.Prices = assetsIn(w)
 	if n >= 0 {
 		resp.NextPageToken = fmt.Sprintf("page %d", n)
 	}

@@ -45,7 +45,7 @@ func (r *Reader) ReadShard(ctx context.Context, shard, shards int, visit func(sn
 		}
 		silent.Stop() // what visit does is no silence of the wallet service
 		for _, o := range m.GetOwners() {
-			if err := s.add(o); err != nil {
+			if err := s.add(o, m.GetTokens(), m.GetPrices()); err != nil {
 				return err
 			}
 		}
@@ -61,7 +61,7 @@ type shardOwner struct {
 	tooMany bool
 }
 
-func (s *shardOwner) add(o *walletv1.OwnerHoldings) error {
+func (s *shardOwner) add(o *walletv1.OwnerHoldings, tokens []*walletv1.Token, prices []*walletv1.Price) error {
 	id, err := uuid.Parse(o.GetOwnerId())
 	if err != nil {
 		return errs.Internal(fmt.Errorf("owner_id %q of wallet: %w", o.GetOwnerId(), err))
@@ -75,7 +75,7 @@ func (s *shardOwner) add(o *walletv1.OwnerHoldings) error {
 	if s.tooMany { // nothing more of them is kept
 		return nil
 	}
-	if err := s.held.add(o.GetWallets()); err != nil {
+	if err := s.held.add(o.GetWallets(), tokens, prices); err != nil {
 		return err
 	}
 	s.tooMany = len(s.held.holdings) > maxHoldings

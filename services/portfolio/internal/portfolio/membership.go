@@ -52,30 +52,44 @@ func Digest(wallets []valuation.Wallet) string {
 func (m Membership) Assets(wallets []valuation.Wallet, holdings []valuation.Holding,
 	at time.Time) (valuation.Assets, error) {
 	if m.Named {
-		members := make(map[string]bool, len(m.Wallets))
-		for _, id := range m.Wallets {
-			members[id.String()] = true
-		}
-		var own []valuation.Wallet
-		for _, w := range wallets {
-			if members[w.ID] {
-				own = append(own, w)
-			}
-		}
-		for _, id := range m.Gone(wallets) {
-			own = append(own, valuation.Wallet{ID: id.String(), Gone: true})
-		}
+		members := m.ids()
 		var held []valuation.Holding
 		for _, h := range holdings {
 			if members[h.WalletID] {
 				held = append(held, h)
 			}
 		}
-		wallets, holdings = own, held
+		holdings = held
 	}
-	assets, err := valuation.Add(wallets, holdings, at)
+	assets, err := valuation.Add(m.Members(wallets), holdings, at)
 	assets.Membership = m.Number
 	return assets, err
+}
+
+// Members returns the wallets of the portfolio among those of its owner, and those that are gone.
+func (m Membership) Members(wallets []valuation.Wallet) []valuation.Wallet {
+	if !m.Named {
+		return wallets
+	}
+	members := m.ids()
+	var own []valuation.Wallet
+	for _, w := range wallets {
+		if members[w.ID] {
+			own = append(own, w)
+		}
+	}
+	for _, id := range m.Gone(wallets) {
+		own = append(own, valuation.Wallet{ID: id.String(), Gone: true})
+	}
+	return own
+}
+
+func (m Membership) ids() map[string]bool {
+	members := make(map[string]bool, len(m.Wallets))
+	for _, id := range m.Wallets {
+		members[id.String()] = true
+	}
+	return members
 }
 
 // Gone returns the wallets of a Named portfolio that its owner, who has these, doesn't

@@ -40,6 +40,10 @@ type HourHoldings struct {
 	Time     time.Time
 	Wallets  []valuation.Wallet
 	Holdings []valuation.Holding
+	// SameAmounts: the amounts are those of the hour that was visited before. Holdings is empty then, and Prices has
+	// the prices of the hour, by token id.
+	SameAmounts bool
+	Prices      map[string]valuation.Price
 }
 
 // HistoryReader reads what wallets held.
@@ -168,6 +172,8 @@ type backfill struct {
 	// before it are done.
 	valuedUntil time.Time
 
+	held           []valuation.Holding // in the last hour that was read, by all wallets of the owner
+	assets         valuation.Assets    // of that hour and the portfolio
 	batch          []valuation.Assets
 	batchPositions int
 
@@ -225,7 +231,11 @@ func (b *backfill) read(ctx, reading context.Context, missing []time.Time) (all 
 		last := missing[n-1]
 		if b.empty(last) { // there is nothing to read
 			for _, h := range missing[:n] {
-				if err := b.addAssets(ctx, h, b.memberOf(h), nil, nil); err != nil {
+				assets, err := b.memberOf(h).Assets(nil, nil, h)
+				if err != nil {
+					return false, err
+				}
+				if err := b.addAssets(ctx, assets); err != nil {
 					return false, err
 				}
 			}
@@ -255,23 +265,34 @@ func (b *backfill) addHour(ctx context.Context, h HourHoldings) error {
 		}
 		b.last = h.Wallets
 	}
-	return b.addAssets(ctx, h.Time, m, h.Wallets, h.Holdings)
+	if h.SameAmounts && b.assets.Membership == m.Number {
+		b.assets = b.assets.AsOf(m.Members(h.Wallets), h.Prices, h.Time)
+		return b.addAssets(ctx, b.assets)
+	}
+	if h.SameAmounts {
+		b.held = slices.Clone(b.held)
+		for i := range b.held {
+			b.held[i].Price = h.Prices[b.held[i].TokenID]
+		}
+	} else {
+		b.held = h.Holdings
+	}
+	var err error
+	if b.assets, err = m.Assets(h.Wallets, b.held, h.Time); err != nil {
+		return err
+	}
+	return b.addAssets(ctx, b.assets)
 }
 
 func sameWallet(a, b valuation.Wallet) bool { return a.ID == b.ID }
 
 // addAssets adds an hour to the batch, and stores that when it is full.
-func (b *backfill) addAssets(ctx context.Context, hour time.Time, m portfolio.Membership, wallets []valuation.Wallet,
-	holdings []valuation.Holding) error {
-	assets, err := m.Assets(wallets, holdings, hour)
-	if err != nil {
-		return err
-	}
+func (b *backfill) addAssets(ctx context.Context, assets valuation.Assets) error {
 	b.batch, b.batchPositions = append(b.batch, assets), b.batchPositions+len(assets.Positions)
 	if len(b.batch) < maxBatchHours && b.batchPositions < maxBatchPositions {
 		return nil
 	}
-	b.valuedUntil = hour.Add(time.Hour)
+	b.valuedUntil = assets.At.Add(time.Hour)
 	return b.storeBatch(ctx)
 }
 

@@ -97,8 +97,8 @@ func TestTheNumberOfStatementsDoesNotGrowWithThePortfolios(t *testing.T) {
 		for _, span := range spans.GetSpans() {
 			statements = append(statements, span.Name)
 		}
-		// Where no position has changed, none is written.
-		const want = `[BEGIN SELECT SELECT SELECT UPDATE SELECT copy_from "hour_prices" INSERT SELECT SELECT ` +
+		// Where no position has changed, none is read or written.
+		const want = `[BEGIN SELECT SELECT SELECT UPDATE SELECT copy_from "hour_prices" INSERT SELECT ` +
 			`WITH COMMIT call]`
 		if n > 1 && fmt.Sprint(statements) != want {
 			t.Errorf("%d portfolios take %v", portfolios, statements)
@@ -134,7 +134,7 @@ func TestTheNumberOfStatementsDoesNotGrowWithTheHours(t *testing.T) {
 			statements = append(statements, span.Name)
 		}
 		// The first WITH is for price gaps: some of the hours lack a price.
-		const want = `[BEGIN SELECT SELECT SELECT UPDATE SELECT copy_from "hour_prices" INSERT SELECT SELECT ` +
+		const want = `[BEGIN SELECT SELECT SELECT UPDATE SELECT copy_from "hour_prices" INSERT SELECT ` +
 			`WITH INSERT SELECT UPDATE WITH COMMIT call]`
 		if hours != 2 && fmt.Sprint(statements) != want {
 			t.Errorf("%d hours take %v", hours, statements)

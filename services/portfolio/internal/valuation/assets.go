@@ -25,6 +25,16 @@ func Add(wallets []Wallet, holdings []Holding, at time.Time) (Assets, error) {
 	return Assets{At: at, Positions: positions, wallets: wallets}, err
 }
 
+// AsOf returns the same amounts at another time, with what is known of the wallets and the prices, by token id, then.
+func (a Assets) AsOf(wallets []Wallet, prices map[string]Price, at time.Time) Assets {
+	positions := slices.Clone(a.Positions)
+	for i := range positions {
+		positions[i].Price = prices[positions[i].TokenID]
+	}
+	a.At, a.Positions, a.wallets = at, positions, wallets
+	return a
+}
+
 // Value values the assets at their prices. It fails only for a malformed price.
 func (a Assets) Value() (Valuation, error) {
 	v := Valuation{ValuationTime: a.At, Total: new(apd.Decimal), Wallets: len(a.wallets), Membership: a.Membership}

@@ -17,8 +17,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/holiman/uint256"
 
-	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/deadline"
+	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/block"
@@ -37,7 +37,7 @@ type fakeQueue struct {
 	saves    int
 	saveErr  error
 	slow     time.Duration // each save of balances takes so long
-	byID     bool // due wallets are in the order of ids
+	byID     bool          // due wallets are in the order of ids
 
 	reads        map[uint64]int // by chain
 	largestBatch int            // balances

@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 
 	"github.com/purserhq/purser/services/wallet/internal/block"
+	"github.com/purserhq/purser/services/wallet/internal/history"
 	"github.com/purserhq/purser/services/wallet/internal/transaction"
 )
 
@@ -33,6 +34,8 @@ const (
 	// maxLogs is how many events an answer has at most: one with more is asked for in halves. It bounds the memory
 	// of a step.
 	maxLogs = 20_000
+	// maxPastLogs bounds the memory of Transfers.
+	maxPastLogs = 5 * maxLogs
 )
 
 // transferTopic is the first topic of ERC-20's Transfer(address,address,uint256). ERC-721's has the same, and four
@@ -75,23 +78,68 @@ func (r *Reader) Movements(ctx context.Context, chain uint64, holders []common.A
 	ctx, span := otel.Tracer(tracer).Start(ctx, "chain.Movements", spanOptions(chain, 0,
 		attribute.Int("holders", len(holders)), attribute.Int64("from", int64(min(blocks.From, math.MaxInt64))))...)
 	defer span.End()
+	group, err := r.agreedSearch(ctx, chain, blocks,
+		func(ctx context.Context, n *node, blocks transaction.Range) (searched, error) {
+			return r.movements(ctx, n, holders, blocks)
+		})
+	if err != nil {
+		return transaction.Reading{}, err
+	}
+	found := slices.Concat(group[0].value.events, coinsOf(group, r.quorum(chain)))
+	return transaction.Reading{Through: group[0].value.through, Found: found}, nil
+}
+
+// Transfers implements history.BalanceReader, with the events that Movements finds. It is an error when there are more
+// than maxPastLogs.
+func (r *Reader) Transfers(ctx context.Context, chain uint64, holders []common.Address,
+	from, to uint64) ([]history.Transfer, error) {
+	ctx, span := otel.Tracer(tracer).Start(ctx, "chain.Transfers", spanOptions(chain, 0,
+		attribute.Int("holders", len(holders)), attribute.Int64("from", int64(min(from, math.MaxInt64))))...)
+	defer span.End()
+	var out []history.Transfer
+	for from <= to {
+		group, err := r.agreedSearch(ctx, chain, transaction.Range{From: from, To: to},
+			func(ctx context.Context, n *node, blocks transaction.Range) (searched, error) {
+				found, _, err := r.events(ctx, n, holders, blocks)
+				return found, err
+			})
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range group[0].value.events {
+			if f.Direction != transaction.Self {
+				out = append(out, history.Transfer{Holder: f.Holder, Contract: f.Contract, Amount: f.Amount,
+					Out: f.Direction == transaction.Out, At: f.At.Time})
+			}
+		}
+		if len(out) > maxPastLogs {
+			return nil, fmt.Errorf("more than %d events name the holders", maxPastLogs)
+		}
+		from = group[0].value.through.Number + 1
+	}
+	return out, nil
+}
+
+// agreedSearch returns the answers of as many nodes as have to agree, which are alike, about blocks, or the first of
+// them.
+func (r *Reader) agreedSearch(ctx context.Context, chain uint64, blocks transaction.Range,
+	search func(context.Context, *node, transaction.Range) (searched, error)) ([]answer[searched], error) {
 	for {
 		answers, err := askQuorum(ctx, r, chain, r.inOrder(r.nodes[chain]), scanPatience,
 			func(answers []answer[searched]) bool { return len(alike(answers)) >= r.quorum(chain) },
-			func(ctx context.Context, n *node) (searched, error) { return r.movements(ctx, n, holders, blocks) })
+			func(ctx context.Context, n *node) (searched, error) { return search(ctx, n, blocks) })
 		if err != nil {
-			return transaction.Reading{}, err
+			return nil, err
 		}
 		if group := alike(answers); len(group) >= r.quorum(chain) {
-			found := slices.Concat(group[0].value.events, coinsOf(group, r.quorum(chain)))
-			return transaction.Reading{Through: group[0].value.through, Found: found}, nil
+			return group, nil
 		}
 		shortest := blocks.To
 		for _, a := range answers {
 			shortest = min(shortest, a.value.through.Number)
 		}
 		if shortest == blocks.To || shortest < blocks.From {
-			return transaction.Reading{}, r.disagreement(ctx, chain,
+			return nil, r.disagreement(ctx, chain,
 				fmt.Sprintf("the events of blocks %d to %d", blocks.From, blocks.To), says(answers))
 		}
 		blocks.To = shortest // of which every node can be asked
@@ -133,8 +181,20 @@ func byPlace(a, b transaction.Found) int {
 		bytes.Compare(a.Holder[:], b.Holder[:]))
 }
 
+// movements returns what a node tells of blocks, or of the first of them.
 func (r *Reader) movements(ctx context.Context, n *node, holders []common.Address,
 	blocks transaction.Range) (searched, error) {
+	found, part, err := r.events(ctx, n, holders, blocks)
+	if err != nil {
+		return searched{}, err
+	}
+	found.coins, err = r.coinMovements(ctx, n, holders, part, found.through)
+	return found, err
+}
+
+// events returns the movements by Transfer events of blocks, or of the part of them that it returns too.
+func (r *Reader) events(ctx context.Context, n *node, holders []common.Address,
+	blocks transaction.Range) (searched, transaction.Range, error) {
 	for {
 		part := blocks
 		size := n.logRange()
@@ -148,27 +208,23 @@ func (r *Reader) movements(ctx context.Context, n *node, holders []common.Addres
 		case err != nil && (isRefused(err) || errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil), tooMany:
 			asked := part.To - part.From + 1
 			if asked == 1 && !tooMany {
-				return searched{}, fmt.Errorf("events of block %d: %w", part.From, err)
+				return searched{}, part, fmt.Errorf("events of block %d: %w", part.From, err)
 			}
 			if asked > 1 {
 				n.setLogRange(asked / 2)
 				continue
 			}
 		case err != nil:
-			return searched{}, fmt.Errorf("events of blocks %d to %d: %w", part.From, part.To, err)
+			return searched{}, part, fmt.Errorf("events of blocks %d to %d: %w", part.From, part.To, err)
 		case time.Since(begun) < quickLogs:
 			n.setLogRange(min(maxLogBlocks, 2*size))
 		}
 		found, err := r.transfers(ctx, n, holders, part, events)
 		if err != nil {
-			return searched{}, err
-		}
-		coin, err := r.coinMovements(ctx, n, holders, part, last)
-		if err != nil {
-			return searched{}, err
+			return searched{}, part, err
 		}
 		slices.SortFunc(found, byPlace)
-		return searched{last, found, coin}, nil
+		return searched{through: last, events: found}, part, nil
 	}
 }
 

@@ -19,13 +19,13 @@ type aheadRead struct {
 // aheadReads reads the balances and prices of the next spans while the ones before are priced and listed.
 type aheadReads struct {
 	until   time.Time // the end of the last span
-	wallets int
+	hours   int       // of a span at most
 	read    func(context.Context, span) pricedSpan
 	running []aheadRead // in the order of their spans, without a gap
 }
 
-func newAheadReads(until time.Time, wallets int, read func(context.Context, span) pricedSpan) *aheadReads {
-	return &aheadReads{until: until, wallets: wallets, read: read}
+func newAheadReads(until time.Time, hours int, read func(context.Context, span) pricedSpan) *aheadReads {
+	return &aheadReads{until: until, hours: hours, read: read}
 }
 
 // next returns the first span that is read ahead, when it was read; false without one.
@@ -44,7 +44,7 @@ func (a *aheadReads) next() (sp span, read pricedSpan, ok bool) {
 func (a *aheadReads) start(ctx context.Context, current span, room, perHour int) {
 	count := maxAhead
 	if perHour == 0 {
-		count, perHour = 1, a.wallets // a wallet has a row in each hour at least
+		count, perHour = 1, 1 // an hour has one row at least
 	}
 	last := current
 	if n := len(a.running); n > 0 {
@@ -52,10 +52,10 @@ func (a *aheadReads) start(ctx context.Context, current span, room, perHour int)
 	}
 	for len(a.running) < count && last.until.Before(a.until) {
 		fitting := room/perHour - int(last.until.Sub(current.from)/time.Hour)
-		if fitting < minHours(a.wallets) {
+		if fitting < minHours(a.hours) {
 			return
 		}
-		last = spanFrom(last.until, a.until, min(fitting, maxHours(a.wallets)))
+		last = spanFrom(last.until, a.until, min(fitting, a.hours))
 		ctx, stop := context.WithCancel(ctx)
 		done := make(chan pricedSpan, 1)
 		go func(sp span) { done <- a.read(ctx, sp) }(last)

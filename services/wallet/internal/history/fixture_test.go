@@ -46,14 +46,19 @@ type world struct {
 	chainAsked       map[uint64]int
 	chainWithoutNode uint64
 	hourError        func(chain uint64, t time.Time) string
-	secondUnread     bool                             // the second token can't be read
-	during           func(ctx context.Context, n int) // runs before the n-th read
-	feedPrice        func(id string, t time.Time) (string, time.Time)
-	feedErr          error
-	feedHangs        bool          // the feed never answers
-	feedWaits        chan struct{} // the feed answers when it is closed, if set
-	feedAsked        func(n int)   // runs at the n-th request of the feed, before it waits
-	feedRequests     int
+	// secondUnread: the second token can't be read.
+	secondUnread bool
+	amount       func(holder common.Address, k token.Token, at time.Time) *uint256.Int // if set
+	transfers    []history.Transfer
+	transfersErr error
+	balancesRead int
+	during       func(ctx context.Context, n int) // runs before the n-th read
+	feedPrice    func(id string, t time.Time) (string, time.Time)
+	feedErr      error
+	feedHangs    bool          // the feed never answers
+	feedWaits    chan struct{} // the feed answers when it is closed, if set
+	feedAsked    func(n int)   // runs at the n-th request of the feed, before it waits
+	feedRequests int
 }
 
 func (w *world) ReadAt(ctx context.Context, chain uint64, times []time.Time, holders []common.Address,
@@ -90,14 +95,25 @@ func (w *world) ReadAt(ctx context.Context, chain uint64, times []time.Time, hol
 				continue
 			}
 		}
+		w.mu.Lock()
+		w.balancesRead += len(holders) * len(tokens)
+		w.mu.Unlock()
+		if len(holders) == 0 {
+			out[i].Amounts = [][]*uint256.Int{}
+		}
 		out[i].Block = block.Block{Number: uint64(t.Unix() / 3600), Time: t.Add(-time.Second)}
-		for range holders {
+		for _, holder := range holders {
 			amounts := make([]*uint256.Int, len(tokens))
 			for j := range tokens {
 				amounts[j] = new(uint256.Int)
 			}
 			if len(tokens) > 0 {
 				amounts[0] = uint256.NewInt(uint64(t.Unix() / 3600))
+			}
+			if w.amount != nil {
+				for j, k := range tokens {
+					amounts[j] = w.amount(holder, k, t)
+				}
 			}
 			if w.secondUnread && len(tokens) > 1 {
 				amounts[1] = nil
@@ -106,6 +122,18 @@ func (w *world) ReadAt(ctx context.Context, chain uint64, times []time.Time, hol
 		}
 	}
 	return out, nil
+}
+
+// Transfers tells of the events of these blocks, whose numbers are hours.
+func (w *world) Transfers(_ context.Context, _ uint64, holders []common.Address,
+	from, to uint64) (out []history.Transfer, err error) {
+	for _, e := range w.transfers {
+		number := uint64(e.At.Add(time.Hour-1).Unix() / 3600)
+		if slices.Contains(holders, e.Holder) && number >= from && number <= to {
+			out = append(out, e)
+		}
+	}
+	return out, w.transfersErr
 }
 
 func (w *world) History(ctx context.Context, tokens []token.Token, from time.Time,
@@ -163,13 +191,14 @@ type fixture struct {
 	wallets []wallet.Wallet // by id
 	locker  *lock.Locker
 	policy  price.Policy
+	view    pageView
 }
 
 // noRedis refuses every connection.
 const noRedis = "redis://127.0.0.1:1/0"
 
 // newFixture has two wallets and two tokens of chain 1.
-func newFixture(t *testing.T, redisURL string) *fixture {
+func newFixture(t testing.TB, redisURL string) *fixture {
 	t.Helper()
 	db := testkit.Postgres(t, migrations.FS)
 	client, err := redisx.New(redisx.Options{URL: redisURL, Timeout: 5 * time.Second})
@@ -204,7 +233,7 @@ func (f *fixture) replica() *history.Service {
 }
 
 // list stores n tokens of chain 1.
-func (f *fixture) list(t *testing.T, n int) {
+func (f *fixture) list(t testing.TB, n int) {
 	t.Helper()
 	var tokens []token.Token
 	for i := range n {
@@ -217,7 +246,7 @@ func (f *fixture) list(t *testing.T, n int) {
 	}
 }
 
-func (f *fixture) add(t *testing.T, owner uuid.UUID, chain uint64, address byte) wallet.Wallet {
+func (f *fixture) add(t testing.TB, owner uuid.UUID, chain uint64, address byte) wallet.Wallet {
 	t.Helper()
 	w, err := f.all.Create(t.Context(), wallet.Wallet{
 		ID: uuid.Must(uuid.NewV7()), Owner: owner,
@@ -234,6 +263,13 @@ func (f *fixture) add(t *testing.T, owner uuid.UUID, chain uint64, address byte)
 	return w
 }
 
+// List makes the page of Service.List rows of whole hours, as a caller puts them together.
+func (f *fixture) List(ctx context.Context, owner uuid.UUID, from, until time.Time, after history.Cursor,
+	limit int) ([]history.Row, *history.Cursor, error) {
+	page, next, err := f.Service.List(ctx, owner, from, until, after, limit)
+	return f.view.rows(page, after, next), next, err
+}
+
 // read returns all rows of a range, read in pages of size rows, and the number of
 // pages.
 func (f *fixture) read(t *testing.T, hours, size int) (rows []history.Row, pages int) {
@@ -245,8 +281,8 @@ func (f *fixture) read(t *testing.T, hours, size int) (rows []history.Row, pages
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(some) > size {
-			t.Fatalf("%d rows in a page of %d", len(some), size)
+		if f.view.given > size {
+			t.Fatalf("%d rows in a page of %d", f.view.given, size)
 		}
 		rows = append(rows, some...)
 		if pages++; next == nil {

@@ -12,13 +12,22 @@
 // ends early; every call either stores something or returns hours, if necessary
 // with prices that are unavailable, so that repeated calls reach the last page.
 //
+// Of an owner with up to maxDense balances on a chain every hour is read in full. With
+// more, the past is read by its changes (sparse.go): all balances at points that are at
+// most maxPointGap hours apart, and between two points a token's balance where a
+// Transfer event of it names the wallet, and where two readings differ by another amount
+// than the events between them, in halves until the hour of the change is found. What
+// has no events, the native coins, is read every few hours too (coinGap), and so is
+// everything, once a day, while the nodes give no events. So a balance is not exact only
+// where it changed without an event, came back to the same amount, and all of that
+// between two readings. Amounts and pages are by change for every owner.
+//
 // Limits: without Redis, "one call at a time" holds within a process only. An
 // hour that was read before its block was final, or without some of its tokens,
 // is read again later.
 package history
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"time"
@@ -28,7 +37,6 @@ import (
 	"github.com/holiman/uint256"
 
 	"github.com/purserhq/purser/services/wallet/internal/block"
-	"github.com/purserhq/purser/services/wallet/internal/holding"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
@@ -53,8 +61,20 @@ type BalanceReader interface {
 	// returned with the error: errs.FailedPrecondition (CHAIN_NOT_CONFIGURED),
 	// errs.Unavailable (CHAIN_UNAVAILABLE). A Reading's Error holds for every
 	// holder.
+	// Without holders and tokens it only finds the blocks.
 	ReadAt(ctx context.Context, chain uint64, times []time.Time, holders []common.Address,
 		tokens []token.Token) ([]Reading, error)
+	// Transfers returns the Transfer events of the holders in the blocks from one number
+	// to another, both included. An event from one holder to another is there for each.
+	Transfers(ctx context.Context, chain uint64, holders []common.Address, from, to uint64) ([]Transfer, error)
+}
+
+// Transfer is a Transfer event as a holder sees it.
+type Transfer struct {
+	Holder, Contract common.Address
+	Amount           uint256.Int
+	Out              bool // from the holder, otherwise to it
+	At               time.Time
 }
 
 // PriceSource has past prices; package llama is one.
@@ -85,6 +105,7 @@ type Record struct {
 // HourBalances is a wallet's hour with its balances.
 type HourBalances struct {
 	Record
+	Chain uint64
 	Block block.Block
 	// Balances above zero, by token id.
 	Balances map[string]uint256.Int
@@ -120,17 +141,8 @@ type Store interface {
 	// SavePrices stores prices. A price the source doesn't have is stored as
 	// missing, and never replaces a stored price.
 	SavePrices(ctx context.Context, prices []HourPrice, fetchedAt time.Time) error
-	// Rows returns up to limit rows after the cursor and before until, from one
-	// statement. The reason of a missing price is price.NoPrice if the source has
-	// none, and price.SourceUnavailable if it was not asked.
-	Rows(ctx context.Context, owner uuid.UUID, after Cursor, until time.Time, limit int) ([]Row, error)
-}
-
-// Row is a balance of a wallet at the start of an hour, or the wallet alone if it
-// has none.
-type Row struct {
-	Hour time.Time
-	holding.Row
+	// Past returns what is stored of the hours in [from, until), as of one moment.
+	Past(ctx context.Context, owner uuid.UUID, from, until time.Time) (Past, error)
 }
 
 // Cursor is the last row of a page, or, without a Wallet, an hour that the next
@@ -147,24 +159,10 @@ func (c Cursor) Within(from, until time.Time) bool {
 	return c.Hour >= from.Unix() && c.Hour < until.Unix() && c.Hour%int64(time.Hour/time.Second) == 0
 }
 
-// before reports whether c comes before the rows of a wallet's hour.
-func (c Cursor) before(h WalletHour) bool {
-	return c.Hour < h.Hour || c.Hour == h.Hour && bytes.Compare(c.Wallet[:], h.Wallet[:]) < 0
-}
-
 // notBefore returns c, or the start of hour if c is before it.
 func (c Cursor) notBefore(hour time.Time) Cursor {
 	if c.Hour < hour.Unix() {
 		return Cursor{Hour: hour.Unix()}
-	}
-	return c
-}
-
-// CursorAt returns the cursor of a row.
-func CursorAt(r Row) *Cursor {
-	c := &Cursor{Hour: r.Hour.Unix(), Wallet: r.Wallet.ID}
-	if r.Balance != nil {
-		c.Token = r.Balance.Token.ID
 	}
 	return c
 }

@@ -110,7 +110,7 @@ func TestAnHourThatFailsIsReturnedAsFailedAndNeverZeroNorLeftOut(t *testing.T) {
 		}
 	}
 	var stored int
-	if err := f.db.Gorm(t.Context()).Raw("SELECT count(*) FROM wallet_history").Scan(&stored).Error; err != nil ||
+	if err := f.db.Gorm(t.Context()).Raw("SELECT sum(hours) FROM wallet_history").Scan(&stored).Error; err != nil ||
 		stored != 118 {
 		t.Errorf("%d hours are stored, %v", stored, err)
 	}

@@ -149,8 +149,14 @@ func (r *reader) failChains(ctx context.Context, groups []walletGroup) error {
 
 // hoursPerRead is how many hours are read together: as many as have
 // maxBalancesPerRead balances, but at least maxConcurrentReads for each group that
-// is read concurrently. It is one hour when some groups have to wait for others.
+// is read concurrently. It is one hour when some groups have to wait for others, and all
+// where the past is read by changes.
 func (w ownerWallets) hoursPerRead(groups int) int {
+	for chain := range w.tokens {
+		if w.sparse(chain) {
+			return maxSparseHours
+		}
+	}
 	if groups > maxConcurrentReads {
 		return 1
 	}
@@ -164,12 +170,36 @@ func (w ownerWallets) hoursPerRead(groups int) int {
 // readGroup reads and stores the hours that the group still lacks.
 func (r *reader) readGroup(ctx context.Context, g walletGroup, hours []time.Time) error {
 	hours = r.missingForGroup(g, hours)
+	if r.wallets.sparse(g.chain) {
+		for _, run := range runsOf(hours) {
+			if len(run) < minSparseRun || ctx.Err() != nil {
+				continue
+			}
+			done, err := r.readByChanges(ctx, g, run)
+			if err != nil {
+				return err
+			}
+			hours = slices.DeleteFunc(hours, func(hour time.Time) bool { return slices.Contains(run[:done], hour) })
+		}
+	}
 	if len(hours) == 0 || ctx.Err() != nil {
 		return nil //nolint:nilerr // the time to read is over; what was read until then is returned
 	}
 	readings, err := r.chains.ReadAt(ctx, g.chain, hours, g.holders, r.wallets.tokens[g.chain])
 	r.recordErrors(ctx, g.chain, hours, readings, err)
 	return r.save(ctx, r.balances(g, hours, readings))
+}
+
+// runsOf divides hours, which are in order, into those without a gap.
+func runsOf(hours []time.Time) (runs [][]time.Time) {
+	first := 0
+	for i := 1; i <= len(hours); i++ {
+		if i == len(hours) || !hours[i].Equal(hours[i-1].Add(time.Hour)) {
+			runs = append(runs, slices.Clone(hours[first:i]))
+			first = i
+		}
+	}
+	return runs
 }
 
 // missingForGroup returns the hours the group still lacks; none if its chain has
@@ -237,7 +267,7 @@ func (r *reader) balances(g walletGroup, hours []time.Time, readings []Reading) 
 			held, unread := heldAndUnread(tokens, reading.Amounts[j])
 			read = append(read, HourBalances{
 				Record: Record{WalletHour: h, TokenCount: len(tokens), Unread: unread, ReadAt: now},
-				Block:  reading.Block, Balances: held,
+				Chain:  g.chain, Block: reading.Block, Balances: held,
 			})
 		}
 	}

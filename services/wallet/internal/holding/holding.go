@@ -36,7 +36,7 @@ type ShardCursor struct {
 // Store has the balances.
 type Store interface {
 	// Holdings returns up to limit rows of all the owner's wallets without quotes,
-	// after the cursor, by wallet and token, from one statement.
+	// after the cursor, by wallet and token, as of one moment.
 	Holdings(ctx context.Context, owner uuid.UUID, after Cursor, limit int) ([]Row, error)
 	// ShardHoldings returns up to limit rows of the wallets of the owners whose id has a last byte with the remainder
 	// shard when divided by shards, without quotes, after the cursor, by owner, wallet and token, from one statement

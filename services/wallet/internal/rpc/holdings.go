@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/authn"
@@ -22,7 +21,7 @@ import (
 // Page sizes of GetHoldings and ListHistoricalHoldings, as in the contract.
 const (
 	defaultHoldingsPerPage = 1000
-	maxHoldingsPerPage     = 2000
+	maxHoldingsPerPage     = 10_000
 )
 
 // anyOwner is the permission to read the wallets of all owners.
@@ -69,10 +68,12 @@ func (s *HoldingsServer) GetHoldings(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	if n := fitting(rows, func(r *holding.Row) *holding.Row { return r }); n < len(rows) {
-		rows, next = rows[:n], holding.CursorOf(rows[n-1])
+	held := newHoldingsPage()
+	if n := held.fill(rows); n < len(rows) {
+		next = holding.CursorOf(rows[n-1])
 	}
-	resp := &walletv1.GetHoldingsResponse{Wallets: groupWallets(rows), OwnerId: owner.String()}
+	resp := &walletv1.GetHoldingsResponse{Wallets: held.wallets(), OwnerId: owner.String(), Tokens: byID(held.tokens),
+		Prices: byID(held.prices)}
 	if next != nil {
 		if resp.NextPageToken, err = page.Token(query, *next); err != nil {
 			return nil, err
@@ -105,15 +106,17 @@ func (s *HoldingsServer) ListHistoricalHoldings(ctx context.Context,
 	if err := checkCursor(after.Token); err != nil {
 		return nil, err
 	}
-	rows, next, err := s.history.List(ctx, owner, from, until, after,
+	past, next, err := s.history.List(ctx, owner, from, until, after,
 		page.Size(req.GetPageSize(), defaultHoldingsPerPage, maxHoldingsPerPage))
 	if err != nil {
 		return nil, err
 	}
-	if n := fitting(rows, func(r *history.Row) *holding.Row { return &r.Row }); n < len(rows) {
-		rows, next = rows[:n], history.CursorAt(rows[n-1])
+	held := newHistoryPage()
+	if cut := held.fill(past.Hours); cut != nil {
+		next = cut
 	}
-	resp := &walletv1.ListHistoricalHoldingsResponse{Hours: groupHours(rows), OwnerId: owner.String()}
+	resp := &walletv1.ListHistoricalHoldingsResponse{Hours: held.hours, OwnerId: owner.String(),
+		Tokens: byID(held.tokens)}
 	if next != nil {
 		if resp.NextPageToken, err = page.Token(query, *next); err != nil {
 			return nil, err
@@ -143,20 +146,6 @@ func historyHours(start, end *timestamppb.Timestamp, now time.Time) (from, until
 	return from, until, nil
 }
 
-// groupHours groups rows, which are in order, by hour.
-func groupHours(rows []history.Row) []*walletv1.HistoricalHoldings {
-	var out []*walletv1.HistoricalHoldings
-	for len(rows) > 0 {
-		hour := rows[0].Hour
-		var inHour []holding.Row
-		for len(rows) > 0 && rows[0].Hour.Equal(hour) {
-			inHour, rows = append(inHour, rows[0].Row), rows[1:]
-		}
-		out = append(out, &walletv1.HistoricalHoldings{HourTime: timestamppb.New(hour), Wallets: groupWallets(inHour)})
-	}
-	return out
-}
-
 // ownerOf returns the owner that a request names, the caller for "". The error is
 // errs.Invalid, or errs.PermissionDenied for another owner without anyOwner.
 func ownerOf(caller authn.Caller, text string) (uuid.UUID, error) {
@@ -173,46 +162,4 @@ func ownerOf(caller authn.Caller, text string) (uuid.UUID, error) {
 			With("permission", anyOwner)
 	}
 	return owner, nil
-}
-
-const (
-	// maxHoldingsBytes is how large the holdings of a page or message are at most: page.MaxBytes without the token or
-	// cursor of the next one.
-	maxHoldingsBytes = page.MaxBytes - 4<<10
-	// holdingOverhead is what the messages around a row take beside the row's own: an owner's or an hour's.
-	holdingOverhead = 64
-)
-
-// fitting returns how many of rows, which have what of returns, fit into a page or message: at least one.
-func fitting[R any](rows []R, of func(*R) *holding.Row) int {
-	size := 0
-	for i := range rows {
-		// With the wallet's own fields in each row, which the message has once.
-		size += proto.Size(groupWallets([]holding.Row{*of(&rows[i])})[0]) + holdingOverhead
-		if size > maxHoldingsBytes && i > 0 {
-			return i
-		}
-	}
-	return len(rows)
-}
-
-// groupWallets groups rows, which are in order, by wallet.
-func groupWallets(rows []holding.Row) []*walletv1.WalletHoldings {
-	var out []*walletv1.WalletHoldings
-	var last uuid.UUID
-	for _, r := range rows {
-		if len(out) == 0 || r.Wallet.ID != last {
-			last = r.Wallet.ID
-			out = append(out, &walletv1.WalletHoldings{
-				WalletId: last.String(), Account: r.Wallet.Account.Display(), Sync: syncToProto(r.Wallet.Sync),
-			})
-		}
-		if r.Balance != nil {
-			w := out[len(out)-1]
-			w.Holdings = append(w.Holdings, &walletv1.Holding{
-				Balance: balanceToProto(*r.Balance), Price: quoteToProto(r.Quote),
-			})
-		}
-	}
-	return out
 }

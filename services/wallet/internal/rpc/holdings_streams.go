@@ -150,9 +150,11 @@ func (s *HoldingsServer) streamShard(ctx context.Context, query page.Query, shar
 		}
 		last := len(rows) < shardPage
 		for len(rows) > 0 {
-			n := fitting(rows, func(r *holding.Row) *holding.Row { return r })
+			held := newHoldingsPage()
+			n := held.fill(rows)
 			after = shardCursorOf(rows[n-1])
-			m := &walletv1.StreamHoldingsResponse{Owners: groupOwners(rows[:n])}
+			m := &walletv1.StreamHoldingsResponse{Owners: held.owners, Tokens: byID(held.tokens),
+				Prices: byID(held.prices)}
 			if m.Cursor, err = page.Token(query, after); err != nil {
 				return err
 			}
@@ -165,20 +167,6 @@ func (s *HoldingsServer) streamShard(ctx context.Context, query page.Query, shar
 			return nil
 		}
 	}
-}
-
-// groupOwners groups rows, which are in order, by owner and wallet.
-func groupOwners(rows []holding.Row) []*walletv1.OwnerHoldings {
-	var out []*walletv1.OwnerHoldings
-	for len(rows) > 0 {
-		n, owner := 1, rows[0].Wallet.Owner
-		for n < len(rows) && rows[n].Wallet.Owner == owner {
-			n++
-		}
-		out = append(out, &walletv1.OwnerHoldings{OwnerId: owner.String(), Wallets: groupWallets(rows[:n])})
-		rows = rows[n:]
-	}
-	return out
 }
 
 func shardCursorOf(r holding.Row) holding.ShardCursor {

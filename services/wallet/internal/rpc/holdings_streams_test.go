@@ -22,9 +22,9 @@ func TestAMessageOfAShardHasAtMostOneMebibyte(t *testing.T) {
 	}
 	messages := 0
 	for left := rows; len(left) > 0; messages++ {
-		n := fitting(left, func(r *holding.Row) *holding.Row { return r })
-		size := proto.Size(&walletv1.StreamHoldingsResponse{Owners: groupOwners(left[:n]),
-			Cursor: strings.Repeat("c", 1024)})
+		held := newHoldingsPage()
+		n := held.fill(left)
+		size := proto.Size(&walletv1.StreamHoldingsResponse{Owners: held.owners, Cursor: strings.Repeat("c", 1024)})
 		if n < 1 || size > page.MaxBytes {
 			t.Fatalf("%d rows in %d bytes", n, size)
 		}

@@ -29,7 +29,8 @@ type balanceAtRow struct {
 // and the time.
 //
 // A reading is one of a sync (sync) or of an hour that was read on demand (hour). A sync's is the last change of the
-// balance, or the first sync that read it, which found nothing when there is no change, or the present one. In an hour
+// balance, or the first sync that read it, which found nothing when there is no change, or the present one. That hour
+// is the last one of the last row of wallet_history; its amounts are the last ones of its frame (h.frame). In an hour
 // without a balance of a token the wallet had none, if the token was read before and all could be. Movements are
 // looked at no further than to the next change.
 const balancesAt = `
@@ -40,17 +41,28 @@ const balancesAt = `
 	       t.discovered AS token_row_discovered, t.spam AS token_row_spam,
 	       base.amount::text AS amount, base.block_number, base.block_time, base.exact,
 	       m.moved::text AS moved, m.first_block, m.last_block, m.last_time
-	FROM (SELECT id FROM wallets
+	FROM (SELECT id, split_part(account, ':', 2)::bigint AS chain FROM wallets
 	      WHERE owner_id = @owner AND CASE WHEN @all THEN archived_at IS NULL ELSE id = @wallet END
 	        AND id >= @after ORDER BY id LIMIT @limit) w
 	LEFT JOIN LATERAL (
-	  SELECT hour, block_number, block_time, unread FROM wallet_history
-	  WHERE wallet_id = w.id AND hour <= @at AND block_time IS NOT NULL ORDER BY hour DESC LIMIT 1) h ON true
+	  SELECT hour, hours, unread FROM wallet_history
+	  WHERE wallet_id = w.id AND hour <= @at ORDER BY hour DESC LIMIT 1) r ON true
+	LEFT JOIN LATERAL (
+	  SELECT hour, block_number, block_time, r.unread,
+	         (date_trunc('month', hour AT TIME ZONE 'UTC')
+	          + (extract(day FROM hour AT TIME ZONE 'UTC')::integer - 1) / 7 * interval '7 days')
+	         AT TIME ZONE 'UTC' AS frame
+	  FROM chain_hours
+	  WHERE chain = w.chain AND hour >= r.hour AND block_time IS NOT NULL
+	    AND hour <= least(@at, r.hour + (r.hours - 1) * interval '1 hour')
+	  ORDER BY hour DESC LIMIT 1) h ON true
 	LEFT JOIN LATERAL (
 	  SELECT token_id FROM balances WHERE wallet_id = w.id AND (w.id <> @after OR token_id > @token)
 	  UNION
-	  SELECT token_id FROM balance_history WHERE wallet_id = w.id AND hour = h.hour
-	   AND (w.id <> @after OR token_id > @token)
+	  (SELECT token_id FROM (
+	     SELECT DISTINCT ON (token_id) token_id, amount FROM balance_history
+	     WHERE wallet_id = w.id AND hour >= h.frame AND hour <= h.hour AND (w.id <> @after OR token_id > @token)
+	     ORDER BY token_id, hour DESC) AS last WHERE amount > 0)
 	  ORDER BY token_id LIMIT @limit) k ON true
 	LEFT JOIN tokens t ON t.id = k.token_id
 	LEFT JOIN LATERAL (
@@ -62,7 +74,11 @@ const balancesAt = `
 	  SELECT amount, block_number, block_time FROM balance_changes
 	  WHERE wallet_id = w.id AND token_id = k.token_id AND block_time <= @at
 	  ORDER BY block_time DESC, block_number DESC LIMIT 1) c ON true
-	LEFT JOIN balance_history bh ON bh.wallet_id = w.id AND bh.hour = h.hour AND bh.token_id = k.token_id
+	LEFT JOIN LATERAL (
+	  SELECT token_id, amount FROM (
+	    SELECT token_id, amount FROM balance_history
+	    WHERE wallet_id = w.id AND token_id = k.token_id AND hour >= h.frame AND hour <= h.hour
+	    ORDER BY hour DESC LIMIT 1) AS last WHERE amount > 0) bh ON true
 	LEFT JOIN LATERAL (
 	  SELECT amount, block_number, block_time, exact FROM (
 	    SELECT CASE WHEN b.block_time <= @at THEN b.amount ELSE coalesce(c.amount, 0) END AS amount,

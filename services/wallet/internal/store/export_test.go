@@ -1,7 +1,11 @@
 package store
 
-// HistoryRows is the statement of History.Rows.
-const HistoryRows = historyRows
+// The statements of History.Past that read partitioned tables.
+const (
+	ReadRanges         = readRanges
+	ReadChangedAmounts = readChangedAmounts
+	ReadPastQuotes     = readPastQuotes
+)
 
 // BalancesAt is the statement of Wallets.BalancesAt.
 const BalancesAt = balancesAt

@@ -1,10 +1,8 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -13,8 +11,10 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/history"
 	"github.com/purserhq/purser/services/wallet/internal/price"
+	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
@@ -49,210 +49,187 @@ func (s *History) Records(ctx context.Context, owner uuid.UUID, from, until time
 	var rows []struct {
 		WalletID   uuid.UUID
 		Hour       time.Time
+		Hours      int64
 		TokenCount int
 		Unread     string
 		ReadAt     time.Time
 	}
 	err := s.db.Gorm(ctx).Raw(`
-		SELECT h.wallet_id, h.hour, h.token_count, h.unread, h.read_at
+		SELECT h.wallet_id, h.hour, h.hours, h.token_count, h.unread, h.read_at
 		FROM wallets w JOIN wallet_history h ON h.wallet_id = w.id
 		WHERE w.owner_id = ? AND w.archived_at IS NULL AND h.hour >= ? AND h.hour < ?`,
-		owner, from, until).Scan(&rows).Error
+		owner, history.Frame(from), until).Scan(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("read the history's records: %w", err)
 	}
-	records := make([]history.Record, len(rows))
-	for i, r := range rows {
-		records[i] = history.Record{WalletHour: history.WalletHour{Wallet: r.WalletID, Hour: r.Hour.Unix()},
-			TokenCount: r.TokenCount, Unread: r.Unread, ReadAt: r.ReadAt}
+	var records []history.Record
+	for _, r := range rows {
+		first := r.Hour.Unix()
+		for hour := max(first, from.Unix()); hour < min(first+r.Hours*hourSeconds, until.Unix()); hour += hourSeconds {
+			records = append(records, history.Record{WalletHour: history.WalletHour{Wallet: r.WalletID, Hour: hour},
+				TokenCount: r.TokenCount, Unread: r.Unread, ReadAt: r.ReadAt})
+		}
 	}
 	return records, nil
 }
 
-// SaveBalances implements history.Store. The number of statements doesn't depend
-// on that of the hours.
-func (s *History) SaveBalances(ctx context.Context, hours []history.HourBalances) error {
-	if len(hours) == 0 {
+// hourSeconds are the seconds of an hour.
+const hourSeconds = 3600
+
+// Past implements history.Store with a number of statements that doesn't depend on the hours and wallets.
+func (s *History) Past(ctx context.Context, owner uuid.UUID, from, until time.Time) (past history.Past, err error) {
+	err = postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+		return postgres.Raw(tx, func(conn *pgx.Conn) (err error) {
+			past, err = readPast(ctx, conn, owner, from, until)
+			return err
+		})
+	}, postgres.RepeatableRead, postgres.ReadOnly)
+	if err != nil {
+		return history.Past{}, fmt.Errorf("read history: %w", err)
+	}
+	return past, nil
+}
+
+func readPast(ctx context.Context, conn *pgx.Conn, owner uuid.UUID, from, until time.Time) (history.Past, error) {
+	past := history.Past{Tokens: map[string]token.Token{}, Blocks: map[history.ChainHour]block.Block{},
+		Quotes: map[history.TokenAt]price.Quote{}}
+	var chains []int64
+	var err error
+	if past.Wallets, chains, err = readAmounts(ctx, conn, owner, from, until); err != nil {
+		return past, err
+	}
+	rows, err := conn.Query(ctx, `
+		SELECT chain, hour, block_number, block_time FROM chain_hours
+		WHERE chain = ANY($1::bigint[]) AND hour >= $2 AND hour < $3`, chains, from, until)
+	if err != nil {
+		return past, err
+	}
+	var chain, number int64
+	var hour time.Time
+	var at *time.Time
+	_, err = pgx.ForEachRow(rows, []any{&chain, &hour, &number, &at}, func() error {
+		b := block.Block{}
+		if at != nil {
+			b = block.Block{Number: uint64(number), Time: *at}
+		}
+		past.Blocks[history.ChainHour{Chain: uint64(chain), Hour: hour.Unix()}] = b
 		return nil
-	}
-	starts := make([]time.Time, len(hours))
-	for i, h := range hours {
-		starts[i] = time.Unix(h.Hour, 0)
-	}
-	s.partitions.Ensure(ctx, starts, "wallet_history", "balance_history")
-	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
-		return postgres.Raw(tx, func(conn *pgx.Conn) error { return saveHours(ctx, conn, hours) })
 	})
+	if err != nil {
+		return past, err
+	}
+	var ids []string
+	for id := range past.HeldTokens(from, until) {
+		ids = append(ids, id)
+	}
+	if len(ids) == 0 {
+		return past, nil
+	}
+	slices.Sort(ids)
+	if past.Tokens, err = pastTokens(ctx, conn, ids); err != nil {
+		return past, err
+	}
+	return past, readQuotes(ctx, conn, past.Quotes, ids, from, until)
 }
 
-// saveHours writes the hours of the wallets that exist. It locks those against
-// deletion until the end of the transaction, and writes in one order, so that
-// concurrent calls don't deadlock.
-func saveHours(ctx context.Context, conn *pgx.Conn, hours []history.HourBalances) error {
-	var ids []uuid.UUID
-	for _, h := range hours {
-		ids = append(ids, h.Wallet)
-	}
-	rows, err := conn.Query(ctx, "SELECT id FROM wallets WHERE id = ANY($1) ORDER BY id FOR KEY SHARE",
-		slices.Compact(slices.SortedFunc(slices.Values(ids), compareIDs)))
+// readAmounts returns what the owner's wallets held, and their chains.
+func readAmounts(ctx context.Context, conn *pgx.Conn, owner uuid.UUID, from, until time.Time) (
+	wallets map[uuid.UUID]*history.WalletPast, chains []int64, err error) {
+	rows, err := conn.Query(ctx, readRanges, [16]byte(owner), history.Frame(from), until)
 	if err != nil {
-		return fmt.Errorf("read wallets: %w", err)
+		return nil, nil, err
 	}
-	existing, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
-	if err != nil {
-		return fmt.Errorf("read wallets: %w", err)
-	}
-	hours = slices.DeleteFunc(slices.Clone(hours),
-		func(h history.HourBalances) bool { return !slices.Contains(existing, h.Wallet) })
-	slices.SortFunc(hours, func(a, b history.HourBalances) int {
-		return cmp.Or(compareIDs(a.Wallet, b.Wallet), cmp.Compare(a.Hour, b.Hour))
+	wallets = map[uuid.UUID]*history.WalletPast{}
+	seen := map[int64]bool{}
+	var ids [][16]byte
+	var id [16]byte
+	var chain, hours int64
+	var hour time.Time
+	var unread string
+	_, err = pgx.ForEachRow(rows, []any{&id, &chain, &hour, &hours, &unread}, func() error {
+		w := wallets[id]
+		if w == nil {
+			w = &history.WalletPast{}
+			wallets[id] = w
+			ids = append(ids, id)
+		}
+		if !seen[chain] {
+			seen[chain] = true
+			chains = append(chains, chain)
+		}
+		w.Read = append(w.Read, history.ReadHours{From: hour.Unix(), Until: hour.Unix() + hours*hourSeconds,
+			Unread: unread})
+		return nil
 	})
-	if err := upsertHours(ctx, conn, hours); err != nil {
-		return fmt.Errorf("store history: %w", err)
+	if err != nil || len(ids) == 0 {
+		return wallets, chains, err
 	}
-	return nil
+	if rows, err = conn.Query(ctx, readChangedAmounts, ids, history.Frame(from), until); err != nil {
+		return nil, nil, err
+	}
+	var tokenID, text string
+	_, err = pgx.ForEachRow(rows, []any{&id, &hour, &tokenID, &text}, func() error {
+		a, err := amount(text)
+		w := wallets[id]
+		w.Changes = append(w.Changes, history.Change{Hour: hour.Unix(), Token: tokenID, Amount: a})
+		return err
+	})
+	return wallets, chains, err
 }
 
-func compareIDs(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) }
+// readRanges and readChangedAmounts name the range of hours, so that only the partitions of its months are read.
+const (
+	readRanges = `
+		SELECT w.id, split_part(w.account, ':', 2)::bigint, h.hour, h.hours::bigint, h.unread
+		FROM wallets w JOIN wallet_history h ON h.wallet_id = w.id
+		WHERE w.owner_id = $1 AND w.archived_at IS NULL AND h.hour >= $2 AND h.hour < $3
+		ORDER BY w.id, h.hour`
+	readChangedAmounts = `
+		SELECT wallet_id, hour, token_id, amount::text FROM balance_history
+		WHERE wallet_id = ANY($1::uuid[]) AND hour >= $2 AND hour < $3 ORDER BY wallet_id, hour`
+	readPastQuotes = `
+		SELECT token_id, hour, price::text, source, price_time, good_for_seconds FROM price_history
+		WHERE token_id = ANY($1::text[]) AND hour >= $2 AND hour < $3`
+)
 
-// upsertHours writes hours, and their balances in place of those that are stored.
-func upsertHours(ctx context.Context, conn *pgx.Conn, read []history.HourBalances) error {
-	n := len(read)
-	// As [16]byte, since pgx encodes a uuid.UUID by way of its text.
-	ids, hours, readAt := make([][16]byte, n), make([]time.Time, n), make([]time.Time, n)
-	blocks, hashes, times := make([]int64, n), make([][]byte, n), make([]*time.Time, n)
-	counts, unread := make([]int32, n), make([]string, n)
-	var of [][16]byte
-	var at []time.Time
-	var tokens, amounts []string
-	for i, e := range read {
-		ids[i], hours[i], readAt[i] = e.Wallet, time.Unix(e.Hour, 0), e.ReadAt
-		blocks[i], hashes[i], counts[i], unread[i] = int64(e.Block.Number), e.Block.Hash[:], int32(e.TokenCount),
-			e.Unread
-		if !e.Block.Time.IsZero() {
-			times[i] = &e.Block.Time
-		}
-		for _, id := range slices.Sorted(maps.Keys(e.Balances)) {
-			amount := e.Balances[id]
-			of, at, tokens, amounts = append(of, e.Wallet), append(at, hours[i]), append(tokens, id),
-				append(amounts, amount.Dec())
-		}
+func pastTokens(ctx context.Context, conn *pgx.Conn, ids []string) (map[string]token.Token, error) {
+	rows, err := conn.Query(ctx, `
+		SELECT id, symbol, name, decimals, verified, without_code FROM tokens WHERE id = ANY($1::text[])`, ids)
+	if err != nil {
+		return nil, err
 	}
-	args := []any{ids, hours, blocks, hashes, times, counts, unread, readAt}
-	inserted, err := conn.Exec(ctx, insertHours+"DO NOTHING", args...)
+	tokens := make(map[string]token.Token, len(ids))
+	var r tokenRow
+	_, err = pgx.ForEachRow(rows, []any{&r.ID, &r.Symbol, &r.Name, &r.Decimals, &r.Verified, &r.WithoutCode},
+		func() (err error) {
+			tokens[r.ID], err = tokenFromRow(r)
+			return err
+		})
+	return tokens, err
+}
+
+// readQuotes adds the quotes that are stored.
+func readQuotes(ctx context.Context, conn *pgx.Conn, quotes map[history.TokenAt]price.Quote, ids []string,
+	from, until time.Time) error {
+	rows, err := conn.Query(ctx, readPastQuotes, ids, from, until)
 	if err != nil {
 		return err
 	}
-	if inserted.RowsAffected() < int64(n) { // some are stored already
-		if _, err := conn.Exec(ctx, insertHours+replaceHour, args...); err != nil {
-			return err
+	var id, source string
+	var hour time.Time
+	var value *string
+	var at *time.Time
+	var goodFor int64
+	_, err = pgx.ForEachRow(rows, []any{&id, &hour, &value, &source, &at, &goodFor}, func() (err error) {
+		q := price.Quote{TokenID: id}
+		if value == nil || at == nil {
+			q.Reason = price.NoPrice
+		} else {
+			q.Price, err = priceFromRow(priceRow{TokenID: id, Price: *value, Source: source, PriceTime: *at,
+				GoodForSeconds: goodFor})
 		}
-		_, err := conn.Exec(ctx, `
-			DELETE FROM balance_history b USING unnest($1::uuid[], $2::timestamptz[]) AS h (wallet_id, hour)
-			WHERE b.wallet_id = h.wallet_id AND b.hour = h.hour`, ids, hours)
-		if err != nil {
-			return err
-		}
-	}
-	_, err = conn.Exec(ctx, `
-		INSERT INTO balance_history (wallet_id, hour, token_id, amount)
-		SELECT id, hour, token, amount::numeric
-		FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[]) AS b (id, hour, token, amount)`,
-		of, at, tokens, amounts)
+		quotes[history.TokenAt{Token: id, Hour: hour.Unix()}] = q
+		return err
+	})
 	return err
-}
-
-const (
-	insertHours = `
-		INSERT INTO wallet_history (wallet_id, hour, block_number, block_hash, block_time,
-		                            token_count, unread, read_at)
-		SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::bytea[], $5::timestamptz[],
-		                     $6::integer[], $7::text[], $8::timestamptz[])
-		ON CONFLICT (wallet_id, hour) `
-	replaceHour = `DO UPDATE
-		SET block_number = excluded.block_number, block_hash = excluded.block_hash, block_time = excluded.block_time,
-		    token_count = excluded.token_count, unread = excluded.unread, read_at = excluded.read_at`
-)
-
-type historyRow struct {
-	Holding      holdingRow `gorm:"embedded"`
-	Hour         time.Time
-	ReadBlock    int64
-	ReadHash     []byte
-	ReadTime     *time.Time
-	Unread       string
-	Price        *string
-	Source       *string
-	PriceTime    *time.Time
-	PriceGoodFor int64 // in seconds
-	PriceFetched bool
-}
-
-// Rows implements history.Store.
-func (s *History) Rows(ctx context.Context, owner uuid.UUID, after history.Cursor, until time.Time,
-	limit int) ([]history.Row, error) {
-	var rows []historyRow
-	from := time.Unix(after.Hour, 0).UTC()
-	err := s.db.Gorm(ctx).Raw(historyRows, from, until, from, until, owner, from, until, from, after.Wallet,
-		after.Token, limit).Scan(&rows).Error
-	if err != nil {
-		return nil, fmt.Errorf("read history: %w", err)
-	}
-	out := make([]history.Row, len(rows))
-	for i, r := range rows {
-		if out[i], err = historyFromRow(r); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
-}
-
-// historyRows has the range of hours for each of the tables, so that only the partitions of its months are read.
-const historyRows = `
-		SELECT w.id, w.owner_id, w.account, w.label, w.version, w.created_at, w.updated_at,
-		       h.hour, h.block_number AS read_block, h.block_hash AS read_hash, h.block_time AS read_time, h.unread,
-		       b.token_id, b.amount::text AS amount, t.symbol, t.name, t.decimals, t.verified, t.without_code,
-		       p.price::text AS price, p.source, p.price_time,
-		       coalesce(p.good_for_seconds, 0) AS price_good_for, p.token_id IS NOT NULL AS price_fetched
-		FROM wallets w
-		JOIN wallet_history h ON h.wallet_id = w.id
-		LEFT JOIN balance_history b ON b.wallet_id = h.wallet_id AND b.hour = h.hour AND b.hour >= ? AND b.hour < ?
-		LEFT JOIN tokens t ON t.id = b.token_id
-		LEFT JOIN price_history p ON p.token_id = b.token_id AND p.hour = b.hour AND p.hour >= ? AND p.hour < ?
-		WHERE w.owner_id = ? AND w.archived_at IS NULL AND h.hour >= ? AND h.hour < ?
-		  AND (h.hour, h.wallet_id, coalesce(b.token_id, '')) > (?, ?, ?)
-		ORDER BY h.hour, h.wallet_id, coalesce(b.token_id, '')
-		LIMIT ?`
-
-func historyFromRow(r historyRow) (history.Row, error) {
-	// All balances of an hour are of the block that it was read at.
-	atBlock := r.Holding
-	atBlock.BlockNumber, atBlock.BlockHash, atBlock.BlockTime = &r.ReadBlock, r.ReadHash, r.ReadTime
-	if atBlock.BlockTime == nil { // the chain began later: there are no balances
-		atBlock.TokenID = nil
-	}
-	h, err := holdingFromRow(atBlock)
-	if err != nil {
-		return history.Row{}, err
-	}
-	h.Wallet.Sync = wallet.Sync{State: wallet.Synced, Block: uint64(max(0, r.ReadBlock)), At: r.ReadTime,
-		Error: r.Unread}
-	if h.Balance != nil {
-		h.Quote, err = pastQuote(h.Balance.Token.ID, r)
-	}
-	return history.Row{Hour: r.Hour.UTC(), Row: h}, err
-}
-
-func pastQuote(tokenID string, r historyRow) (q price.Quote, err error) {
-	q.TokenID = tokenID
-	switch {
-	case !r.PriceFetched:
-		q.Reason = price.SourceUnavailable
-	case r.Price == nil || r.Source == nil || r.PriceTime == nil:
-		q.Reason = price.NoPrice
-	default:
-		q.Price, err = priceFromRow(priceRow{TokenID: tokenID, Price: *r.Price, Source: *r.Source,
-			PriceTime: *r.PriceTime, GoodForSeconds: r.PriceGoodFor})
-	}
-	return q, err
 }

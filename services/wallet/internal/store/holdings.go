@@ -6,8 +6,14 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"gorm.io/gorm"
 
+	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
+	"github.com/purserhq/purser/services/wallet/internal/token"
+	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
 type holdingRow struct {
@@ -24,25 +30,121 @@ type holdingRow struct {
 	WithoutCode *bool
 }
 
-// Holdings implements holding.Store with one statement.
+// Holdings implements holding.Store: the wallets and their balances of one snapshot, and the tokens, which are cached.
 func (s *Wallets) Holdings(ctx context.Context, owner uuid.UUID, after holding.Cursor, limit int) ([]holding.Row,
 	error) {
-	var rows []holdingRow
-	err := s.db.Gorm(ctx).Raw(`
-		SELECT w.id, w.owner_id, w.account, w.label, w.version, w.created_at, w.updated_at,
-		       w.sync_state, w.synced_block, w.synced_at, w.sync_error, w.sync_reason, w.retry_at,
-		       b.token_id, b.amount::text AS amount, b.block_number, b.block_hash, b.block_time,
-		       t.symbol, t.name, t.decimals, t.verified, t.without_code
-		FROM wallets w
-		LEFT JOIN balances b ON b.wallet_id = w.id AND b.amount > 0
-		LEFT JOIN tokens t ON t.id = b.token_id
-		WHERE w.owner_id = ? AND w.archived_at IS NULL AND (w.id, coalesce(b.token_id, '')) > (?, ?)
-		ORDER BY w.id, coalesce(b.token_id, '')
-		LIMIT ?`, owner, after.Wallet, after.Token, limit).Scan(&rows).Error
+	var wallets []wallet.Wallet
+	var held []heldBalance
+	err := postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+		return postgres.Raw(tx, func(conn *pgx.Conn) (err error) {
+			if wallets, err = heldWallets(ctx, conn, owner, after.Wallet, limit); err == nil {
+				held, err = heldBalances(ctx, conn, wallets, after, limit)
+			}
+			return err
+		})
+	}, postgres.RepeatableRead, postgres.ReadOnly)
 	if err != nil {
 		return nil, fmt.Errorf("read holdings: %w", err)
 	}
-	return holdingsFromRows(rows)
+	seen := map[string]bool{}
+	var ids []string
+	for _, h := range held {
+		if !seen[h.token] {
+			seen[h.token] = true
+			ids = append(ids, h.token)
+		}
+	}
+	tokens := map[string]token.Token{}
+	if len(ids) > 0 {
+		if tokens, err = (&Tokens{db: s.db, caches: s.caches}).byIDs(ctx, ids); err != nil {
+			return nil, err
+		}
+	}
+	return holdingRows(wallets, held, tokens, after, limit)
+}
+
+// heldBalance is a balance above zero. It has no hash of its block.
+type heldBalance struct {
+	wallet [16]byte
+	token  string
+	amount string
+	number int64
+	at     time.Time
+}
+
+// heldWallets returns the owner's wallets by id, from one on: limit after that one.
+func heldWallets(ctx context.Context, conn *pgx.Conn, owner, from uuid.UUID, limit int) ([]wallet.Wallet, error) {
+	rows, err := conn.Query(ctx, `
+		SELECT id, account, sync_state, synced_block, synced_at, sync_error, sync_reason, retry_at FROM wallets
+		WHERE owner_id = $1 AND archived_at IS NULL AND id >= $2 ORDER BY id LIMIT $3`,
+		[16]byte(owner), [16]byte(from), limit+1)
+	if err != nil {
+		return nil, err
+	}
+	var wallets []wallet.Wallet
+	var id [16]byte
+	var r walletRow
+	_, err = pgx.ForEachRow(rows, []any{&id, &r.Account, &r.SyncState, &r.SyncedBlock, &r.SyncedAt, &r.SyncError,
+		&r.SyncReason, &r.RetryAt}, func() error {
+		r.ID, r.OwnerID = id, owner
+		w, err := fromRow(r)
+		wallets = append(wallets, w)
+		return err
+	})
+	return wallets, err
+}
+
+// heldBalances returns up to limit balances of the wallets after the cursor, by wallet and token.
+func heldBalances(ctx context.Context, conn *pgx.Conn, wallets []wallet.Wallet, after holding.Cursor,
+	limit int) ([]heldBalance, error) {
+	ids := make([][16]byte, len(wallets))
+	for i, w := range wallets {
+		ids[i] = w.ID
+	}
+	rows, err := conn.Query(ctx, `
+		SELECT wallet_id, token_id, amount::text, block_number, block_time FROM balances
+		WHERE wallet_id = ANY($1::uuid[]) AND amount > 0 AND (wallet_id, token_id) > ($2, $3)
+		ORDER BY wallet_id, token_id LIMIT $4`, ids, [16]byte(after.Wallet), after.Token, limit)
+	if err != nil {
+		return nil, err
+	}
+	var held []heldBalance
+	var h heldBalance
+	_, err = pgx.ForEachRow(rows, []any{&h.wallet, &h.token, &h.amount, &h.number, &h.at}, func() error {
+		held = append(held, h)
+		return nil
+	})
+	return held, err
+}
+
+// holdingRows returns up to limit rows. A wallet without balances is a row of its own, unless the cursor is at it.
+func holdingRows(wallets []wallet.Wallet, held []heldBalance, tokens map[string]token.Token, after holding.Cursor,
+	limit int) ([]holding.Row, error) {
+	rows := make([]holding.Row, 0, min(limit, len(wallets)+len(held)))
+	for _, w := range wallets {
+		begun := len(rows)
+		for len(held) > 0 && held[0].wallet == w.ID {
+			h := held[0]
+			held = held[1:]
+			t, known := tokens[h.token]
+			if !known {
+				return nil, fmt.Errorf("token %q of a balance is unknown", h.token)
+			}
+			a, err := amount(h.amount)
+			if err != nil {
+				return nil, err
+			}
+			rows = append(rows, holding.Row{Wallet: w, Balance: &wallet.Balance{Token: t, Amount: a,
+				Imported: h.number < 0, Block: block.Block{Number: uint64(max(0, h.number)), Time: h.at}}})
+		}
+		if len(rows) == begun && w.ID != after.Wallet {
+			rows = append(rows, holding.Row{Wallet: w})
+		}
+		if len(rows) >= limit {
+			return rows[:limit], nil
+		}
+	}
+	return rows, nil
 }
 
 // ShardHoldings implements holding.Store. The condition on the shard is a CASE, as in Due, and the balances of one

@@ -113,8 +113,10 @@ func TestAmountsOfATimeSayWhatTheyRestOn(t *testing.T) {
 	// An hour that was read, whose block is before it.
 	hour := at(0).Truncate(time.Hour).Add(time.Hour)
 	_, err := f.db.SQL().ExecContext(t.Context(), `
-		INSERT INTO wallet_history (wallet_id, hour, block_number, block_hash, block_time, token_count, read_at)
-		VALUES ($1, $2, 50, '', $3, 3, now())`, w.ID, hour, hour.Add(-5*time.Second))
+		WITH block AS (INSERT INTO chain_hours (chain, hour, block_number, block_hash, block_time)
+		  VALUES (1, $2, 50, '', $3))
+		INSERT INTO wallet_history (wallet_id, hour, hours, token_count, read_at) VALUES ($1, $2, 1, 3, now())`, w.ID,
+		hour, hour.Add(-5*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -56,32 +57,71 @@ const priceFinalAfter = "15 minutes"
 
 // MissingPrices implements history.Store.
 func (s *History) MissingPrices(ctx context.Context, owner uuid.UUID, from, until,
-	requestedSince time.Time) ([]history.TokenHour, error) {
-	var rows []struct {
-		Token tokenRow `gorm:"embedded"`
-		Hour  time.Time
-	}
-	err := s.db.Gorm(ctx).Raw(`
-		SELECT DISTINCT t.id, t.chain, t.contract, t.symbol, t.name, t.decimals, t.verified, t.without_code, b.hour
-		FROM wallets w
-		JOIN balance_history b ON b.wallet_id = w.id
-		JOIN tokens t ON t.id = b.token_id
-		LEFT JOIN price_history p ON p.token_id = b.token_id AND p.hour = b.hour
-		WHERE w.owner_id = ? AND b.hour >= ? AND b.hour < ?
-		  AND (p.token_id IS NULL OR p.fetched_at < ?
-		       AND (p.price IS NULL OR p.fetched_at < p.hour + interval '`+priceFinalAfter+`'))
-		ORDER BY b.hour, t.id`, owner, from, until, requestedSince).Scan(&rows).Error
+	requestedSince time.Time) (missing []history.TokenHour, err error) {
+	err = postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+		return postgres.Raw(tx, func(conn *pgx.Conn) error {
+			wallets, _, err := readAmounts(ctx, conn, owner, from, until)
+			if err != nil {
+				return err
+			}
+			held := history.Past{Wallets: wallets}.HeldTokens(from, until)
+			missing, err = missingPrices(ctx, conn, held, from, until, requestedSince)
+			return err
+		})
+	}, postgres.RepeatableRead, postgres.ReadOnly)
 	if err != nil {
 		return nil, fmt.Errorf("read missing prices: %w", err)
 	}
-	out := make([]history.TokenHour, len(rows))
-	for i, r := range rows {
-		out[i].Hour = r.Hour.UTC()
-		if out[i].Token, err = tokenFromRow(r.Token); err != nil {
-			return nil, err
+	return missing, nil
+}
+
+// missingPrices returns those of the tokens, by the hours at which they are held, that have no final price.
+func missingPrices(ctx context.Context, conn *pgx.Conn, held map[string][]bool, from, until,
+	requestedSince time.Time) ([]history.TokenHour, error) {
+	if len(held) == 0 {
+		return nil, nil
+	}
+	ids := slices.Sorted(maps.Keys(held))
+	rows, err := conn.Query(ctx, `
+		SELECT token_id, hour FROM price_history
+		WHERE token_id = ANY($1::text[]) AND hour >= $2 AND hour < $3
+		  AND NOT (fetched_at < $4 AND (price IS NULL OR fetched_at < hour + interval '`+priceFinalAfter+`'))`,
+		ids, from, until, requestedSince)
+	if err != nil {
+		return nil, err
+	}
+	var id string
+	var hour time.Time
+	_, err = pgx.ForEachRow(rows, []any{&id, &hour}, func() error {
+		held[id][int(hour.Sub(from)/time.Hour)] = false
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		if !slices.Contains(held[id], true) {
+			delete(held, id)
 		}
 	}
-	return out, nil
+	if len(held) == 0 {
+		return nil, nil
+	}
+	ids = slices.Sorted(maps.Keys(held))
+	tokens, err := pastTokens(ctx, conn, ids)
+	if err != nil {
+		return nil, err
+	}
+	var missing []history.TokenHour
+	for i := range int(until.Sub(from) / time.Hour) {
+		for _, id := range ids {
+			if held[id][i] {
+				missing = append(missing, history.TokenHour{Token: tokens[id],
+					Hour: from.UTC().Add(time.Duration(i) * time.Hour)})
+			}
+		}
+	}
+	return missing, nil
 }
 
 // SavePrices implements history.Store with one statement. Rows are written in one

@@ -148,7 +148,6 @@ func (s *Wallets) Delete(ctx context.Context, owner, id uuid.UUID, version int64
 			count *int64
 		}{
 			{"balance_history", &removed.HistoryBalances},
-			{"wallet_history", &removed.HistoryHours},
 			{"transactions", &removed.Transactions},
 			{"balances", &removed.Balances},
 		} {
@@ -157,6 +156,11 @@ func (s *Wallets) Delete(ctx context.Context, owner, id uuid.UUID, version int64
 				return fmt.Errorf("delete %s of wallet %s: %w", of.table, id, done.Error)
 			}
 			*of.count = done.RowsAffected
+		}
+		err = tx.Raw(`WITH gone AS (DELETE FROM wallet_history WHERE wallet_id = ? RETURNING hours)
+			SELECT coalesce(sum(hours), 0) FROM gone`, id).Scan(&removed.HistoryHours).Error
+		if err != nil {
+			return fmt.Errorf("delete wallet_history of wallet %s: %w", id, err)
 		}
 		if err := tx.Delete(&walletRow{}, "id = ? AND owner_id = ?", id, owner).Error; err != nil {
 			return fmt.Errorf("delete wallet %s: %w", id, err)

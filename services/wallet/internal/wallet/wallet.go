@@ -148,7 +148,7 @@ type Listing struct {
 type Removed struct {
 	Balances        int64 // current ones
 	HistoryHours    int64
-	HistoryBalances int64 // in those hours
+	HistoryBalances int64 // changes in those hours
 	Transactions    int64 // adjustments included
 }
 

@@ -94,11 +94,20 @@ func (x *WalletHoldings) GetHoldings() []*Holding {
 	return nil
 }
 
-// Holding is a balance above zero and the token's price.
+// Holding is a balance above zero. Its token and price are in the lists of tokens and
+// prices beside the wallets, each once.
 type Holding struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Balance       *Balance               `protobuf:"bytes,1,opt,name=balance,proto3" json:"balance,omitempty"`
-	Price         *Price                 `protobuf:"bytes,2,opt,name=price,proto3" json:"price,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// CAIP-19 id of the token.
+	TokenId string `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	// In base units.
+	Amount string `protobuf:"bytes,2,opt,name=amount,proto3" json:"amount,omitempty"`
+	// The block that the amount was read at, and its time. In a past hour both are unset:
+	// they are those of sync.
+	BlockNumber uint64                 `protobuf:"varint,3,opt,name=block_number,json=blockNumber,proto3" json:"block_number,omitempty"`
+	BlockTime   *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=block_time,json=blockTime,proto3" json:"block_time,omitempty"`
+	// It was imported (BalanceService.ImportBalances), and no block was read since.
+	Imported      bool `protobuf:"varint,5,opt,name=imported,proto3" json:"imported,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -133,23 +142,45 @@ func (*Holding) Descriptor() ([]byte, []int) {
 	return file_purser_wallet_v1_holdings_service_proto_rawDescGZIP(), []int{1}
 }
 
-func (x *Holding) GetBalance() *Balance {
+func (x *Holding) GetTokenId() string {
 	if x != nil {
-		return x.Balance
+		return x.TokenId
+	}
+	return ""
+}
+
+func (x *Holding) GetAmount() string {
+	if x != nil {
+		return x.Amount
+	}
+	return ""
+}
+
+func (x *Holding) GetBlockNumber() uint64 {
+	if x != nil {
+		return x.BlockNumber
+	}
+	return 0
+}
+
+func (x *Holding) GetBlockTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BlockTime
 	}
 	return nil
 }
 
-func (x *Holding) GetPrice() *Price {
+func (x *Holding) GetImported() bool {
 	if x != nil {
-		return x.Price
+		return x.Imported
 	}
-	return nil
+	return false
 }
 
 type GetHoldingsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// In rows, each a holding or a wallet without any: 1 to 2000; 1000 when 0.
+	// In rows, each a holding or a wallet without any: 1 to 10000; 1000 when 0. A page has
+	// 1 MiB at most, and so it may have fewer.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the previous page of the same query; empty for the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
@@ -217,7 +248,10 @@ type GetHoldingsResponse struct {
 	// Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	// The owner of the wallets.
-	OwnerId       string `protobuf:"bytes,3,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
+	OwnerId string `protobuf:"bytes,3,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
+	// The tokens of the holdings on this page, and their prices; each once, by token id.
+	Tokens        []*Token `protobuf:"bytes,4,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	Prices        []*Price `protobuf:"bytes,5,rep,name=prices,proto3" json:"prices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -273,14 +307,35 @@ func (x *GetHoldingsResponse) GetOwnerId() string {
 	return ""
 }
 
+func (x *GetHoldingsResponse) GetTokens() []*Token {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+func (x *GetHoldingsResponse) GetPrices() []*Price {
+	if x != nil {
+		return x.Prices
+	}
+	return nil
+}
+
 // HistoricalHoldings is what wallets held at the start of an hour.
 type HistoricalHoldings struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The start of the hour, UTC.
 	HourTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=hour_time,json=hourTime,proto3" json:"hour_time,omitempty"`
-	// As in GetHoldings. sync has the last block at or before hour_time, and prices
-	// are the last ones at or before it.
-	Wallets       []*WalletHoldings `protobuf:"bytes,2,rep,name=wallets,proto3" json:"wallets,omitempty"`
+	// As in GetHoldings. sync has the last block at or before hour_time.
+	Wallets []*WalletHoldings `protobuf:"bytes,2,rep,name=wallets,proto3" json:"wallets,omitempty"`
+	// wallets has only those that differ from the hour before: in what they hold, all of
+	// which is there then, or in sync.state or sync.error. The sync of the others has the
+	// block of their chain in blocks.
+	OnlyChanges bool `protobuf:"varint,3,opt,name=only_changes,json=onlyChanges,proto3" json:"only_changes,omitempty"`
+	// The last prices at or before hour_time, of all that the wallets held then, by token id.
+	Prices []*Price `protobuf:"bytes,4,rep,name=prices,proto3" json:"prices,omitempty"`
+	// The last block at or before hour_time of each chain that was read, by chain.
+	Blocks        []*HistoricalBlock `protobuf:"bytes,5,rep,name=blocks,proto3" json:"blocks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -329,13 +384,98 @@ func (x *HistoricalHoldings) GetWallets() []*WalletHoldings {
 	return nil
 }
 
+func (x *HistoricalHoldings) GetOnlyChanges() bool {
+	if x != nil {
+		return x.OnlyChanges
+	}
+	return false
+}
+
+func (x *HistoricalHoldings) GetPrices() []*Price {
+	if x != nil {
+		return x.Prices
+	}
+	return nil
+}
+
+func (x *HistoricalHoldings) GetBlocks() []*HistoricalBlock {
+	if x != nil {
+		return x.Blocks
+	}
+	return nil
+}
+
+// HistoricalBlock is the last block of a chain at or before an hour.
+type HistoricalBlock struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// CAIP-2 id of the chain.
+	ChainId string `protobuf:"bytes,1,opt,name=chain_id,json=chainId,proto3" json:"chain_id,omitempty"`
+	// Zero, without a time, when the chain began later.
+	BlockNumber   uint64                 `protobuf:"varint,2,opt,name=block_number,json=blockNumber,proto3" json:"block_number,omitempty"`
+	BlockTime     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=block_time,json=blockTime,proto3" json:"block_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoricalBlock) Reset() {
+	*x = HistoricalBlock{}
+	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoricalBlock) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoricalBlock) ProtoMessage() {}
+
+func (x *HistoricalBlock) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoricalBlock.ProtoReflect.Descriptor instead.
+func (*HistoricalBlock) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_holdings_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *HistoricalBlock) GetChainId() string {
+	if x != nil {
+		return x.ChainId
+	}
+	return ""
+}
+
+func (x *HistoricalBlock) GetBlockNumber() uint64 {
+	if x != nil {
+		return x.BlockNumber
+	}
+	return 0
+}
+
+func (x *HistoricalBlock) GetBlockTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BlockTime
+	}
+	return nil
+}
+
 type ListHistoricalHoldingsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The range has the hours that begin at or after start_time and before end_time.
 	// end_time is not in the future.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	EndTime   *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	// In rows, as in GetHoldingsRequest: 1 to 2000; 1000 when 0.
+	// In rows, as in GetHoldingsRequest, and an hour without any counts as one: 1 to 10000;
+	// 1000 when 0.
 	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the previous page of the same query; empty for the first page.
 	PageToken string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
@@ -347,7 +487,7 @@ type ListHistoricalHoldingsRequest struct {
 
 func (x *ListHistoricalHoldingsRequest) Reset() {
 	*x = ListHistoricalHoldingsRequest{}
-	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[5]
+	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -359,7 +499,7 @@ func (x *ListHistoricalHoldingsRequest) String() string {
 func (*ListHistoricalHoldingsRequest) ProtoMessage() {}
 
 func (x *ListHistoricalHoldingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[5]
+	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -372,7 +512,7 @@ func (x *ListHistoricalHoldingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHistoricalHoldingsRequest.ProtoReflect.Descriptor instead.
 func (*ListHistoricalHoldingsRequest) Descriptor() ([]byte, []int) {
-	return file_purser_wallet_v1_holdings_service_proto_rawDescGZIP(), []int{5}
+	return file_purser_wallet_v1_holdings_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListHistoricalHoldingsRequest) GetStartTime() *timestamppb.Timestamp {
@@ -412,19 +552,21 @@ func (x *ListHistoricalHoldingsRequest) GetOwnerId() string {
 
 type ListHistoricalHoldingsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// An hour that doesn't fit on a page continues on the next.
+	// An hour that doesn't fit on a page continues on the next, as does a wallet.
 	Hours []*HistoricalHoldings `protobuf:"bytes,1,rep,name=hours,proto3" json:"hours,omitempty"`
 	// Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	// The owner of the wallets.
-	OwnerId       string `protobuf:"bytes,3,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
+	OwnerId string `protobuf:"bytes,3,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
+	// The tokens of the holdings on this page, by id.
+	Tokens        []*Token `protobuf:"bytes,4,rep,name=tokens,proto3" json:"tokens,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListHistoricalHoldingsResponse) Reset() {
 	*x = ListHistoricalHoldingsResponse{}
-	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[6]
+	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -436,7 +578,7 @@ func (x *ListHistoricalHoldingsResponse) String() string {
 func (*ListHistoricalHoldingsResponse) ProtoMessage() {}
 
 func (x *ListHistoricalHoldingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[6]
+	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -449,7 +591,7 @@ func (x *ListHistoricalHoldingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHistoricalHoldingsResponse.ProtoReflect.Descriptor instead.
 func (*ListHistoricalHoldingsResponse) Descriptor() ([]byte, []int) {
-	return file_purser_wallet_v1_holdings_service_proto_rawDescGZIP(), []int{6}
+	return file_purser_wallet_v1_holdings_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListHistoricalHoldingsResponse) GetHours() []*HistoricalHoldings {
@@ -473,6 +615,13 @@ func (x *ListHistoricalHoldingsResponse) GetOwnerId() string {
 	return ""
 }
 
+func (x *ListHistoricalHoldingsResponse) GetTokens() []*Token {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
 type StreamHoldingsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Shard *Shard                 `protobuf:"bytes,1,opt,name=shard,proto3" json:"shard,omitempty"`
@@ -484,7 +633,7 @@ type StreamHoldingsRequest struct {
 
 func (x *StreamHoldingsRequest) Reset() {
 	*x = StreamHoldingsRequest{}
-	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[7]
+	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -496,7 +645,7 @@ func (x *StreamHoldingsRequest) String() string {
 func (*StreamHoldingsRequest) ProtoMessage() {}
 
 func (x *StreamHoldingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[7]
+	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -509,7 +658,7 @@ func (x *StreamHoldingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamHoldingsRequest.ProtoReflect.Descriptor instead.
 func (*StreamHoldingsRequest) Descriptor() ([]byte, []int) {
-	return file_purser_wallet_v1_holdings_service_proto_rawDescGZIP(), []int{7}
+	return file_purser_wallet_v1_holdings_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StreamHoldingsRequest) GetShard() *Shard {
@@ -530,15 +679,18 @@ type StreamHoldingsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Ordered by owner, wallet and token. At most 1 MiB in all. The last owner, and their last wallet, may continue in
 	// the next message.
-	Owners        []*OwnerHoldings `protobuf:"bytes,1,rep,name=owners,proto3" json:"owners,omitempty"`
-	Cursor        string           `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	Owners []*OwnerHoldings `protobuf:"bytes,1,rep,name=owners,proto3" json:"owners,omitempty"`
+	Cursor string           `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// As in GetHoldingsResponse.
+	Tokens        []*Token `protobuf:"bytes,3,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	Prices        []*Price `protobuf:"bytes,4,rep,name=prices,proto3" json:"prices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StreamHoldingsResponse) Reset() {
 	*x = StreamHoldingsResponse{}
-	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[8]
+	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -550,7 +702,7 @@ func (x *StreamHoldingsResponse) String() string {
 func (*StreamHoldingsResponse) ProtoMessage() {}
 
 func (x *StreamHoldingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[8]
+	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -563,7 +715,7 @@ func (x *StreamHoldingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamHoldingsResponse.ProtoReflect.Descriptor instead.
 func (*StreamHoldingsResponse) Descriptor() ([]byte, []int) {
-	return file_purser_wallet_v1_holdings_service_proto_rawDescGZIP(), []int{8}
+	return file_purser_wallet_v1_holdings_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StreamHoldingsResponse) GetOwners() []*OwnerHoldings {
@@ -580,6 +732,20 @@ func (x *StreamHoldingsResponse) GetCursor() string {
 	return ""
 }
 
+func (x *StreamHoldingsResponse) GetTokens() []*Token {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+func (x *StreamHoldingsResponse) GetPrices() []*Price {
+	if x != nil {
+		return x.Prices
+	}
+	return nil
+}
+
 // OwnerHoldings is what an owner's wallets hold.
 type OwnerHoldings struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -591,7 +757,7 @@ type OwnerHoldings struct {
 
 func (x *OwnerHoldings) Reset() {
 	*x = OwnerHoldings{}
-	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[9]
+	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -603,7 +769,7 @@ func (x *OwnerHoldings) String() string {
 func (*OwnerHoldings) ProtoMessage() {}
 
 func (x *OwnerHoldings) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[9]
+	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -616,7 +782,7 @@ func (x *OwnerHoldings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnerHoldings.ProtoReflect.Descriptor instead.
 func (*OwnerHoldings) Descriptor() ([]byte, []int) {
-	return file_purser_wallet_v1_holdings_service_proto_rawDescGZIP(), []int{9}
+	return file_purser_wallet_v1_holdings_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *OwnerHoldings) GetOwnerId() string {
@@ -637,47 +803,64 @@ var File_purser_wallet_v1_holdings_service_proto protoreflect.FileDescriptor
 
 const file_purser_wallet_v1_holdings_service_proto_rawDesc = "" +
 	"\n" +
-	"'purser/wallet/v1/holdings_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a&purser/wallet/v1/balance_service.proto\x1a\x1dpurser/wallet/v1/change.proto\x1a$purser/wallet/v1/price_service.proto\x1a%purser/wallet/v1/wallet_service.proto\"\xaa\x01\n" +
+	"'purser/wallet/v1/holdings_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\x1dpurser/wallet/v1/change.proto\x1a$purser/wallet/v1/price_service.proto\x1a$purser/wallet/v1/token_service.proto\x1a%purser/wallet/v1/wallet_service.proto\"\xaa\x01\n" +
 	"\x0eWalletHoldings\x12\x1b\n" +
 	"\twallet_id\x18\x01 \x01(\tR\bwalletId\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\tR\aaccount\x12*\n" +
 	"\x04sync\x18\x03 \x01(\v2\x16.purser.wallet.v1.SyncR\x04sync\x125\n" +
-	"\bholdings\x18\x04 \x03(\v2\x19.purser.wallet.v1.HoldingR\bholdings\"m\n" +
-	"\aHolding\x123\n" +
-	"\abalance\x18\x01 \x01(\v2\x19.purser.wallet.v1.BalanceR\abalance\x12-\n" +
-	"\x05price\x18\x02 \x01(\v2\x17.purser.wallet.v1.PriceR\x05price\"\x8e\x01\n" +
+	"\bholdings\x18\x04 \x03(\v2\x19.purser.wallet.v1.HoldingR\bholdings\"\xb6\x01\n" +
+	"\aHolding\x12\x19\n" +
+	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x16\n" +
+	"\x06amount\x18\x02 \x01(\tR\x06amount\x12!\n" +
+	"\fblock_number\x18\x03 \x01(\x04R\vblockNumber\x129\n" +
+	"\n" +
+	"block_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tblockTime\x12\x1a\n" +
+	"\bimported\x18\x05 \x01(\bR\bimported\"\x8e\x01\n" +
 	"\x12GetHoldingsRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
-	"\xbaH\a\x1a\x05\x18\xd0\x0f(\x00R\bpageSize\x12'\n" +
+	"\xbaH\a\x1a\x05\x18\x90N(\x00R\bpageSize\x12'\n" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\x12&\n" +
-	"\bowner_id\x18\x03 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\aownerId\"\x94\x01\n" +
+	"\bowner_id\x18\x03 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\aownerId\"\xf6\x01\n" +
 	"\x13GetHoldingsResponse\x12:\n" +
 	"\awallets\x18\x01 \x03(\v2 .purser.wallet.v1.WalletHoldingsR\awallets\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x19\n" +
-	"\bowner_id\x18\x03 \x01(\tR\aownerId\"\x89\x01\n" +
+	"\bowner_id\x18\x03 \x01(\tR\aownerId\x12/\n" +
+	"\x06tokens\x18\x04 \x03(\v2\x17.purser.wallet.v1.TokenR\x06tokens\x12/\n" +
+	"\x06prices\x18\x05 \x03(\v2\x17.purser.wallet.v1.PriceR\x06prices\"\x98\x02\n" +
 	"\x12HistoricalHoldings\x127\n" +
 	"\thour_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\bhourTime\x12:\n" +
-	"\awallets\x18\x02 \x03(\v2 .purser.wallet.v1.WalletHoldingsR\awallets\"\x9b\x02\n" +
+	"\awallets\x18\x02 \x03(\v2 .purser.wallet.v1.WalletHoldingsR\awallets\x12!\n" +
+	"\fonly_changes\x18\x03 \x01(\bR\vonlyChanges\x12/\n" +
+	"\x06prices\x18\x04 \x03(\v2\x17.purser.wallet.v1.PriceR\x06prices\x129\n" +
+	"\x06blocks\x18\x05 \x03(\v2!.purser.wallet.v1.HistoricalBlockR\x06blocks\"\x8a\x01\n" +
+	"\x0fHistoricalBlock\x12\x19\n" +
+	"\bchain_id\x18\x01 \x01(\tR\achainId\x12!\n" +
+	"\fblock_number\x18\x02 \x01(\x04R\vblockNumber\x129\n" +
+	"\n" +
+	"block_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tblockTime\"\x9b\x02\n" +
 	"\x1dListHistoricalHoldingsRequest\x12A\n" +
 	"\n" +
 	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\tstartTime\x12=\n" +
 	"\bend_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\aendTime\x12'\n" +
 	"\tpage_size\x18\x03 \x01(\x05B\n" +
-	"\xbaH\a\x1a\x05\x18\xd0\x0f(\x00R\bpageSize\x12'\n" +
+	"\xbaH\a\x1a\x05\x18\x90N(\x00R\bpageSize\x12'\n" +
 	"\n" +
 	"page_token\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\x12&\n" +
-	"\bowner_id\x18\x05 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\aownerId\"\x9f\x01\n" +
+	"\bowner_id\x18\x05 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\aownerId\"\xd0\x01\n" +
 	"\x1eListHistoricalHoldingsResponse\x12:\n" +
 	"\x05hours\x18\x01 \x03(\v2$.purser.wallet.v1.HistoricalHoldingsR\x05hours\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x19\n" +
-	"\bowner_id\x18\x03 \x01(\tR\aownerId\"p\n" +
+	"\bowner_id\x18\x03 \x01(\tR\aownerId\x12/\n" +
+	"\x06tokens\x18\x04 \x03(\v2\x17.purser.wallet.v1.TokenR\x06tokens\"p\n" +
 	"\x15StreamHoldingsRequest\x125\n" +
 	"\x05shard\x18\x01 \x01(\v2\x17.purser.wallet.v1.ShardB\x06\xbaH\x03\xc8\x01\x01R\x05shard\x12 \n" +
-	"\x06cursor\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06cursor\"i\n" +
+	"\x06cursor\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06cursor\"\xcb\x01\n" +
 	"\x16StreamHoldingsResponse\x127\n" +
 	"\x06owners\x18\x01 \x03(\v2\x1f.purser.wallet.v1.OwnerHoldingsR\x06owners\x12\x16\n" +
-	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"f\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\x12/\n" +
+	"\x06tokens\x18\x03 \x03(\v2\x17.purser.wallet.v1.TokenR\x06tokens\x12/\n" +
+	"\x06prices\x18\x04 \x03(\v2\x17.purser.wallet.v1.PriceR\x06prices\"f\n" +
 	"\rOwnerHoldings\x12\x19\n" +
 	"\bowner_id\x18\x01 \x01(\tR\aownerId\x12:\n" +
 	"\awallets\x18\x02 \x03(\v2 .purser.wallet.v1.WalletHoldingsR\awallets2\x8a\x04\n" +
@@ -700,53 +883,61 @@ func file_purser_wallet_v1_holdings_service_proto_rawDescGZIP() []byte {
 	return file_purser_wallet_v1_holdings_service_proto_rawDescData
 }
 
-var file_purser_wallet_v1_holdings_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_purser_wallet_v1_holdings_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_purser_wallet_v1_holdings_service_proto_goTypes = []any{
 	(*WalletHoldings)(nil),                 // 0: purser.wallet.v1.WalletHoldings
 	(*Holding)(nil),                        // 1: purser.wallet.v1.Holding
 	(*GetHoldingsRequest)(nil),             // 2: purser.wallet.v1.GetHoldingsRequest
 	(*GetHoldingsResponse)(nil),            // 3: purser.wallet.v1.GetHoldingsResponse
 	(*HistoricalHoldings)(nil),             // 4: purser.wallet.v1.HistoricalHoldings
-	(*ListHistoricalHoldingsRequest)(nil),  // 5: purser.wallet.v1.ListHistoricalHoldingsRequest
-	(*ListHistoricalHoldingsResponse)(nil), // 6: purser.wallet.v1.ListHistoricalHoldingsResponse
-	(*StreamHoldingsRequest)(nil),          // 7: purser.wallet.v1.StreamHoldingsRequest
-	(*StreamHoldingsResponse)(nil),         // 8: purser.wallet.v1.StreamHoldingsResponse
-	(*OwnerHoldings)(nil),                  // 9: purser.wallet.v1.OwnerHoldings
-	(*Sync)(nil),                           // 10: purser.wallet.v1.Sync
-	(*Balance)(nil),                        // 11: purser.wallet.v1.Balance
-	(*Price)(nil),                          // 12: purser.wallet.v1.Price
-	(*timestamppb.Timestamp)(nil),          // 13: google.protobuf.Timestamp
-	(*Shard)(nil),                          // 14: purser.wallet.v1.Shard
-	(*WatchChangesRequest)(nil),            // 15: purser.wallet.v1.WatchChangesRequest
-	(*WatchChangesResponse)(nil),           // 16: purser.wallet.v1.WatchChangesResponse
+	(*HistoricalBlock)(nil),                // 5: purser.wallet.v1.HistoricalBlock
+	(*ListHistoricalHoldingsRequest)(nil),  // 6: purser.wallet.v1.ListHistoricalHoldingsRequest
+	(*ListHistoricalHoldingsResponse)(nil), // 7: purser.wallet.v1.ListHistoricalHoldingsResponse
+	(*StreamHoldingsRequest)(nil),          // 8: purser.wallet.v1.StreamHoldingsRequest
+	(*StreamHoldingsResponse)(nil),         // 9: purser.wallet.v1.StreamHoldingsResponse
+	(*OwnerHoldings)(nil),                  // 10: purser.wallet.v1.OwnerHoldings
+	(*Sync)(nil),                           // 11: purser.wallet.v1.Sync
+	(*timestamppb.Timestamp)(nil),          // 12: google.protobuf.Timestamp
+	(*Token)(nil),                          // 13: purser.wallet.v1.Token
+	(*Price)(nil),                          // 14: purser.wallet.v1.Price
+	(*Shard)(nil),                          // 15: purser.wallet.v1.Shard
+	(*WatchChangesRequest)(nil),            // 16: purser.wallet.v1.WatchChangesRequest
+	(*WatchChangesResponse)(nil),           // 17: purser.wallet.v1.WatchChangesResponse
 }
 var file_purser_wallet_v1_holdings_service_proto_depIdxs = []int32{
-	10, // 0: purser.wallet.v1.WalletHoldings.sync:type_name -> purser.wallet.v1.Sync
+	11, // 0: purser.wallet.v1.WalletHoldings.sync:type_name -> purser.wallet.v1.Sync
 	1,  // 1: purser.wallet.v1.WalletHoldings.holdings:type_name -> purser.wallet.v1.Holding
-	11, // 2: purser.wallet.v1.Holding.balance:type_name -> purser.wallet.v1.Balance
-	12, // 3: purser.wallet.v1.Holding.price:type_name -> purser.wallet.v1.Price
-	0,  // 4: purser.wallet.v1.GetHoldingsResponse.wallets:type_name -> purser.wallet.v1.WalletHoldings
-	13, // 5: purser.wallet.v1.HistoricalHoldings.hour_time:type_name -> google.protobuf.Timestamp
-	0,  // 6: purser.wallet.v1.HistoricalHoldings.wallets:type_name -> purser.wallet.v1.WalletHoldings
-	13, // 7: purser.wallet.v1.ListHistoricalHoldingsRequest.start_time:type_name -> google.protobuf.Timestamp
-	13, // 8: purser.wallet.v1.ListHistoricalHoldingsRequest.end_time:type_name -> google.protobuf.Timestamp
-	4,  // 9: purser.wallet.v1.ListHistoricalHoldingsResponse.hours:type_name -> purser.wallet.v1.HistoricalHoldings
-	14, // 10: purser.wallet.v1.StreamHoldingsRequest.shard:type_name -> purser.wallet.v1.Shard
-	9,  // 11: purser.wallet.v1.StreamHoldingsResponse.owners:type_name -> purser.wallet.v1.OwnerHoldings
-	0,  // 12: purser.wallet.v1.OwnerHoldings.wallets:type_name -> purser.wallet.v1.WalletHoldings
-	2,  // 13: purser.wallet.v1.HoldingsService.GetHoldings:input_type -> purser.wallet.v1.GetHoldingsRequest
-	5,  // 14: purser.wallet.v1.HoldingsService.ListHistoricalHoldings:input_type -> purser.wallet.v1.ListHistoricalHoldingsRequest
-	7,  // 15: purser.wallet.v1.HoldingsService.StreamHoldings:input_type -> purser.wallet.v1.StreamHoldingsRequest
-	15, // 16: purser.wallet.v1.HoldingsService.WatchChanges:input_type -> purser.wallet.v1.WatchChangesRequest
-	3,  // 17: purser.wallet.v1.HoldingsService.GetHoldings:output_type -> purser.wallet.v1.GetHoldingsResponse
-	6,  // 18: purser.wallet.v1.HoldingsService.ListHistoricalHoldings:output_type -> purser.wallet.v1.ListHistoricalHoldingsResponse
-	8,  // 19: purser.wallet.v1.HoldingsService.StreamHoldings:output_type -> purser.wallet.v1.StreamHoldingsResponse
-	16, // 20: purser.wallet.v1.HoldingsService.WatchChanges:output_type -> purser.wallet.v1.WatchChangesResponse
-	17, // [17:21] is the sub-list for method output_type
-	13, // [13:17] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	12, // 2: purser.wallet.v1.Holding.block_time:type_name -> google.protobuf.Timestamp
+	0,  // 3: purser.wallet.v1.GetHoldingsResponse.wallets:type_name -> purser.wallet.v1.WalletHoldings
+	13, // 4: purser.wallet.v1.GetHoldingsResponse.tokens:type_name -> purser.wallet.v1.Token
+	14, // 5: purser.wallet.v1.GetHoldingsResponse.prices:type_name -> purser.wallet.v1.Price
+	12, // 6: purser.wallet.v1.HistoricalHoldings.hour_time:type_name -> google.protobuf.Timestamp
+	0,  // 7: purser.wallet.v1.HistoricalHoldings.wallets:type_name -> purser.wallet.v1.WalletHoldings
+	14, // 8: purser.wallet.v1.HistoricalHoldings.prices:type_name -> purser.wallet.v1.Price
+	5,  // 9: purser.wallet.v1.HistoricalHoldings.blocks:type_name -> purser.wallet.v1.HistoricalBlock
+	12, // 10: purser.wallet.v1.HistoricalBlock.block_time:type_name -> google.protobuf.Timestamp
+	12, // 11: purser.wallet.v1.ListHistoricalHoldingsRequest.start_time:type_name -> google.protobuf.Timestamp
+	12, // 12: purser.wallet.v1.ListHistoricalHoldingsRequest.end_time:type_name -> google.protobuf.Timestamp
+	4,  // 13: purser.wallet.v1.ListHistoricalHoldingsResponse.hours:type_name -> purser.wallet.v1.HistoricalHoldings
+	13, // 14: purser.wallet.v1.ListHistoricalHoldingsResponse.tokens:type_name -> purser.wallet.v1.Token
+	15, // 15: purser.wallet.v1.StreamHoldingsRequest.shard:type_name -> purser.wallet.v1.Shard
+	10, // 16: purser.wallet.v1.StreamHoldingsResponse.owners:type_name -> purser.wallet.v1.OwnerHoldings
+	13, // 17: purser.wallet.v1.StreamHoldingsResponse.tokens:type_name -> purser.wallet.v1.Token
+	14, // 18: purser.wallet.v1.StreamHoldingsResponse.prices:type_name -> purser.wallet.v1.Price
+	0,  // 19: purser.wallet.v1.OwnerHoldings.wallets:type_name -> purser.wallet.v1.WalletHoldings
+	2,  // 20: purser.wallet.v1.HoldingsService.GetHoldings:input_type -> purser.wallet.v1.GetHoldingsRequest
+	6,  // 21: purser.wallet.v1.HoldingsService.ListHistoricalHoldings:input_type -> purser.wallet.v1.ListHistoricalHoldingsRequest
+	8,  // 22: purser.wallet.v1.HoldingsService.StreamHoldings:input_type -> purser.wallet.v1.StreamHoldingsRequest
+	16, // 23: purser.wallet.v1.HoldingsService.WatchChanges:input_type -> purser.wallet.v1.WatchChangesRequest
+	3,  // 24: purser.wallet.v1.HoldingsService.GetHoldings:output_type -> purser.wallet.v1.GetHoldingsResponse
+	7,  // 25: purser.wallet.v1.HoldingsService.ListHistoricalHoldings:output_type -> purser.wallet.v1.ListHistoricalHoldingsResponse
+	9,  // 26: purser.wallet.v1.HoldingsService.StreamHoldings:output_type -> purser.wallet.v1.StreamHoldingsResponse
+	17, // 27: purser.wallet.v1.HoldingsService.WatchChanges:output_type -> purser.wallet.v1.WatchChangesResponse
+	24, // [24:28] is the sub-list for method output_type
+	20, // [20:24] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_purser_wallet_v1_holdings_service_proto_init() }
@@ -754,9 +945,9 @@ func file_purser_wallet_v1_holdings_service_proto_init() {
 	if File_purser_wallet_v1_holdings_service_proto != nil {
 		return
 	}
-	file_purser_wallet_v1_balance_service_proto_init()
 	file_purser_wallet_v1_change_proto_init()
 	file_purser_wallet_v1_price_service_proto_init()
+	file_purser_wallet_v1_token_service_proto_init()
 	file_purser_wallet_v1_wallet_service_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -764,7 +955,7 @@ func file_purser_wallet_v1_holdings_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_wallet_v1_holdings_service_proto_rawDesc), len(file_purser_wallet_v1_holdings_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

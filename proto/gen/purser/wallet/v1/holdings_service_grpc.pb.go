@@ -32,20 +32,22 @@ const (
 // HoldingsService returns balances together with prices, from which portfolios are
 // valued.
 type HoldingsServiceClient interface {
-	// GetHoldings returns what the caller's wallets hold, with prices, ordered by wallet
-	// and token. A wallet that holds nothing or was never synced is returned without
-	// holdings. A wallet whose holdings don't fit on a page continues on the next.
+	// GetHoldings returns what the caller's wallets hold, ordered by wallet and token, with
+	// the tokens and prices of it. A wallet that holds nothing or was never synced is
+	// returned without holdings. A wallet whose holdings don't fit on a page continues on
+	// the next.
 	//
 	// PERMISSION_DENIED (PERMISSION_MISSING) for another owner_id without the
 	// permission wallet:any. INVALID_ARGUMENT for a page_token of another query.
 	GetHoldings(ctx context.Context, in *GetHoldingsRequest, opts ...grpc.CallOption) (*GetHoldingsResponse, error)
 	// ListHistoricalHoldings returns what the caller's current wallets held at the
 	// start of each hour of a range, with the prices of that time: oldest hour first,
-	// each ordered as in GetHoldings. Hours before a wallet was added are included.
-	// Hours that are not stored yet are read from the chains and the price source and
-	// stored. So a page may be short or empty and still have a next_page_token; call
-	// again with it. A wallet whose history can't be read has sync.state FAILED in
-	// that hour.
+	// each ordered as in GetHoldings. The first hour of a page is in full; in the later
+	// ones (only_changes) wallets are left out that hold what they held in the hour before.
+	// Hours before a wallet was added are included. Hours that are not stored yet are read
+	// from the chains and the price source and stored. So a page may be short or empty and
+	// still have a next_page_token; call again with it. A wallet whose history can't be
+	// read has sync.state FAILED in that hour.
 	//
 	// INVALID_ARGUMENT for a start_time that is not before end_time or is before 2015,
 	// an end_time in the future, a range over five years or a page_token of another
@@ -152,20 +154,22 @@ type HoldingsService_WatchChangesClient = grpc.ServerStreamingClient[WatchChange
 // HoldingsService returns balances together with prices, from which portfolios are
 // valued.
 type HoldingsServiceServer interface {
-	// GetHoldings returns what the caller's wallets hold, with prices, ordered by wallet
-	// and token. A wallet that holds nothing or was never synced is returned without
-	// holdings. A wallet whose holdings don't fit on a page continues on the next.
+	// GetHoldings returns what the caller's wallets hold, ordered by wallet and token, with
+	// the tokens and prices of it. A wallet that holds nothing or was never synced is
+	// returned without holdings. A wallet whose holdings don't fit on a page continues on
+	// the next.
 	//
 	// PERMISSION_DENIED (PERMISSION_MISSING) for another owner_id without the
 	// permission wallet:any. INVALID_ARGUMENT for a page_token of another query.
 	GetHoldings(context.Context, *GetHoldingsRequest) (*GetHoldingsResponse, error)
 	// ListHistoricalHoldings returns what the caller's current wallets held at the
 	// start of each hour of a range, with the prices of that time: oldest hour first,
-	// each ordered as in GetHoldings. Hours before a wallet was added are included.
-	// Hours that are not stored yet are read from the chains and the price source and
-	// stored. So a page may be short or empty and still have a next_page_token; call
-	// again with it. A wallet whose history can't be read has sync.state FAILED in
-	// that hour.
+	// each ordered as in GetHoldings. The first hour of a page is in full; in the later
+	// ones (only_changes) wallets are left out that hold what they held in the hour before.
+	// Hours before a wallet was added are included. Hours that are not stored yet are read
+	// from the chains and the price source and stored. So a page may be short or empty and
+	// still have a next_page_token; call again with it. A wallet whose history can't be
+	// read has sync.state FAILED in that hour.
 	//
 	// INVALID_ARGUMENT for a start_time that is not before end_time or is before 2015,
 	// an end_time in the future, a range over five years or a page_token of another

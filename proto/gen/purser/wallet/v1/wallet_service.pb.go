@@ -1073,7 +1073,7 @@ type DeleteWalletResponse struct {
 	BalanceCount int64 `protobuf:"varint,1,opt,name=balance_count,json=balanceCount,proto3" json:"balance_count,omitempty"`
 	// Past hours that were stored of the wallet.
 	HistoryHourCount int64 `protobuf:"varint,2,opt,name=history_hour_count,json=historyHourCount,proto3" json:"history_hour_count,omitempty"`
-	// Balances above zero in those hours.
+	// Changes of balances in those hours, as they were stored.
 	HistoryBalanceCount int64 `protobuf:"varint,3,opt,name=history_balance_count,json=historyBalanceCount,proto3" json:"history_balance_count,omitempty"`
 	// Movements, adjustments included.
 	TransactionCount int64 `protobuf:"varint,4,opt,name=transaction_count,json=transactionCount,proto3" json:"transaction_count,omitempty"`

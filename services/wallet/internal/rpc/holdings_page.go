@@ -1,0 +1,122 @@
+package rpc
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/purserhq/purser/pkg/page"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/wallet/internal/holding"
+	"github.com/purserhq/purser/services/wallet/internal/wallet"
+)
+
+const (
+	// maxHoldingsBytes is how large the holdings of a page or message are at most: page.MaxBytes without the token or
+	// cursor of the next one.
+	maxHoldingsBytes = page.MaxBytes - 4<<10
+	// messageOverhead is what the encoding of a message in another one takes beside its own bytes, and ownerBytes an
+	// owner's or an hour's own.
+	messageOverhead, ownerBytes = 8, 64
+)
+
+// holdingsPage is the content of a page or message, to which rows are added until it is full.
+type holdingsPage struct {
+	owners []*walletv1.OwnerHoldings
+	tokens map[string]*walletv1.Token
+	prices map[string]*walletv1.Price
+	size   int
+	rows   int
+
+	owner, wallet uuid.UUID // of the last row
+}
+
+func newHoldingsPage() *holdingsPage {
+	return &holdingsPage{tokens: map[string]*walletv1.Token{}, prices: map[string]*walletv1.Price{}}
+}
+
+// fill adds rows, which are in order, until one doesn't fit, and returns how many: at least one to an empty page.
+func (p *holdingsPage) fill(rows []holding.Row) int {
+	for i := range rows {
+		if !p.add(&rows[i]) {
+			return i
+		}
+	}
+	return len(rows)
+}
+
+func (p *holdingsPage) add(r *holding.Row) bool {
+	size := 0
+	var o *walletv1.OwnerHoldings
+	var w *walletv1.WalletHoldings
+	var h *walletv1.Holding
+	var t *walletv1.Token
+	var q *walletv1.Price
+	if p.rows == 0 || r.Wallet.Owner != p.owner {
+		o = &walletv1.OwnerHoldings{OwnerId: r.Wallet.Owner.String()}
+		size += ownerBytes
+	}
+	if p.rows == 0 || r.Wallet.ID != p.wallet {
+		w = walletHoldings(&r.Wallet)
+		size += proto.Size(w) + messageOverhead
+	}
+	if r.Balance != nil {
+		h = holdingToProto(r.Balance)
+		size += proto.Size(h) + messageOverhead
+		if p.tokens[h.TokenId] == nil {
+			t, q = tokenToProto(r.Balance.Token), quoteToProto(r.Quote)
+			size += proto.Size(t) + proto.Size(q) + 2*messageOverhead
+		}
+	}
+	if p.size+size > maxHoldingsBytes && p.rows > 0 {
+		return false
+	}
+	p.size += size
+	p.rows++
+	p.owner, p.wallet = r.Wallet.Owner, r.Wallet.ID
+	if o != nil {
+		p.owners = append(p.owners, o)
+	}
+	last := p.owners[len(p.owners)-1]
+	if w != nil {
+		last.Wallets = append(last.Wallets, w)
+	}
+	if t != nil {
+		p.tokens[t.Id], p.prices[t.Id] = t, q
+	}
+	if h != nil {
+		of := last.Wallets[len(last.Wallets)-1]
+		of.Holdings = append(of.Holdings, h)
+	}
+	return true
+}
+
+// wallets of the only owner.
+func (p *holdingsPage) wallets() []*walletv1.WalletHoldings {
+	if len(p.owners) == 0 {
+		return nil
+	}
+	return p.owners[0].GetWallets()
+}
+
+// byID returns messages in the order of their ids.
+func byID[M any](messages map[string]M) []M {
+	out := make([]M, 0, len(messages))
+	for _, id := range slices.Sorted(maps.Keys(messages)) {
+		out = append(out, messages[id])
+	}
+	return out
+}
+
+// walletHoldings is a wallet without its holdings.
+func walletHoldings(w *wallet.Wallet) *walletv1.WalletHoldings {
+	return &walletv1.WalletHoldings{WalletId: w.ID.String(), Account: w.Account.Display(), Sync: syncToProto(w.Sync)}
+}
+
+func holdingToProto(b *wallet.Balance) *walletv1.Holding {
+	return &walletv1.Holding{TokenId: b.Token.ID, Amount: b.Amount.Dec(), BlockNumber: b.Block.Number,
+		BlockTime: timestamppb.New(b.Block.Time), Imported: b.Imported}
+}
