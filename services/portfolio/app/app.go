@@ -18,6 +18,7 @@ import (
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/portfolio/internal/allocation"
 	"github.com/purserhq/purser/services/portfolio/internal/holdings"
 	"github.com/purserhq/purser/services/portfolio/internal/kpi"
 	"github.com/purserhq/purser/services/portfolio/internal/performance"
@@ -76,7 +77,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		return nil, err
 	}
 	methods := rpc.NewPortfolioServer(portfolios, snapshots, timeline.NewService(snapshotStore, time.Now),
-		performance.NewService(snapshotStore, time.Now), kpi.NewService(portfolios, snapshotStore, time.Now))
+		performance.NewService(snapshotStore, time.Now), kpi.NewService(portfolios, snapshotStore, time.Now),
+		allocation.NewService(portfolios, snapshotStore, time.Now))
 	server.CheckMessages(methods.Check)
 	portfoliov1.RegisterPortfolioServiceServer(server, methods)
 	scheduled.Register(server, chassis.TriggerChecks{Before: chassis.CheckAuthority(auth)})

@@ -29,6 +29,7 @@ type fakeWallet struct {
 	unavailable bool
 	price       string   // of the one token: 1824.53 when "", no price when "none"
 	tokens      []string // the bearer tokens of the calls
+	more        []*walletv1.WalletHoldings
 	history     fakeHistory
 }
 
@@ -57,14 +58,14 @@ func (w *fakeWallet) GetHoldings(ctx context.Context,
 	if w.price == "none" {
 		price = &walletv1.Price{TokenId: "t", UnpricedReason: "NO_PRICE"}
 	}
-	return &walletv1.GetHoldingsResponse{Wallets: []*walletv1.WalletHoldings{{
+	return &walletv1.GetHoldingsResponse{Wallets: append([]*walletv1.WalletHoldings{{
 		WalletId: "w", Account: "eip155:1:0x1", Sync: &walletv1.Sync{SyncTime: timestamppb.Now()},
 		Holdings: []*walletv1.Holding{{
 			Balance: &walletv1.Balance{Token: &walletv1.Token{Id: "t", Symbol: "ETH", Decimals: 18, Verified: true},
 				Amount: "1500000000000000000"},
 			Price: price,
 		}},
-	}}}, nil
+	}}, w.more...)}, nil
 }
 
 func (w *fakeWallet) serve(t *testing.T) string {

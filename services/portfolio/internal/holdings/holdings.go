@@ -82,6 +82,7 @@ func (c *collected) add(wallets []*walletv1.WalletHoldings) error {
 			if err != nil {
 				return err
 			}
+			v.Account = w.GetAccount()
 			c.holdings = append(c.holdings, v)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/purserhq/purser/pkg/page"
 	"github.com/purserhq/purser/pkg/timerange"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	"github.com/purserhq/purser/services/portfolio/internal/allocation"
 	"github.com/purserhq/purser/services/portfolio/internal/kpi"
 	"github.com/purserhq/purser/services/portfolio/internal/performance"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
@@ -33,12 +34,13 @@ type PortfolioServer struct {
 	timelines    *timeline.Service
 	performances *performance.Service
 	figures      *kpi.Service
+	allocations  *allocation.Service
 }
 
 // NewPortfolioServer serves portfolios, their snapshots, timelines, performance and other figures.
 func NewPortfolioServer(p *portfolio.Service, s *snapshot.Service, t *timeline.Service,
-	m *performance.Service, k *kpi.Service) *PortfolioServer {
-	return &PortfolioServer{portfolios: p, snapshots: s, timelines: t, performances: m, figures: k}
+	m *performance.Service, k *kpi.Service, a *allocation.Service) *PortfolioServer {
+	return &PortfolioServer{portfolios: p, snapshots: s, timelines: t, performances: m, figures: k, allocations: a}
 }
 
 // GetPortfolio implements the RPC.

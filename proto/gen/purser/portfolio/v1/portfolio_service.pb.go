@@ -2085,7 +2085,7 @@ var File_purser_portfolio_v1_portfolio_service_proto protoreflect.FileDescriptor
 
 const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\n" +
-	"+purser/portfolio/v1/portfolio_service.proto\x12\x13purser.portfolio.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\x1dpurser/portfolio/v1/kpi.proto\"\x86\x01\n" +
+	"+purser/portfolio/v1/portfolio_service.proto\x12\x13purser.portfolio.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a$purser/portfolio/v1/allocation.proto\x1a\x1dpurser/portfolio/v1/kpi.proto\"\x86\x01\n" +
 	"\tPortfolio\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -2268,7 +2268,7 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x10INTERVAL_MONTHLY\x10\x04*@\n" +
 	"\tFlowBasis\x12\x1a\n" +
 	"\x16FLOW_BASIS_UNSPECIFIED\x10\x00\x12\x17\n" +
-	"\x13FLOW_BASIS_HOLDINGS\x10\x012\xfa\x06\n" +
+	"\x13FLOW_BASIS_HOLDINGS\x10\x012\x92\t\n" +
 	"\x10PortfolioService\x12|\n" +
 	"\fGetPortfolio\x12(.purser.portfolio.v1.GetPortfolioRequest\x1a).purser.portfolio.v1.GetPortfolioResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12|\n" +
 	"\fGetValuation\x12(.purser.portfolio.v1.GetValuationRequest\x1a).purser.portfolio.v1.GetValuationResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12}\n" +
@@ -2276,7 +2276,9 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\rListSnapshots\x12).purser.portfolio.v1.ListSnapshotsRequest\x1a*.purser.portfolio.v1.ListSnapshotsResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12y\n" +
 	"\vGetTimeline\x12'.purser.portfolio.v1.GetTimelineRequest\x1a(.purser.portfolio.v1.GetTimelineResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12\x82\x01\n" +
 	"\x0eGetPerformance\x12*.purser.portfolio.v1.GetPerformanceRequest\x1a+.purser.portfolio.v1.GetPerformanceResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12j\n" +
-	"\x06GetKpi\x12\".purser.portfolio.v1.GetKpiRequest\x1a#.purser.portfolio.v1.GetKpiResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02BFZDgithub.com/purserhq/purser/proto/gen/purser/portfolio/v1;portfoliov1b\x06proto3"
+	"\x06GetKpi\x12\".purser.portfolio.v1.GetKpiRequest\x1a#.purser.portfolio.v1.GetKpiResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12\x7f\n" +
+	"\rGetAllocation\x12).purser.portfolio.v1.GetAllocationRequest\x1a*.purser.portfolio.v1.GetAllocationResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12\x94\x01\n" +
+	"\x14GetAllocationHistory\x120.purser.portfolio.v1.GetAllocationHistoryRequest\x1a1.purser.portfolio.v1.GetAllocationHistoryResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02BFZDgithub.com/purserhq/purser/proto/gen/purser/portfolio/v1;portfoliov1b\x06proto3"
 
 var (
 	file_purser_portfolio_v1_portfolio_service_proto_rawDescOnce sync.Once
@@ -2293,34 +2295,38 @@ func file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP() []byte {
 var file_purser_portfolio_v1_portfolio_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_purser_portfolio_v1_portfolio_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_purser_portfolio_v1_portfolio_service_proto_goTypes = []any{
-	(Interval)(0),                  // 0: purser.portfolio.v1.Interval
-	(FlowBasis)(0),                 // 1: purser.portfolio.v1.FlowBasis
-	(*Portfolio)(nil),              // 2: purser.portfolio.v1.Portfolio
-	(*Valuation)(nil),              // 3: purser.portfolio.v1.Valuation
-	(*Position)(nil),               // 4: purser.portfolio.v1.Position
-	(*Snapshot)(nil),               // 5: purser.portfolio.v1.Snapshot
-	(*TimelinePoint)(nil),          // 6: purser.portfolio.v1.TimelinePoint
-	(*GetPortfolioRequest)(nil),    // 7: purser.portfolio.v1.GetPortfolioRequest
-	(*GetPortfolioResponse)(nil),   // 8: purser.portfolio.v1.GetPortfolioResponse
-	(*GetValuationRequest)(nil),    // 9: purser.portfolio.v1.GetValuationRequest
-	(*GetValuationResponse)(nil),   // 10: purser.portfolio.v1.GetValuationResponse
-	(*TakeSnapshotRequest)(nil),    // 11: purser.portfolio.v1.TakeSnapshotRequest
-	(*TakeSnapshotResponse)(nil),   // 12: purser.portfolio.v1.TakeSnapshotResponse
-	(*BackfillProgress)(nil),       // 13: purser.portfolio.v1.BackfillProgress
-	(*ListSnapshotsRequest)(nil),   // 14: purser.portfolio.v1.ListSnapshotsRequest
-	(*ListSnapshotsResponse)(nil),  // 15: purser.portfolio.v1.ListSnapshotsResponse
-	(*GetTimelineRequest)(nil),     // 16: purser.portfolio.v1.GetTimelineRequest
-	(*GetTimelineResponse)(nil),    // 17: purser.portfolio.v1.GetTimelineResponse
-	(*GetPerformanceRequest)(nil),  // 18: purser.portfolio.v1.GetPerformanceRequest
-	(*GetPerformanceResponse)(nil), // 19: purser.portfolio.v1.GetPerformanceResponse
-	(*Performance)(nil),            // 20: purser.portfolio.v1.Performance
-	(*Ratio)(nil),                  // 21: purser.portfolio.v1.Ratio
-	(*Return)(nil),                 // 22: purser.portfolio.v1.Return
-	(*Drawdown)(nil),               // 23: purser.portfolio.v1.Drawdown
-	(*Benchmark)(nil),              // 24: purser.portfolio.v1.Benchmark
-	(*timestamppb.Timestamp)(nil),  // 25: google.protobuf.Timestamp
-	(*GetKpiRequest)(nil),          // 26: purser.portfolio.v1.GetKpiRequest
-	(*GetKpiResponse)(nil),         // 27: purser.portfolio.v1.GetKpiResponse
+	(Interval)(0),                        // 0: purser.portfolio.v1.Interval
+	(FlowBasis)(0),                       // 1: purser.portfolio.v1.FlowBasis
+	(*Portfolio)(nil),                    // 2: purser.portfolio.v1.Portfolio
+	(*Valuation)(nil),                    // 3: purser.portfolio.v1.Valuation
+	(*Position)(nil),                     // 4: purser.portfolio.v1.Position
+	(*Snapshot)(nil),                     // 5: purser.portfolio.v1.Snapshot
+	(*TimelinePoint)(nil),                // 6: purser.portfolio.v1.TimelinePoint
+	(*GetPortfolioRequest)(nil),          // 7: purser.portfolio.v1.GetPortfolioRequest
+	(*GetPortfolioResponse)(nil),         // 8: purser.portfolio.v1.GetPortfolioResponse
+	(*GetValuationRequest)(nil),          // 9: purser.portfolio.v1.GetValuationRequest
+	(*GetValuationResponse)(nil),         // 10: purser.portfolio.v1.GetValuationResponse
+	(*TakeSnapshotRequest)(nil),          // 11: purser.portfolio.v1.TakeSnapshotRequest
+	(*TakeSnapshotResponse)(nil),         // 12: purser.portfolio.v1.TakeSnapshotResponse
+	(*BackfillProgress)(nil),             // 13: purser.portfolio.v1.BackfillProgress
+	(*ListSnapshotsRequest)(nil),         // 14: purser.portfolio.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil),        // 15: purser.portfolio.v1.ListSnapshotsResponse
+	(*GetTimelineRequest)(nil),           // 16: purser.portfolio.v1.GetTimelineRequest
+	(*GetTimelineResponse)(nil),          // 17: purser.portfolio.v1.GetTimelineResponse
+	(*GetPerformanceRequest)(nil),        // 18: purser.portfolio.v1.GetPerformanceRequest
+	(*GetPerformanceResponse)(nil),       // 19: purser.portfolio.v1.GetPerformanceResponse
+	(*Performance)(nil),                  // 20: purser.portfolio.v1.Performance
+	(*Ratio)(nil),                        // 21: purser.portfolio.v1.Ratio
+	(*Return)(nil),                       // 22: purser.portfolio.v1.Return
+	(*Drawdown)(nil),                     // 23: purser.portfolio.v1.Drawdown
+	(*Benchmark)(nil),                    // 24: purser.portfolio.v1.Benchmark
+	(*timestamppb.Timestamp)(nil),        // 25: google.protobuf.Timestamp
+	(*GetKpiRequest)(nil),                // 26: purser.portfolio.v1.GetKpiRequest
+	(*GetAllocationRequest)(nil),         // 27: purser.portfolio.v1.GetAllocationRequest
+	(*GetAllocationHistoryRequest)(nil),  // 28: purser.portfolio.v1.GetAllocationHistoryRequest
+	(*GetKpiResponse)(nil),               // 29: purser.portfolio.v1.GetKpiResponse
+	(*GetAllocationResponse)(nil),        // 30: purser.portfolio.v1.GetAllocationResponse
+	(*GetAllocationHistoryResponse)(nil), // 31: purser.portfolio.v1.GetAllocationHistoryResponse
 }
 var file_purser_portfolio_v1_portfolio_service_proto_depIdxs = []int32{
 	25, // 0: purser.portfolio.v1.Portfolio.create_time:type_name -> google.protobuf.Timestamp
@@ -2375,15 +2381,19 @@ var file_purser_portfolio_v1_portfolio_service_proto_depIdxs = []int32{
 	16, // 49: purser.portfolio.v1.PortfolioService.GetTimeline:input_type -> purser.portfolio.v1.GetTimelineRequest
 	18, // 50: purser.portfolio.v1.PortfolioService.GetPerformance:input_type -> purser.portfolio.v1.GetPerformanceRequest
 	26, // 51: purser.portfolio.v1.PortfolioService.GetKpi:input_type -> purser.portfolio.v1.GetKpiRequest
-	8,  // 52: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
-	10, // 53: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
-	12, // 54: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
-	15, // 55: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
-	17, // 56: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
-	19, // 57: purser.portfolio.v1.PortfolioService.GetPerformance:output_type -> purser.portfolio.v1.GetPerformanceResponse
-	27, // 58: purser.portfolio.v1.PortfolioService.GetKpi:output_type -> purser.portfolio.v1.GetKpiResponse
-	52, // [52:59] is the sub-list for method output_type
-	45, // [45:52] is the sub-list for method input_type
+	27, // 52: purser.portfolio.v1.PortfolioService.GetAllocation:input_type -> purser.portfolio.v1.GetAllocationRequest
+	28, // 53: purser.portfolio.v1.PortfolioService.GetAllocationHistory:input_type -> purser.portfolio.v1.GetAllocationHistoryRequest
+	8,  // 54: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
+	10, // 55: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
+	12, // 56: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
+	15, // 57: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
+	17, // 58: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
+	19, // 59: purser.portfolio.v1.PortfolioService.GetPerformance:output_type -> purser.portfolio.v1.GetPerformanceResponse
+	29, // 60: purser.portfolio.v1.PortfolioService.GetKpi:output_type -> purser.portfolio.v1.GetKpiResponse
+	30, // 61: purser.portfolio.v1.PortfolioService.GetAllocation:output_type -> purser.portfolio.v1.GetAllocationResponse
+	31, // 62: purser.portfolio.v1.PortfolioService.GetAllocationHistory:output_type -> purser.portfolio.v1.GetAllocationHistoryResponse
+	54, // [54:63] is the sub-list for method output_type
+	45, // [45:54] is the sub-list for method input_type
 	45, // [45:45] is the sub-list for extension type_name
 	45, // [45:45] is the sub-list for extension extendee
 	0,  // [0:45] is the sub-list for field type_name
@@ -2394,6 +2404,7 @@ func file_purser_portfolio_v1_portfolio_service_proto_init() {
 	if File_purser_portfolio_v1_portfolio_service_proto != nil {
 		return
 	}
+	file_purser_portfolio_v1_allocation_proto_init()
 	file_purser_portfolio_v1_kpi_proto_init()
 	file_purser_portfolio_v1_portfolio_service_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}

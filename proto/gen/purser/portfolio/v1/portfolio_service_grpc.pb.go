@@ -19,13 +19,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	PortfolioService_GetPortfolio_FullMethodName   = "/purser.portfolio.v1.PortfolioService/GetPortfolio"
-	PortfolioService_GetValuation_FullMethodName   = "/purser.portfolio.v1.PortfolioService/GetValuation"
-	PortfolioService_TakeSnapshot_FullMethodName   = "/purser.portfolio.v1.PortfolioService/TakeSnapshot"
-	PortfolioService_ListSnapshots_FullMethodName  = "/purser.portfolio.v1.PortfolioService/ListSnapshots"
-	PortfolioService_GetTimeline_FullMethodName    = "/purser.portfolio.v1.PortfolioService/GetTimeline"
-	PortfolioService_GetPerformance_FullMethodName = "/purser.portfolio.v1.PortfolioService/GetPerformance"
-	PortfolioService_GetKpi_FullMethodName         = "/purser.portfolio.v1.PortfolioService/GetKpi"
+	PortfolioService_GetPortfolio_FullMethodName         = "/purser.portfolio.v1.PortfolioService/GetPortfolio"
+	PortfolioService_GetValuation_FullMethodName         = "/purser.portfolio.v1.PortfolioService/GetValuation"
+	PortfolioService_TakeSnapshot_FullMethodName         = "/purser.portfolio.v1.PortfolioService/TakeSnapshot"
+	PortfolioService_ListSnapshots_FullMethodName        = "/purser.portfolio.v1.PortfolioService/ListSnapshots"
+	PortfolioService_GetTimeline_FullMethodName          = "/purser.portfolio.v1.PortfolioService/GetTimeline"
+	PortfolioService_GetPerformance_FullMethodName       = "/purser.portfolio.v1.PortfolioService/GetPerformance"
+	PortfolioService_GetKpi_FullMethodName               = "/purser.portfolio.v1.PortfolioService/GetKpi"
+	PortfolioService_GetAllocation_FullMethodName        = "/purser.portfolio.v1.PortfolioService/GetAllocation"
+	PortfolioService_GetAllocationHistory_FullMethodName = "/purser.portfolio.v1.PortfolioService/GetAllocationHistory"
 )
 
 // PortfolioServiceClient is the client API for PortfolioService service.
@@ -114,6 +116,17 @@ type PortfolioServiceClient interface {
 	// UNAVAILABLE (WALLET_UNAVAILABLE) as GetValuation. INVALID_ARGUMENT for an unknown time
 	// zone.
 	GetKpi(ctx context.Context, in *GetKpiRequest, opts ...grpc.CallOption) (*GetKpiResponse, error)
+	// GetAllocation returns what the value consists of, now or at a time: by token, chain,
+	// wallet or protocol.
+	//
+	// Errors as those of GetValuation. INVALID_ARGUMENT for the wallets of a past time.
+	GetAllocation(ctx context.Context, in *GetAllocationRequest, opts ...grpc.CallOption) (*GetAllocationResponse, error)
+	// GetAllocationHistory returns what the value consisted of at the end of each day, week
+	// or month: by token or chain.
+	//
+	// INVALID_ARGUMENT as in GetTimeline. RESOURCE_EXHAUSTED (TOO_MANY_POSITIONS) for points
+	// that have more than 200,000 positions together: ask for fewer points.
+	GetAllocationHistory(ctx context.Context, in *GetAllocationHistoryRequest, opts ...grpc.CallOption) (*GetAllocationHistoryResponse, error)
 }
 
 type portfolioServiceClient struct {
@@ -188,6 +201,26 @@ func (c *portfolioServiceClient) GetKpi(ctx context.Context, in *GetKpiRequest, 
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetKpiResponse)
 	err := c.cc.Invoke(ctx, PortfolioService_GetKpi_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portfolioServiceClient) GetAllocation(ctx context.Context, in *GetAllocationRequest, opts ...grpc.CallOption) (*GetAllocationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetAllocationResponse)
+	err := c.cc.Invoke(ctx, PortfolioService_GetAllocation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portfolioServiceClient) GetAllocationHistory(ctx context.Context, in *GetAllocationHistoryRequest, opts ...grpc.CallOption) (*GetAllocationHistoryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetAllocationHistoryResponse)
+	err := c.cc.Invoke(ctx, PortfolioService_GetAllocationHistory_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -280,6 +313,17 @@ type PortfolioServiceServer interface {
 	// UNAVAILABLE (WALLET_UNAVAILABLE) as GetValuation. INVALID_ARGUMENT for an unknown time
 	// zone.
 	GetKpi(context.Context, *GetKpiRequest) (*GetKpiResponse, error)
+	// GetAllocation returns what the value consists of, now or at a time: by token, chain,
+	// wallet or protocol.
+	//
+	// Errors as those of GetValuation. INVALID_ARGUMENT for the wallets of a past time.
+	GetAllocation(context.Context, *GetAllocationRequest) (*GetAllocationResponse, error)
+	// GetAllocationHistory returns what the value consisted of at the end of each day, week
+	// or month: by token or chain.
+	//
+	// INVALID_ARGUMENT as in GetTimeline. RESOURCE_EXHAUSTED (TOO_MANY_POSITIONS) for points
+	// that have more than 200,000 positions together: ask for fewer points.
+	GetAllocationHistory(context.Context, *GetAllocationHistoryRequest) (*GetAllocationHistoryResponse, error)
 	mustEmbedUnimplementedPortfolioServiceServer()
 }
 
@@ -310,6 +354,12 @@ func (UnimplementedPortfolioServiceServer) GetPerformance(context.Context, *GetP
 }
 func (UnimplementedPortfolioServiceServer) GetKpi(context.Context, *GetKpiRequest) (*GetKpiResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetKpi not implemented")
+}
+func (UnimplementedPortfolioServiceServer) GetAllocation(context.Context, *GetAllocationRequest) (*GetAllocationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetAllocation not implemented")
+}
+func (UnimplementedPortfolioServiceServer) GetAllocationHistory(context.Context, *GetAllocationHistoryRequest) (*GetAllocationHistoryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetAllocationHistory not implemented")
 }
 func (UnimplementedPortfolioServiceServer) mustEmbedUnimplementedPortfolioServiceServer() {}
 func (UnimplementedPortfolioServiceServer) testEmbeddedByValue()                          {}
@@ -458,6 +508,42 @@ func _PortfolioService_GetKpi_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PortfolioService_GetAllocation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetAllocationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortfolioServiceServer).GetAllocation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PortfolioService_GetAllocation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortfolioServiceServer).GetAllocation(ctx, req.(*GetAllocationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PortfolioService_GetAllocationHistory_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetAllocationHistoryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortfolioServiceServer).GetAllocationHistory(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PortfolioService_GetAllocationHistory_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortfolioServiceServer).GetAllocationHistory(ctx, req.(*GetAllocationHistoryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PortfolioService_ServiceDesc is the grpc.ServiceDesc for PortfolioService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -492,6 +578,14 @@ var PortfolioService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetKpi",
 			Handler:    _PortfolioService_GetKpi_Handler,
+		},
+		{
+			MethodName: "GetAllocation",
+			Handler:    _PortfolioService_GetAllocation_Handler,
+		},
+		{
+			MethodName: "GetAllocationHistory",
+			Handler:    _PortfolioService_GetAllocationHistory_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
