@@ -19,6 +19,7 @@ import (
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/portfolio/internal/allocation"
+	"github.com/purserhq/purser/services/portfolio/internal/export"
 	"github.com/purserhq/purser/services/portfolio/internal/holdings"
 	"github.com/purserhq/purser/services/portfolio/internal/kpi"
 	"github.com/purserhq/purser/services/portfolio/internal/performance"
@@ -78,7 +79,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	}
 	methods := rpc.NewPortfolioServer(portfolios, snapshots, timeline.NewService(snapshotStore, time.Now),
 		performance.NewService(snapshotStore, time.Now), kpi.NewService(portfolios, snapshotStore, time.Now),
-		allocation.NewService(portfolios, snapshotStore, time.Now))
+		allocation.NewService(portfolios, snapshotStore, time.Now), export.NewService(snapshotStore, time.Now))
 	server.CheckMessages(methods.Check)
 	portfoliov1.RegisterPortfolioServiceServer(server, methods)
 	scheduled.Register(server, chassis.TriggerChecks{Before: chassis.CheckAuthority(auth)})
@@ -115,7 +116,11 @@ func dropOldValuations(b *chassis.Builder, valuations *cache.Cache[valuation.Val
 }
 
 // Program is the service's main.
-func Program() process.Service[Config] { return chassis.Program(name, migrations.FS, New) }
+func Program() process.Service[Config] {
+	p := chassis.Program(name, migrations.FS, New)
+	p.Command, p.Usage = Command, Usage
+	return p
+}
 
 // Load reads the configuration from environ and reports every error in it.
 func Load(environ []string) (Config, error) { return chassis.Load[Config](environ) }

@@ -42,6 +42,12 @@ func (s *PortfolioServer) Check(m proto.Message) error {
 			return err
 		}
 		return s.allocations.CheckHistory(request)
+	case *portfoliov1.ExportSnapshotsRequest:
+		request, err := exportRequestFromProto(r)
+		if err != nil {
+			return err
+		}
+		return s.exporter.Check(request)
 	case *portfoliov1.GetKpiRequest:
 		return s.figures.Check(r.GetTimeZone())
 	}

@@ -11,7 +11,9 @@ import (
 	"github.com/purserhq/purser/pkg/page"
 	"github.com/purserhq/purser/pkg/timerange"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	"github.com/purserhq/purser/services/internal/streams"
 	"github.com/purserhq/purser/services/portfolio/internal/allocation"
+	"github.com/purserhq/purser/services/portfolio/internal/export"
 	"github.com/purserhq/purser/services/portfolio/internal/kpi"
 	"github.com/purserhq/purser/services/portfolio/internal/performance"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
@@ -35,12 +37,15 @@ type PortfolioServer struct {
 	performances *performance.Service
 	figures      *kpi.Service
 	allocations  *allocation.Service
+	exporter     *export.Service
+	exports      *streams.Pool // by caller
 }
 
 // NewPortfolioServer serves portfolios, their snapshots, timelines, performance and other figures.
 func NewPortfolioServer(p *portfolio.Service, s *snapshot.Service, t *timeline.Service,
-	m *performance.Service, k *kpi.Service, a *allocation.Service) *PortfolioServer {
-	return &PortfolioServer{portfolios: p, snapshots: s, timelines: t, performances: m, figures: k, allocations: a}
+	m *performance.Service, k *kpi.Service, a *allocation.Service, e *export.Service) *PortfolioServer {
+	return &PortfolioServer{portfolios: p, snapshots: s, timelines: t, performances: m, figures: k, allocations: a,
+		exporter: e, exports: streams.NewPool(maxExports, maxExportsPerCaller)}
 }
 
 // GetPortfolio implements the RPC.

@@ -2085,7 +2085,7 @@ var File_purser_portfolio_v1_portfolio_service_proto protoreflect.FileDescriptor
 
 const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\n" +
-	"+purser/portfolio/v1/portfolio_service.proto\x12\x13purser.portfolio.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a$purser/portfolio/v1/allocation.proto\x1a\x1dpurser/portfolio/v1/kpi.proto\"\x86\x01\n" +
+	"+purser/portfolio/v1/portfolio_service.proto\x12\x13purser.portfolio.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a$purser/portfolio/v1/allocation.proto\x1a purser/portfolio/v1/export.proto\x1a\x1dpurser/portfolio/v1/kpi.proto\"\x86\x01\n" +
 	"\tPortfolio\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -2268,7 +2268,8 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x10INTERVAL_MONTHLY\x10\x04*@\n" +
 	"\tFlowBasis\x12\x1a\n" +
 	"\x16FLOW_BASIS_UNSPECIFIED\x10\x00\x12\x17\n" +
-	"\x13FLOW_BASIS_HOLDINGS\x10\x012\x92\t\n" +
+	"\x13FLOW_BASIS_HOLDINGS\x10\x012\x9c\n" +
+	"\n" +
 	"\x10PortfolioService\x12|\n" +
 	"\fGetPortfolio\x12(.purser.portfolio.v1.GetPortfolioRequest\x1a).purser.portfolio.v1.GetPortfolioResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12|\n" +
 	"\fGetValuation\x12(.purser.portfolio.v1.GetValuationRequest\x1a).purser.portfolio.v1.GetValuationResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12}\n" +
@@ -2278,7 +2279,8 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x0eGetPerformance\x12*.purser.portfolio.v1.GetPerformanceRequest\x1a+.purser.portfolio.v1.GetPerformanceResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12j\n" +
 	"\x06GetKpi\x12\".purser.portfolio.v1.GetKpiRequest\x1a#.purser.portfolio.v1.GetKpiResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12\x7f\n" +
 	"\rGetAllocation\x12).purser.portfolio.v1.GetAllocationRequest\x1a*.purser.portfolio.v1.GetAllocationResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12\x94\x01\n" +
-	"\x14GetAllocationHistory\x120.purser.portfolio.v1.GetAllocationHistoryRequest\x1a1.purser.portfolio.v1.GetAllocationHistoryResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02BFZDgithub.com/purserhq/purser/proto/gen/purser/portfolio/v1;portfoliov1b\x06proto3"
+	"\x14GetAllocationHistory\x120.purser.portfolio.v1.GetAllocationHistoryRequest\x1a1.purser.portfolio.v1.GetAllocationHistoryResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12\x87\x01\n" +
+	"\x0fExportSnapshots\x12+.purser.portfolio.v1.ExportSnapshotsRequest\x1a,.purser.portfolio.v1.ExportSnapshotsResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x010\x01BFZDgithub.com/purserhq/purser/proto/gen/purser/portfolio/v1;portfoliov1b\x06proto3"
 
 var (
 	file_purser_portfolio_v1_portfolio_service_proto_rawDescOnce sync.Once
@@ -2324,9 +2326,11 @@ var file_purser_portfolio_v1_portfolio_service_proto_goTypes = []any{
 	(*GetKpiRequest)(nil),                // 26: purser.portfolio.v1.GetKpiRequest
 	(*GetAllocationRequest)(nil),         // 27: purser.portfolio.v1.GetAllocationRequest
 	(*GetAllocationHistoryRequest)(nil),  // 28: purser.portfolio.v1.GetAllocationHistoryRequest
-	(*GetKpiResponse)(nil),               // 29: purser.portfolio.v1.GetKpiResponse
-	(*GetAllocationResponse)(nil),        // 30: purser.portfolio.v1.GetAllocationResponse
-	(*GetAllocationHistoryResponse)(nil), // 31: purser.portfolio.v1.GetAllocationHistoryResponse
+	(*ExportSnapshotsRequest)(nil),       // 29: purser.portfolio.v1.ExportSnapshotsRequest
+	(*GetKpiResponse)(nil),               // 30: purser.portfolio.v1.GetKpiResponse
+	(*GetAllocationResponse)(nil),        // 31: purser.portfolio.v1.GetAllocationResponse
+	(*GetAllocationHistoryResponse)(nil), // 32: purser.portfolio.v1.GetAllocationHistoryResponse
+	(*ExportSnapshotsResponse)(nil),      // 33: purser.portfolio.v1.ExportSnapshotsResponse
 }
 var file_purser_portfolio_v1_portfolio_service_proto_depIdxs = []int32{
 	25, // 0: purser.portfolio.v1.Portfolio.create_time:type_name -> google.protobuf.Timestamp
@@ -2383,17 +2387,19 @@ var file_purser_portfolio_v1_portfolio_service_proto_depIdxs = []int32{
 	26, // 51: purser.portfolio.v1.PortfolioService.GetKpi:input_type -> purser.portfolio.v1.GetKpiRequest
 	27, // 52: purser.portfolio.v1.PortfolioService.GetAllocation:input_type -> purser.portfolio.v1.GetAllocationRequest
 	28, // 53: purser.portfolio.v1.PortfolioService.GetAllocationHistory:input_type -> purser.portfolio.v1.GetAllocationHistoryRequest
-	8,  // 54: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
-	10, // 55: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
-	12, // 56: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
-	15, // 57: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
-	17, // 58: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
-	19, // 59: purser.portfolio.v1.PortfolioService.GetPerformance:output_type -> purser.portfolio.v1.GetPerformanceResponse
-	29, // 60: purser.portfolio.v1.PortfolioService.GetKpi:output_type -> purser.portfolio.v1.GetKpiResponse
-	30, // 61: purser.portfolio.v1.PortfolioService.GetAllocation:output_type -> purser.portfolio.v1.GetAllocationResponse
-	31, // 62: purser.portfolio.v1.PortfolioService.GetAllocationHistory:output_type -> purser.portfolio.v1.GetAllocationHistoryResponse
-	54, // [54:63] is the sub-list for method output_type
-	45, // [45:54] is the sub-list for method input_type
+	29, // 54: purser.portfolio.v1.PortfolioService.ExportSnapshots:input_type -> purser.portfolio.v1.ExportSnapshotsRequest
+	8,  // 55: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
+	10, // 56: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
+	12, // 57: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
+	15, // 58: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
+	17, // 59: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
+	19, // 60: purser.portfolio.v1.PortfolioService.GetPerformance:output_type -> purser.portfolio.v1.GetPerformanceResponse
+	30, // 61: purser.portfolio.v1.PortfolioService.GetKpi:output_type -> purser.portfolio.v1.GetKpiResponse
+	31, // 62: purser.portfolio.v1.PortfolioService.GetAllocation:output_type -> purser.portfolio.v1.GetAllocationResponse
+	32, // 63: purser.portfolio.v1.PortfolioService.GetAllocationHistory:output_type -> purser.portfolio.v1.GetAllocationHistoryResponse
+	33, // 64: purser.portfolio.v1.PortfolioService.ExportSnapshots:output_type -> purser.portfolio.v1.ExportSnapshotsResponse
+	55, // [55:65] is the sub-list for method output_type
+	45, // [45:55] is the sub-list for method input_type
 	45, // [45:45] is the sub-list for extension type_name
 	45, // [45:45] is the sub-list for extension extendee
 	0,  // [0:45] is the sub-list for field type_name
@@ -2405,6 +2411,7 @@ func file_purser_portfolio_v1_portfolio_service_proto_init() {
 		return
 	}
 	file_purser_portfolio_v1_allocation_proto_init()
+	file_purser_portfolio_v1_export_proto_init()
 	file_purser_portfolio_v1_kpi_proto_init()
 	file_purser_portfolio_v1_portfolio_service_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}

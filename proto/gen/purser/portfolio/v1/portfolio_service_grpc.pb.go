@@ -28,6 +28,7 @@ const (
 	PortfolioService_GetKpi_FullMethodName               = "/purser.portfolio.v1.PortfolioService/GetKpi"
 	PortfolioService_GetAllocation_FullMethodName        = "/purser.portfolio.v1.PortfolioService/GetAllocation"
 	PortfolioService_GetAllocationHistory_FullMethodName = "/purser.portfolio.v1.PortfolioService/GetAllocationHistory"
+	PortfolioService_ExportSnapshots_FullMethodName      = "/purser.portfolio.v1.PortfolioService/ExportSnapshots"
 )
 
 // PortfolioServiceClient is the client API for PortfolioService service.
@@ -127,6 +128,15 @@ type PortfolioServiceClient interface {
 	// INVALID_ARGUMENT as in GetTimeline. RESOURCE_EXHAUSTED (TOO_MANY_POSITIONS) for points
 	// that have more than 200,000 positions together: ask for fewer points.
 	GetAllocationHistory(ctx context.Context, in *GetAllocationHistoryRequest, opts ...grpc.CallOption) (*GetAllocationHistoryResponse, error)
+	// ExportSnapshots returns the snapshots of a range, or their positions, as the parts of a
+	// file, oldest first, and ends. Times are UTC.
+	//
+	// INVALID_ARGUMENT for a start_time that is not before end_time, an end_time in the
+	// future or a range over ten years. FAILED_PRECONDITION (TOO_MANY_ROWS) for more rows
+	// than an XLSX file can have. DEADLINE_EXCEEDED (READER_TOO_SLOW) when a message was not
+	// taken for 30 seconds. RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) for more than 4 exports of
+	// one caller on a replica.
+	ExportSnapshots(ctx context.Context, in *ExportSnapshotsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportSnapshotsResponse], error)
 }
 
 type portfolioServiceClient struct {
@@ -227,6 +237,25 @@ func (c *portfolioServiceClient) GetAllocationHistory(ctx context.Context, in *G
 	return out, nil
 }
 
+func (c *portfolioServiceClient) ExportSnapshots(ctx context.Context, in *ExportSnapshotsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportSnapshotsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &PortfolioService_ServiceDesc.Streams[0], PortfolioService_ExportSnapshots_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ExportSnapshotsRequest, ExportSnapshotsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PortfolioService_ExportSnapshotsClient = grpc.ServerStreamingClient[ExportSnapshotsResponse]
+
 // PortfolioServiceServer is the server API for PortfolioService service.
 // All implementations must embed UnimplementedPortfolioServiceServer
 // for forward compatibility.
@@ -324,6 +353,15 @@ type PortfolioServiceServer interface {
 	// INVALID_ARGUMENT as in GetTimeline. RESOURCE_EXHAUSTED (TOO_MANY_POSITIONS) for points
 	// that have more than 200,000 positions together: ask for fewer points.
 	GetAllocationHistory(context.Context, *GetAllocationHistoryRequest) (*GetAllocationHistoryResponse, error)
+	// ExportSnapshots returns the snapshots of a range, or their positions, as the parts of a
+	// file, oldest first, and ends. Times are UTC.
+	//
+	// INVALID_ARGUMENT for a start_time that is not before end_time, an end_time in the
+	// future or a range over ten years. FAILED_PRECONDITION (TOO_MANY_ROWS) for more rows
+	// than an XLSX file can have. DEADLINE_EXCEEDED (READER_TOO_SLOW) when a message was not
+	// taken for 30 seconds. RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) for more than 4 exports of
+	// one caller on a replica.
+	ExportSnapshots(*ExportSnapshotsRequest, grpc.ServerStreamingServer[ExportSnapshotsResponse]) error
 	mustEmbedUnimplementedPortfolioServiceServer()
 }
 
@@ -360,6 +398,9 @@ func (UnimplementedPortfolioServiceServer) GetAllocation(context.Context, *GetAl
 }
 func (UnimplementedPortfolioServiceServer) GetAllocationHistory(context.Context, *GetAllocationHistoryRequest) (*GetAllocationHistoryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetAllocationHistory not implemented")
+}
+func (UnimplementedPortfolioServiceServer) ExportSnapshots(*ExportSnapshotsRequest, grpc.ServerStreamingServer[ExportSnapshotsResponse]) error {
+	return status.Error(codes.Unimplemented, "method ExportSnapshots not implemented")
 }
 func (UnimplementedPortfolioServiceServer) mustEmbedUnimplementedPortfolioServiceServer() {}
 func (UnimplementedPortfolioServiceServer) testEmbeddedByValue()                          {}
@@ -544,6 +585,17 @@ func _PortfolioService_GetAllocationHistory_Handler(srv interface{}, ctx context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PortfolioService_ExportSnapshots_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ExportSnapshotsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(PortfolioServiceServer).ExportSnapshots(m, &grpc.GenericServerStream[ExportSnapshotsRequest, ExportSnapshotsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PortfolioService_ExportSnapshotsServer = grpc.ServerStreamingServer[ExportSnapshotsResponse]
+
 // PortfolioService_ServiceDesc is the grpc.ServiceDesc for PortfolioService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -588,6 +640,12 @@ var PortfolioService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _PortfolioService_GetAllocationHistory_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "ExportSnapshots",
+			Handler:       _PortfolioService_ExportSnapshots_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "purser/portfolio/v1/portfolio_service.proto",
 }
