@@ -179,6 +179,24 @@ func (b *blunderer) timeMistakes() []mistake {
 		timeline("an abbreviation for a time zone", &portfoliov1.GetTimelineRequest{TimeZone: "CEST"}),
 		timeline("a wrong range, zone, interval and limit at once", &portfoliov1.GetTimelineRequest{
 			Interval: 9, StartTime: at(-time.Hour), EndTime: at(-2 * time.Hour), TimeZone: "Zurich", Limit: 9999}),
+		{"the figures of an abbreviated time zone", func(ctx context.Context) error {
+			return get(p.GetKpi(ctx, &portfoliov1.GetKpiRequest{TimeZone: "CEST"}))
+		}},
+		{"what the wallets were worth in the past", func(ctx context.Context) error {
+			return get(p.GetAllocation(ctx, &portfoliov1.GetAllocationRequest{AsOfTime: at(-time.Hour),
+				Dimension: portfoliov1.AllocationDimension_ALLOCATION_DIMENSION_WALLET}))
+		}},
+		{"500 points of an allocation over time, by wallet", func(ctx context.Context) error {
+			return get(p.GetAllocationHistory(ctx, &portfoliov1.GetAllocationHistoryRequest{Limit: 500,
+				Dimension: portfoliov1.AllocationDimension_ALLOCATION_DIMENSION_WALLET}))
+		}},
+		{"an export of an unknown format until tomorrow", func(ctx context.Context) error {
+			stream, err := p.ExportSnapshots(ctx, &portfoliov1.ExportSnapshotsRequest{Format: 9, EndTime: at(24 * time.Hour)})
+			if err == nil {
+				_, err = stream.Recv()
+			}
+			return err
+		}},
 		{"a portfolio_id that is no UUID", func(ctx context.Context) error {
 			return get(p.GetValuation(ctx, &portfoliov1.GetValuationRequest{PortfolioId: "default"}))
 		}},

@@ -18,7 +18,9 @@ import (
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/portfolio/internal/allocation"
 	"github.com/purserhq/purser/services/portfolio/internal/currency"
+	"github.com/purserhq/purser/services/portfolio/internal/export"
 	"github.com/purserhq/purser/services/portfolio/internal/holdings"
 	"github.com/purserhq/purser/services/portfolio/internal/kpi"
 	"github.com/purserhq/purser/services/portfolio/internal/performance"
@@ -82,10 +84,15 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	}
 	rates := currency.NewService(store.NewCurrencyRates(b.DB, time.Now),
 		holdings.NewRates(walletv1.NewPriceServiceClient(wallet), time.Now), time.Now)
-	named := portfolio.NewNamed(portfolioStore, holdingsReader, cfg.PortfoliosPerOwner, time.Now)
-	methods := rpc.NewPortfolioServer(portfolios, named, snapshots, timeline.NewService(snapshotStore, rates, time.Now),
-		performance.NewService(snapshotStore, rates, time.Now), rates,
-		kpi.NewService(portfolios, snapshotStore, time.Now))
+	methods := rpc.NewPortfolioServer(rpc.Services{
+		Portfolios: portfolios, Snapshots: snapshots,
+		Named:        portfolio.NewNamed(portfolioStore, holdingsReader, cfg.PortfoliosPerOwner, time.Now),
+		Timelines:    timeline.NewService(snapshotStore, rates, time.Now),
+		Performances: performance.NewService(snapshotStore, rates, time.Now), Currencies: rates,
+		Figures:     kpi.NewService(portfolios, snapshotStore, time.Now),
+		Allocations: allocation.NewService(portfolios, snapshotStore, time.Now),
+		Exporter:    export.NewService(snapshotStore, time.Now),
+	})
 	server.CheckMessages(methods.Check)
 	portfoliov1.RegisterPortfolioServiceServer(server, methods)
 	scheduled.Register(server, chassis.TriggerChecks{Before: chassis.CheckAuthority(auth)})
@@ -126,7 +133,11 @@ func followHoldings(b *chassis.Builder, valuations *cache.Cache[valuation.Valuat
 }
 
 // Program is the service's main.
-func Program() process.Service[Config] { return chassis.Program(name, migrations.FS, New) }
+func Program() process.Service[Config] {
+	p := chassis.Program(name, migrations.FS, New)
+	p.Command, p.Usage = Command, Usage
+	return p
+}
 
 // Load reads the configuration from environ and reports every error in it.
 func Load(environ []string) (Config, error) { return chassis.Load[Config](environ) }

@@ -48,6 +48,18 @@ func (s service) calls(id string) map[string]func(context.Context) error {
 			_, err := s.GetKpi(ctx, &portfoliov1.GetKpiRequest{PortfolioId: id})
 			return err
 		},
+		"GetAllocation": func(ctx context.Context) error {
+			_, err := s.GetAllocation(ctx, &portfoliov1.GetAllocationRequest{PortfolioId: id})
+			return err
+		},
+		"ExportSnapshots": func(ctx context.Context) error {
+			_, _, err := s.export(ctx, &portfoliov1.ExportSnapshotsRequest{PortfolioId: id})
+			return err
+		},
+		"GetAllocationHistory": func(ctx context.Context) error {
+			_, err := s.GetAllocationHistory(ctx, &portfoliov1.GetAllocationHistoryRequest{PortfolioId: id})
+			return err
+		},
 	}
 }
 

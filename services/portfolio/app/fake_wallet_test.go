@@ -27,8 +27,9 @@ type fakeWallet struct {
 	mu sync.Mutex
 
 	unavailable bool
-	price       string   // of the one token: 1824.53 when "", no price when "none"
-	tokens      []string // the bearer tokens of the calls
+	price       string                        // of the one token: 1824.53 when "", no price when "none"
+	tokens      []string                      // the bearer tokens of the calls
+	more        *walletv1.GetHoldingsResponse // besides
 	history     fakeHistory
 	rates       fakeRates
 	own         []ownedWallet // what it has instead, if any were set
@@ -65,13 +66,14 @@ func (w *fakeWallet) GetHoldings(ctx context.Context,
 	if w.price == "none" {
 		price = &walletv1.Price{TokenId: "t", UnpricedReason: "NO_PRICE"}
 	}
-	return &walletv1.GetHoldingsResponse{Wallets: []*walletv1.WalletHoldings{{
+	resp := &walletv1.GetHoldingsResponse{Wallets: append([]*walletv1.WalletHoldings{{
 		WalletId: "b", Account: "eip155:1:0x2", Sync: &walletv1.Sync{SyncTime: timestamppb.Now()},
 	}, {
 		WalletId: "a", Account: "eip155:1:0x1", Sync: &walletv1.Sync{SyncTime: timestamppb.Now()},
 		Holdings: []*walletv1.Holding{{TokenId: "t", Amount: "1500000000000000000"}},
-	}}, Tokens: []*walletv1.Token{{Id: "t", Symbol: "ETH", Decimals: 18, Verified: true}},
-		Prices: []*walletv1.Price{price}}, nil
+	}}, w.more.GetWallets()...), Tokens: append([]*walletv1.Token{{Id: "t", Symbol: "ETH", Decimals: 18,
+		Verified: true}}, w.more.GetTokens()...), Prices: append([]*walletv1.Price{price}, w.more.GetPrices()...)}
+	return resp, nil
 }
 
 func (w *fakeWallet) serve(t *testing.T) string {

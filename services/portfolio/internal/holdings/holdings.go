@@ -90,7 +90,7 @@ func (c *collected) add(wallets []*walletv1.WalletHoldings, tokens []*walletv1.T
 			if err != nil {
 				return err
 			}
-			v.WalletID = w.GetWalletId()
+			v.WalletID, v.Account = w.GetWalletId(), w.GetAccount()
 			c.holdings = append(c.holdings, v)
 		}
 	}

@@ -51,6 +51,24 @@ func (s *PortfolioServer) Check(m proto.Message) error {
 			return err
 		}
 		return s.performances.Check(request)
+	case *portfoliov1.GetAllocationRequest:
+		request, err := allocationRequestFromProto(r)
+		if err != nil {
+			return err
+		}
+		return s.allocations.Check(request)
+	case *portfoliov1.GetAllocationHistoryRequest:
+		request, err := allocationHistoryRequestFromProto(r)
+		if err != nil {
+			return err
+		}
+		return s.allocations.CheckHistory(request)
+	case *portfoliov1.ExportSnapshotsRequest:
+		request, err := exportRequestFromProto(r)
+		if err != nil {
+			return err
+		}
+		return s.exporter.Check(request)
 	case *portfoliov1.GetKpiRequest:
 		return s.figures.Check(r.GetTimeZone())
 	}

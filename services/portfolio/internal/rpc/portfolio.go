@@ -11,7 +11,10 @@ import (
 	"github.com/purserhq/purser/pkg/page"
 	"github.com/purserhq/purser/pkg/timerange"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	"github.com/purserhq/purser/services/internal/streams"
+	"github.com/purserhq/purser/services/portfolio/internal/allocation"
 	"github.com/purserhq/purser/services/portfolio/internal/currency"
+	"github.com/purserhq/purser/services/portfolio/internal/export"
 	"github.com/purserhq/purser/services/portfolio/internal/kpi"
 	"github.com/purserhq/purser/services/portfolio/internal/performance"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
@@ -36,13 +39,30 @@ type PortfolioServer struct {
 	performances *performance.Service
 	currencies   *currency.Service
 	figures      *kpi.Service
+	allocations  *allocation.Service
+	exporter     *export.Service
+	exports      *streams.Pool // by caller
 }
 
 // NewPortfolioServer serves portfolios, their snapshots, timelines, performance and other figures.
-func NewPortfolioServer(p *portfolio.Service, n *portfolio.Named, s *snapshot.Service, t *timeline.Service,
-	m *performance.Service, c *currency.Service, k *kpi.Service) *PortfolioServer {
-	return &PortfolioServer{portfolios: p, named: n, snapshots: s, timelines: t, performances: m, currencies: c,
-		figures: k}
+// Services are what the methods need.
+type Services struct {
+	Portfolios   *portfolio.Service
+	Named        *portfolio.Named
+	Snapshots    *snapshot.Service
+	Timelines    *timeline.Service
+	Performances *performance.Service
+	Currencies   *currency.Service
+	Figures      *kpi.Service
+	Allocations  *allocation.Service
+	Exporter     *export.Service
+}
+
+// NewPortfolioServer serves portfolios, their snapshots, timelines, performance and other figures.
+func NewPortfolioServer(s Services) *PortfolioServer {
+	return &PortfolioServer{portfolios: s.Portfolios, named: s.Named, snapshots: s.Snapshots, timelines: s.Timelines,
+		performances: s.Performances, currencies: s.Currencies, figures: s.Figures, allocations: s.Allocations,
+		exporter: s.Exporter, exports: streams.NewPool(maxExports, maxExportsPerCaller)}
 }
 
 // GetPortfolio implements the RPC.

@@ -134,7 +134,7 @@ func TestTheNumberOfStatementsDoesNotGrowWithTheHours(t *testing.T) {
 			statements = append(statements, span.Name)
 		}
 		// The first WITH is for price gaps: some of the hours lack a price.
-		const want = `[BEGIN SELECT SELECT SELECT UPDATE SELECT copy_from "hour_prices" INSERT SELECT ` +
+		const want = `[BEGIN SELECT SELECT SELECT UPDATE SELECT copy_from "hour_prices" INSERT SELECT SELECT ` +
 			`WITH INSERT SELECT UPDATE WITH COMMIT call]`
 		if hours != 2 && fmt.Sprint(statements) != want {
 			t.Errorf("%d hours take %v", hours, statements)

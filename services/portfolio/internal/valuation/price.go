@@ -116,6 +116,13 @@ func decimalContext() *apd.Context {
 	return c
 }
 
+// Sum returns a + b, exactly.
+func Sum(a, b *apd.Decimal) (*apd.Decimal, error) {
+	d := new(apd.Decimal)
+	_, err := decimalContext().Add(d, a, b)
+	return d, err
+}
+
 // Subtract returns a - b, exactly.
 func Subtract(a, b *apd.Decimal) (*apd.Decimal, error) {
 	d := new(apd.Decimal)

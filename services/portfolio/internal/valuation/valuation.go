@@ -43,6 +43,8 @@ type Holding struct {
 	// Amount in base units, 0 to 2^256-1.
 	Amount *big.Int
 	Price  Price
+	// Account is that of the wallet, CAIP-10; set where holdings of now are read.
+	Account string
 }
 
 // Wallet is how a wallet's balances were read.

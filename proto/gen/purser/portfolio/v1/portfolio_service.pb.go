@@ -2280,7 +2280,7 @@ var File_purser_portfolio_v1_portfolio_service_proto protoreflect.FileDescriptor
 
 const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\n" +
-	"+purser/portfolio/v1/portfolio_service.proto\x12\x13purser.portfolio.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\x1dpurser/portfolio/v1/kpi.proto\x1a#purser/portfolio/v1/portfolio.proto\"\xa7\x03\n" +
+	"+purser/portfolio/v1/portfolio_service.proto\x12\x13purser.portfolio.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a$purser/portfolio/v1/allocation.proto\x1a purser/portfolio/v1/export.proto\x1a\x1dpurser/portfolio/v1/kpi.proto\x1a#purser/portfolio/v1/portfolio.proto\"\xa7\x03\n" +
 	"\tValuation\x12\x1a\n" +
 	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\tR\x05total\x12;\n" +
@@ -2480,7 +2480,7 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x10INTERVAL_MONTHLY\x10\x04*@\n" +
 	"\tFlowBasis\x12\x1a\n" +
 	"\x16FLOW_BASIS_UNSPECIFIED\x10\x00\x12\x17\n" +
-	"\x13FLOW_BASIS_HOLDINGS\x10\x012\xe1\x0f\n" +
+	"\x13FLOW_BASIS_HOLDINGS\x10\x012\x83\x13\n" +
 	"\x10PortfolioService\x12|\n" +
 	"\fGetPortfolio\x12(.purser.portfolio.v1.GetPortfolioRequest\x1a).purser.portfolio.v1.GetPortfolioResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12\x83\x01\n" +
 	"\x0fCreatePortfolio\x12+.purser.portfolio.v1.CreatePortfolioRequest\x1a,.purser.portfolio.v1.CreatePortfolioResponse\"\x15\x8a\xe7\x18\x11\x1a\x0fportfolio:write\x12\x82\x01\n" +
@@ -2496,7 +2496,10 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\rListSnapshots\x12).purser.portfolio.v1.ListSnapshotsRequest\x1a*.purser.portfolio.v1.ListSnapshotsResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12y\n" +
 	"\vGetTimeline\x12'.purser.portfolio.v1.GetTimelineRequest\x1a(.purser.portfolio.v1.GetTimelineResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12\x82\x01\n" +
 	"\x0eGetPerformance\x12*.purser.portfolio.v1.GetPerformanceRequest\x1a+.purser.portfolio.v1.GetPerformanceResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12j\n" +
-	"\x06GetKpi\x12\".purser.portfolio.v1.GetKpiRequest\x1a#.purser.portfolio.v1.GetKpiResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02BFZDgithub.com/purserhq/purser/proto/gen/purser/portfolio/v1;portfoliov1b\x06proto3"
+	"\x06GetKpi\x12\".purser.portfolio.v1.GetKpiRequest\x1a#.purser.portfolio.v1.GetKpiResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12\x7f\n" +
+	"\rGetAllocation\x12).purser.portfolio.v1.GetAllocationRequest\x1a*.purser.portfolio.v1.GetAllocationResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12\x94\x01\n" +
+	"\x14GetAllocationHistory\x120.purser.portfolio.v1.GetAllocationHistoryRequest\x1a1.purser.portfolio.v1.GetAllocationHistoryResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12\x87\x01\n" +
+	"\x0fExportSnapshots\x12+.purser.portfolio.v1.ExportSnapshotsRequest\x1a,.purser.portfolio.v1.ExportSnapshotsResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x010\x01BFZDgithub.com/purserhq/purser/proto/gen/purser/portfolio/v1;portfoliov1b\x06proto3"
 
 var (
 	file_purser_portfolio_v1_portfolio_service_proto_rawDescOnce sync.Once
@@ -2550,14 +2553,20 @@ var file_purser_portfolio_v1_portfolio_service_proto_goTypes = []any{
 	(*ChangePortfolioWalletsRequest)(nil),  // 34: purser.portfolio.v1.ChangePortfolioWalletsRequest
 	(*ListMembershipsRequest)(nil),         // 35: purser.portfolio.v1.ListMembershipsRequest
 	(*GetKpiRequest)(nil),                  // 36: purser.portfolio.v1.GetKpiRequest
-	(*CreatePortfolioResponse)(nil),        // 37: purser.portfolio.v1.CreatePortfolioResponse
-	(*ListPortfoliosResponse)(nil),         // 38: purser.portfolio.v1.ListPortfoliosResponse
-	(*UpdatePortfolioResponse)(nil),        // 39: purser.portfolio.v1.UpdatePortfolioResponse
-	(*DeletePortfolioResponse)(nil),        // 40: purser.portfolio.v1.DeletePortfolioResponse
-	(*SetPortfolioWalletsResponse)(nil),    // 41: purser.portfolio.v1.SetPortfolioWalletsResponse
-	(*ChangePortfolioWalletsResponse)(nil), // 42: purser.portfolio.v1.ChangePortfolioWalletsResponse
-	(*ListMembershipsResponse)(nil),        // 43: purser.portfolio.v1.ListMembershipsResponse
-	(*GetKpiResponse)(nil),                 // 44: purser.portfolio.v1.GetKpiResponse
+	(*GetAllocationRequest)(nil),           // 37: purser.portfolio.v1.GetAllocationRequest
+	(*GetAllocationHistoryRequest)(nil),    // 38: purser.portfolio.v1.GetAllocationHistoryRequest
+	(*ExportSnapshotsRequest)(nil),         // 39: purser.portfolio.v1.ExportSnapshotsRequest
+	(*CreatePortfolioResponse)(nil),        // 40: purser.portfolio.v1.CreatePortfolioResponse
+	(*ListPortfoliosResponse)(nil),         // 41: purser.portfolio.v1.ListPortfoliosResponse
+	(*UpdatePortfolioResponse)(nil),        // 42: purser.portfolio.v1.UpdatePortfolioResponse
+	(*DeletePortfolioResponse)(nil),        // 43: purser.portfolio.v1.DeletePortfolioResponse
+	(*SetPortfolioWalletsResponse)(nil),    // 44: purser.portfolio.v1.SetPortfolioWalletsResponse
+	(*ChangePortfolioWalletsResponse)(nil), // 45: purser.portfolio.v1.ChangePortfolioWalletsResponse
+	(*ListMembershipsResponse)(nil),        // 46: purser.portfolio.v1.ListMembershipsResponse
+	(*GetKpiResponse)(nil),                 // 47: purser.portfolio.v1.GetKpiResponse
+	(*GetAllocationResponse)(nil),          // 48: purser.portfolio.v1.GetAllocationResponse
+	(*GetAllocationHistoryResponse)(nil),   // 49: purser.portfolio.v1.GetAllocationHistoryResponse
+	(*ExportSnapshotsResponse)(nil),        // 50: purser.portfolio.v1.ExportSnapshotsResponse
 }
 var file_purser_portfolio_v1_portfolio_service_proto_depIdxs = []int32{
 	4,  // 0: purser.portfolio.v1.Valuation.positions:type_name -> purser.portfolio.v1.Position
@@ -2624,23 +2633,29 @@ var file_purser_portfolio_v1_portfolio_service_proto_depIdxs = []int32{
 	18, // 61: purser.portfolio.v1.PortfolioService.GetTimeline:input_type -> purser.portfolio.v1.GetTimelineRequest
 	20, // 62: purser.portfolio.v1.PortfolioService.GetPerformance:input_type -> purser.portfolio.v1.GetPerformanceRequest
 	36, // 63: purser.portfolio.v1.PortfolioService.GetKpi:input_type -> purser.portfolio.v1.GetKpiRequest
-	8,  // 64: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
-	37, // 65: purser.portfolio.v1.PortfolioService.CreatePortfolio:output_type -> purser.portfolio.v1.CreatePortfolioResponse
-	38, // 66: purser.portfolio.v1.PortfolioService.ListPortfolios:output_type -> purser.portfolio.v1.ListPortfoliosResponse
-	39, // 67: purser.portfolio.v1.PortfolioService.UpdatePortfolio:output_type -> purser.portfolio.v1.UpdatePortfolioResponse
-	40, // 68: purser.portfolio.v1.PortfolioService.DeletePortfolio:output_type -> purser.portfolio.v1.DeletePortfolioResponse
-	41, // 69: purser.portfolio.v1.PortfolioService.SetPortfolioWallets:output_type -> purser.portfolio.v1.SetPortfolioWalletsResponse
-	42, // 70: purser.portfolio.v1.PortfolioService.ChangePortfolioWallets:output_type -> purser.portfolio.v1.ChangePortfolioWalletsResponse
-	43, // 71: purser.portfolio.v1.PortfolioService.ListMemberships:output_type -> purser.portfolio.v1.ListMembershipsResponse
-	15, // 72: purser.portfolio.v1.PortfolioService.RecomputeSnapshots:output_type -> purser.portfolio.v1.RecomputeSnapshotsResponse
-	10, // 73: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
-	12, // 74: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
-	17, // 75: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
-	19, // 76: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
-	21, // 77: purser.portfolio.v1.PortfolioService.GetPerformance:output_type -> purser.portfolio.v1.GetPerformanceResponse
-	44, // 78: purser.portfolio.v1.PortfolioService.GetKpi:output_type -> purser.portfolio.v1.GetKpiResponse
-	64, // [64:79] is the sub-list for method output_type
-	49, // [49:64] is the sub-list for method input_type
+	37, // 64: purser.portfolio.v1.PortfolioService.GetAllocation:input_type -> purser.portfolio.v1.GetAllocationRequest
+	38, // 65: purser.portfolio.v1.PortfolioService.GetAllocationHistory:input_type -> purser.portfolio.v1.GetAllocationHistoryRequest
+	39, // 66: purser.portfolio.v1.PortfolioService.ExportSnapshots:input_type -> purser.portfolio.v1.ExportSnapshotsRequest
+	8,  // 67: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
+	40, // 68: purser.portfolio.v1.PortfolioService.CreatePortfolio:output_type -> purser.portfolio.v1.CreatePortfolioResponse
+	41, // 69: purser.portfolio.v1.PortfolioService.ListPortfolios:output_type -> purser.portfolio.v1.ListPortfoliosResponse
+	42, // 70: purser.portfolio.v1.PortfolioService.UpdatePortfolio:output_type -> purser.portfolio.v1.UpdatePortfolioResponse
+	43, // 71: purser.portfolio.v1.PortfolioService.DeletePortfolio:output_type -> purser.portfolio.v1.DeletePortfolioResponse
+	44, // 72: purser.portfolio.v1.PortfolioService.SetPortfolioWallets:output_type -> purser.portfolio.v1.SetPortfolioWalletsResponse
+	45, // 73: purser.portfolio.v1.PortfolioService.ChangePortfolioWallets:output_type -> purser.portfolio.v1.ChangePortfolioWalletsResponse
+	46, // 74: purser.portfolio.v1.PortfolioService.ListMemberships:output_type -> purser.portfolio.v1.ListMembershipsResponse
+	15, // 75: purser.portfolio.v1.PortfolioService.RecomputeSnapshots:output_type -> purser.portfolio.v1.RecomputeSnapshotsResponse
+	10, // 76: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
+	12, // 77: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
+	17, // 78: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
+	19, // 79: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
+	21, // 80: purser.portfolio.v1.PortfolioService.GetPerformance:output_type -> purser.portfolio.v1.GetPerformanceResponse
+	47, // 81: purser.portfolio.v1.PortfolioService.GetKpi:output_type -> purser.portfolio.v1.GetKpiResponse
+	48, // 82: purser.portfolio.v1.PortfolioService.GetAllocation:output_type -> purser.portfolio.v1.GetAllocationResponse
+	49, // 83: purser.portfolio.v1.PortfolioService.GetAllocationHistory:output_type -> purser.portfolio.v1.GetAllocationHistoryResponse
+	50, // 84: purser.portfolio.v1.PortfolioService.ExportSnapshots:output_type -> purser.portfolio.v1.ExportSnapshotsResponse
+	67, // [67:85] is the sub-list for method output_type
+	49, // [49:67] is the sub-list for method input_type
 	49, // [49:49] is the sub-list for extension type_name
 	49, // [49:49] is the sub-list for extension extendee
 	0,  // [0:49] is the sub-list for field type_name
@@ -2651,6 +2666,8 @@ func file_purser_portfolio_v1_portfolio_service_proto_init() {
 	if File_purser_portfolio_v1_portfolio_service_proto != nil {
 		return
 	}
+	file_purser_portfolio_v1_allocation_proto_init()
+	file_purser_portfolio_v1_export_proto_init()
 	file_purser_portfolio_v1_kpi_proto_init()
 	file_purser_portfolio_v1_portfolio_proto_init()
 	file_purser_portfolio_v1_portfolio_service_proto_msgTypes[21].OneofWrappers = []any{}

@@ -34,6 +34,9 @@ const (
 	PortfolioService_GetTimeline_FullMethodName            = "/purser.portfolio.v1.PortfolioService/GetTimeline"
 	PortfolioService_GetPerformance_FullMethodName         = "/purser.portfolio.v1.PortfolioService/GetPerformance"
 	PortfolioService_GetKpi_FullMethodName                 = "/purser.portfolio.v1.PortfolioService/GetKpi"
+	PortfolioService_GetAllocation_FullMethodName          = "/purser.portfolio.v1.PortfolioService/GetAllocation"
+	PortfolioService_GetAllocationHistory_FullMethodName   = "/purser.portfolio.v1.PortfolioService/GetAllocationHistory"
+	PortfolioService_ExportSnapshots_FullMethodName        = "/purser.portfolio.v1.PortfolioService/ExportSnapshots"
 )
 
 // PortfolioServiceClient is the client API for PortfolioService service.
@@ -189,6 +192,26 @@ type PortfolioServiceClient interface {
 	// UNAVAILABLE (WALLET_UNAVAILABLE) as GetValuation. INVALID_ARGUMENT for an unknown time
 	// zone.
 	GetKpi(ctx context.Context, in *GetKpiRequest, opts ...grpc.CallOption) (*GetKpiResponse, error)
+	// GetAllocation returns what the value consists of, now or at a time: by token, chain,
+	// wallet or protocol.
+	//
+	// Errors as those of GetValuation. INVALID_ARGUMENT for the wallets of a past time.
+	GetAllocation(ctx context.Context, in *GetAllocationRequest, opts ...grpc.CallOption) (*GetAllocationResponse, error)
+	// GetAllocationHistory returns what the value consisted of at the end of each day, week
+	// or month: by token or chain.
+	//
+	// INVALID_ARGUMENT as in GetTimeline. RESOURCE_EXHAUSTED (TOO_MANY_POSITIONS) for points
+	// that have more than 200,000 positions together: ask for fewer points.
+	GetAllocationHistory(ctx context.Context, in *GetAllocationHistoryRequest, opts ...grpc.CallOption) (*GetAllocationHistoryResponse, error)
+	// ExportSnapshots returns the snapshots of a range, or their positions, as the parts of a
+	// file, oldest first, and ends. Times are UTC.
+	//
+	// INVALID_ARGUMENT for a start_time that is not before end_time, an end_time in the
+	// future or a range over ten years. FAILED_PRECONDITION (TOO_MANY_ROWS) for more rows
+	// than an XLSX file can have. DEADLINE_EXCEEDED (READER_TOO_SLOW) when a message was not
+	// taken for 30 seconds. RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) for more than 4 exports of
+	// one caller on a replica.
+	ExportSnapshots(ctx context.Context, in *ExportSnapshotsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportSnapshotsResponse], error)
 }
 
 type portfolioServiceClient struct {
@@ -349,6 +372,45 @@ func (c *portfolioServiceClient) GetKpi(ctx context.Context, in *GetKpiRequest, 
 	return out, nil
 }
 
+func (c *portfolioServiceClient) GetAllocation(ctx context.Context, in *GetAllocationRequest, opts ...grpc.CallOption) (*GetAllocationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetAllocationResponse)
+	err := c.cc.Invoke(ctx, PortfolioService_GetAllocation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portfolioServiceClient) GetAllocationHistory(ctx context.Context, in *GetAllocationHistoryRequest, opts ...grpc.CallOption) (*GetAllocationHistoryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetAllocationHistoryResponse)
+	err := c.cc.Invoke(ctx, PortfolioService_GetAllocationHistory_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portfolioServiceClient) ExportSnapshots(ctx context.Context, in *ExportSnapshotsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportSnapshotsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &PortfolioService_ServiceDesc.Streams[0], PortfolioService_ExportSnapshots_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ExportSnapshotsRequest, ExportSnapshotsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PortfolioService_ExportSnapshotsClient = grpc.ServerStreamingClient[ExportSnapshotsResponse]
+
 // PortfolioServiceServer is the server API for PortfolioService service.
 // All implementations must embed UnimplementedPortfolioServiceServer
 // for forward compatibility.
@@ -502,6 +564,26 @@ type PortfolioServiceServer interface {
 	// UNAVAILABLE (WALLET_UNAVAILABLE) as GetValuation. INVALID_ARGUMENT for an unknown time
 	// zone.
 	GetKpi(context.Context, *GetKpiRequest) (*GetKpiResponse, error)
+	// GetAllocation returns what the value consists of, now or at a time: by token, chain,
+	// wallet or protocol.
+	//
+	// Errors as those of GetValuation. INVALID_ARGUMENT for the wallets of a past time.
+	GetAllocation(context.Context, *GetAllocationRequest) (*GetAllocationResponse, error)
+	// GetAllocationHistory returns what the value consisted of at the end of each day, week
+	// or month: by token or chain.
+	//
+	// INVALID_ARGUMENT as in GetTimeline. RESOURCE_EXHAUSTED (TOO_MANY_POSITIONS) for points
+	// that have more than 200,000 positions together: ask for fewer points.
+	GetAllocationHistory(context.Context, *GetAllocationHistoryRequest) (*GetAllocationHistoryResponse, error)
+	// ExportSnapshots returns the snapshots of a range, or their positions, as the parts of a
+	// file, oldest first, and ends. Times are UTC.
+	//
+	// INVALID_ARGUMENT for a start_time that is not before end_time, an end_time in the
+	// future or a range over ten years. FAILED_PRECONDITION (TOO_MANY_ROWS) for more rows
+	// than an XLSX file can have. DEADLINE_EXCEEDED (READER_TOO_SLOW) when a message was not
+	// taken for 30 seconds. RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) for more than 4 exports of
+	// one caller on a replica.
+	ExportSnapshots(*ExportSnapshotsRequest, grpc.ServerStreamingServer[ExportSnapshotsResponse]) error
 	mustEmbedUnimplementedPortfolioServiceServer()
 }
 
@@ -556,6 +638,15 @@ func (UnimplementedPortfolioServiceServer) GetPerformance(context.Context, *GetP
 }
 func (UnimplementedPortfolioServiceServer) GetKpi(context.Context, *GetKpiRequest) (*GetKpiResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetKpi not implemented")
+}
+func (UnimplementedPortfolioServiceServer) GetAllocation(context.Context, *GetAllocationRequest) (*GetAllocationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetAllocation not implemented")
+}
+func (UnimplementedPortfolioServiceServer) GetAllocationHistory(context.Context, *GetAllocationHistoryRequest) (*GetAllocationHistoryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetAllocationHistory not implemented")
+}
+func (UnimplementedPortfolioServiceServer) ExportSnapshots(*ExportSnapshotsRequest, grpc.ServerStreamingServer[ExportSnapshotsResponse]) error {
+	return status.Error(codes.Unimplemented, "method ExportSnapshots not implemented")
 }
 func (UnimplementedPortfolioServiceServer) mustEmbedUnimplementedPortfolioServiceServer() {}
 func (UnimplementedPortfolioServiceServer) testEmbeddedByValue()                          {}
@@ -848,6 +939,53 @@ func _PortfolioService_GetKpi_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PortfolioService_GetAllocation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetAllocationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortfolioServiceServer).GetAllocation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PortfolioService_GetAllocation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortfolioServiceServer).GetAllocation(ctx, req.(*GetAllocationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PortfolioService_GetAllocationHistory_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetAllocationHistoryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortfolioServiceServer).GetAllocationHistory(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PortfolioService_GetAllocationHistory_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortfolioServiceServer).GetAllocationHistory(ctx, req.(*GetAllocationHistoryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PortfolioService_ExportSnapshots_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ExportSnapshotsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(PortfolioServiceServer).ExportSnapshots(m, &grpc.GenericServerStream[ExportSnapshotsRequest, ExportSnapshotsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PortfolioService_ExportSnapshotsServer = grpc.ServerStreamingServer[ExportSnapshotsResponse]
+
 // PortfolioService_ServiceDesc is the grpc.ServiceDesc for PortfolioService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -915,7 +1053,21 @@ var PortfolioService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "GetKpi",
 			Handler:    _PortfolioService_GetKpi_Handler,
 		},
+		{
+			MethodName: "GetAllocation",
+			Handler:    _PortfolioService_GetAllocation_Handler,
+		},
+		{
+			MethodName: "GetAllocationHistory",
+			Handler:    _PortfolioService_GetAllocationHistory_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "ExportSnapshots",
+			Handler:       _PortfolioService_ExportSnapshots_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "purser/portfolio/v1/portfolio_service.proto",
 }

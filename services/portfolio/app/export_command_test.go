@@ -1,0 +1,67 @@
+package app_test
+
+import (
+	"bytes"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	"github.com/purserhq/purser/services/internal/servicetest"
+	"github.com/purserhq/purser/services/portfolio/app"
+)
+
+func TestTheExportCommandWritesAFileByItsEnding(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	ctx, _ := s.newUser(t, "portfolio:read", "portfolio:write")
+	from, until := pastHours(5)
+	if _, _, err := s.backfill(ctx, from, until); err != nil {
+		t.Fatal(err)
+	}
+	mine, err := s.GetPortfolio(ctx, &portfoliov1.GetPortfolioRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := app.Load([]string{"PURSER_DATABASE_URL=" + s.db.URL, "PURSER_REDIS_URL=" + servicetest.NoRedis,
+		"PURSER_ISSUER=" + s.issuer.URL, "PURSER_WALLET_ADDR=" + s.walletAddr, "PURSER_WALLET_PLAINTEXT=true",
+		"PURSER_GRPC_PLAINTEXT=true"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	run := func(args ...string) (string, error) {
+		var out bytes.Buffer
+		err := app.Command(t.Context(), cfg, slog.New(slog.DiscardHandler), append([]string{"export"},
+			args...), &out)
+		return out.String(), err
+	}
+	id := "--portfolio=" + mine.GetPortfolio().GetId()
+	for ending, begins := range map[string]string{".csv": "portfolio_id,hour_time", ".jsonl": `{"portfolio_id":`,
+		".xlsx": "PK"} {
+		path := filepath.Join(dir, "hours"+ending)
+		said, err := run(id, "--start="+from.Format(time.RFC3339), path)
+		if err != nil || !strings.HasPrefix(said, "5 rows in ") {
+			t.Errorf("%s: %q, %v", ending, said, err)
+		}
+		if file, err := os.ReadFile(path); err != nil || !strings.HasPrefix(string(file), begins) {
+			t.Errorf("%s: %.60q, %v", ending, file, err)
+		}
+	}
+	for wrong, args := range map[string][]string{
+		"FILE":        {id, filepath.Join(dir, "hours.pdf")},
+		"--portfolio": {"--portfolio=x", filepath.Join(dir, "a.csv")},
+		"--start":     {id, "--start=yesterday", filepath.Join(dir, "a.csv")},
+		"not found":   {"--portfolio=01a22127-c859-7ea1-8efa-33524f6c2bb2", filepath.Join(dir, "a.csv")},
+	} {
+		if _, err := run(args...); err == nil || !strings.Contains(err.Error(), wrong) {
+			t.Errorf("%v: %v, want one about %s", args, err, wrong)
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, ".export-*")); err != nil || len(left) > 0 {
+		t.Errorf("left are %v, %v", left, err)
+	}
+}

@@ -1,0 +1,251 @@
+// Package export writes snapshots as files: CSV, JSON lines and XLSX.
+//
+// It promises, since spreadsheets change what they read without a word:
+//   - Rows are the oldest first, and times are UTC.
+//   - Ids have a prefix, and the exact amount in base units has one too ("base:"), so that
+//     none is read as a number.
+//   - A number has at least four decimals or none: exactly three would be thousands in
+//     several languages. In CSV it has all of its digits.
+//   - Text that came from outside and would be read as a formula or as a number begins with
+//     an apostrophe in CSV. Numbers don't.
+//   - In XLSX a number is rounded to the 15 digits that a spreadsheet keeps; beside it is the
+//     exact one as text.
+//   - Memory doesn't grow with the number of rows, but of XLSX, whose rows are limited.
+package export
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/apd/v3"
+	"github.com/google/uuid"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/timerange"
+	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
+	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
+	"github.com/purserhq/purser/services/portfolio/internal/timeline"
+	"github.com/purserhq/purser/services/portfolio/internal/valuation"
+)
+
+// Format is the form of a file.
+type Format int
+
+// The formats.
+const (
+	CSV          Format = iota + 1
+	CSVSemicolon        // with decimal commas
+	JSONLines
+	XLSX
+)
+
+// Limits.
+const (
+	// MaxSheetRows is how many rows an XLSX file has at most: it is in memory until it is whole.
+	MaxSheetRows  = 50_000
+	maxRangeYears = 10
+	// pageHours and pagePositions are how much is read at once; one hour can have more positions.
+	pageHours     = 500
+	pagePositions = 5000
+)
+
+// Request is what to export.
+type Request struct {
+	Format     Format    // CSV when 0
+	Positions  bool      // a row is a position; otherwise a snapshot
+	Start, End time.Time // timeline.DefaultRange before End when zero; now when zero
+}
+
+// Store reads snapshots.
+type Store interface {
+	// CountRows returns how many snapshots there are from start to before end, and how many positions those have.
+	CountRows(ctx context.Context, portfolio uuid.UUID, start, end time.Time) (hours, positions int, err error)
+	// ListForward returns up to limit snapshots from start to before end, oldest first.
+	ListForward(ctx context.Context, portfolio uuid.UUID, start, end time.Time, limit int) ([]snapshot.Snapshot, error)
+	// PositionsAt returns the valued positions of the snapshots of some hours.
+	PositionsAt(ctx context.Context, portfolio uuid.UUID, buckets []time.Time) (map[time.Time][]valuation.Position,
+		error)
+}
+
+// Service exports snapshots. It is safe for concurrent use.
+type Service struct {
+	store Store
+	now   func() time.Time
+}
+
+// NewService returns the service.
+func NewService(s Store, now func() time.Time) *Service { return &Service{store: s, now: now} }
+
+// Check returns errs.Invalid with every mistake in a request.
+func (s *Service) Check(r Request) error {
+	_, err := s.withDefaults(r)
+	return err
+}
+
+func (s *Service) withDefaults(r Request) (Request, error) {
+	now := s.now()
+	if r.End.IsZero() {
+		r.End = now
+	}
+	if r.Start.IsZero() {
+		r.Start = r.End.Add(-timeline.DefaultRange)
+	}
+	if r.Format == 0 {
+		r.Format = CSV
+	}
+	rules := timerange.Rules{Now: now, Skew: timerange.ClockSkew, MaxYears: maxRangeYears}
+	return r, (timerange.Range{Start: r.Start, End: r.End}).Check(rules)
+}
+
+// Write writes the file to out, and returns how many rows it has, the header excepted. It returns errs.Invalid for a
+// request that breaks a rule, errs.FailedPrecondition (TOO_MANY_ROWS), or out's error.
+func (s *Service) Write(ctx context.Context, p portfolio.Portfolio, r Request, out io.Writer) (rows int, err error) {
+	if r, err = s.withDefaults(r); err != nil {
+		return 0, err
+	}
+	if r.Format == XLSX {
+		if err := s.checkRows(ctx, p, r); err != nil {
+			return 0, err
+		}
+	}
+	columns := hourColumns
+	if r.Positions {
+		columns = positionColumns
+	}
+	w, err := newWriter(r.Format, out, columns)
+	if err != nil {
+		return 0, err
+	}
+	defer w.discard()
+	for start := r.Start; ; {
+		page, err := s.store.ListForward(ctx, p.ID, start, r.End, pageHours)
+		if err != nil {
+			return rows, err
+		}
+		n, err := s.writePage(ctx, p, r, page, w)
+		rows += n
+		if err != nil {
+			return rows, err
+		}
+		if len(page) < pageHours {
+			return rows, w.finish()
+		}
+		start = page[len(page)-1].Bucket.Add(time.Hour)
+	}
+}
+
+func (s *Service) checkRows(ctx context.Context, p portfolio.Portfolio, r Request) error {
+	rows, positions, err := s.store.CountRows(ctx, p.ID, r.Start, r.End)
+	if err != nil {
+		return err
+	}
+	if r.Positions {
+		rows = positions
+	}
+	if rows > MaxSheetRows {
+		return errs.FailedPrecondition("TOO_MANY_ROWS", fmt.Sprintf("the range has %d rows, and an XLSX file has at most "+
+			"%d: ask for a shorter range, or for CSV", rows, MaxSheetRows))
+	}
+	return nil
+}
+
+// writePage writes the rows of some snapshots.
+func (s *Service) writePage(ctx context.Context, p portfolio.Portfolio, r Request, page []snapshot.Snapshot,
+	w rowWriter) (rows int, err error) {
+	if !r.Positions {
+		for _, snap := range page {
+			if err := w.row(hourRow(snap)); err != nil {
+				return rows, err
+			}
+			rows++
+		}
+		return rows, nil
+	}
+	for len(page) > 0 {
+		n, positions := 1, page[0].Positions
+		for n < len(page) && positions+page[n].Positions <= pagePositions {
+			positions += page[n].Positions
+			n++
+		}
+		buckets := make([]time.Time, n)
+		for i, snap := range page[:n] {
+			buckets[i] = snap.Bucket
+		}
+		held, err := s.store.PositionsAt(ctx, p.ID, buckets)
+		if err != nil {
+			return rows, err
+		}
+		for _, snap := range page[:n] {
+			for _, position := range held[snap.Bucket] {
+				if err := w.row(positionRow(snap, position)); err != nil {
+					return rows, err
+				}
+				rows++
+			}
+		}
+		page = page[n:]
+	}
+	return rows, nil
+}
+
+// kind is what the cells of a column are.
+type kind int
+
+const (
+	id     kind = iota // text of ours, with a prefix
+	text               // text from outside
+	number             // a decimal; "" for none
+	count
+	boolean
+	instant
+)
+
+type column struct {
+	name string
+	kind kind
+}
+
+var hourColumns = []column{
+	{"portfolio_id", id}, {"hour_time", instant}, {"snapshot_time", instant}, {"currency", id}, {"total", number},
+	{"net_flow", number}, {"complete", boolean}, {"price_gap", boolean}, {"backfilled", boolean},
+	{"position_count", count}, {"unpriced_count", count},
+}
+
+func hourRow(s snapshot.Snapshot) []any {
+	return []any{"portfolio:" + s.Portfolio.String(), s.Bucket, s.SnapshotTime, valuation.Currency, plain(s.Total),
+		plain(s.NetFlow), s.Complete, s.PriceGap, s.Backfilled, s.Positions, s.Unpriced}
+}
+
+var positionColumns = []column{
+	{"portfolio_id", id}, {"hour_time", instant}, {"token_id", id}, {"symbol", text}, {"decimals", count},
+	{"amount", number}, {"amount_base_units", id}, {"price", number}, {"price_source", text},
+	{"price_time", instant}, {"price_stale", boolean}, {"value", number}, {"verified", boolean},
+	{"unpriced_reason", id},
+}
+
+func positionRow(s snapshot.Snapshot, p valuation.Position) []any {
+	amount := apd.NewWithBigInt(new(apd.BigInt).SetMathBigInt(p.Amount), -int32(p.Decimals))
+	return []any{"portfolio:" + s.Portfolio.String(), s.Bucket, p.TokenID, p.Symbol, int(p.Decimals), plain(amount),
+		"base:" + p.Amount.String(), padded(p.Price.Amount), p.Price.Source, p.Price.Time, p.Price.Stale, plain(p.Value),
+		p.Verified, p.Price.UnpricedReason}
+}
+
+// plain returns a decimal without an exponent, "" for nil.
+func plain(d *apd.Decimal) string {
+	if d == nil {
+		return ""
+	}
+	return padded(d.Text('f'))
+}
+
+// padded returns a decimal number with at least four decimals, or none.
+func padded(number string) string {
+	point := strings.IndexByte(number, '.')
+	if point < 0 {
+		return number
+	}
+	return number + strings.Repeat("0", max(0, 4-(len(number)-point-1)))
+}

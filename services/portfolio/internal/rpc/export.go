@@ -1,0 +1,61 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/timerange"
+	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	"github.com/purserhq/purser/services/internal/streams"
+	"github.com/purserhq/purser/services/portfolio/internal/export"
+)
+
+// Limits of exports, of which the contract states the second and the third.
+const (
+	maxExports, maxExportsPerCaller = 32, 4
+	exportSendTime                  = 30 * time.Second
+)
+
+// ExportSnapshots implements the RPC.
+func (s *PortfolioServer) ExportSnapshots(req *portfoliov1.ExportSnapshotsRequest,
+	stream grpc.ServerStreamingServer[portfoliov1.ExportSnapshotsResponse]) error {
+	r, err := exportRequestFromProto(req)
+	if err != nil {
+		return err
+	}
+	p, err := s.callersPortfolio(stream.Context(), req.GetPortfolioId())
+	if err != nil {
+		return err
+	}
+	ctx, end, err := s.exports.Begin(stream.Context(), authn.CallerFrom(stream.Context()).UserID.String())
+	if err != nil {
+		return err
+	}
+	defer end()
+	send := func(m *portfoliov1.ExportSnapshotsResponse) error {
+		return streams.Deliver(ctx, exportSendTime, func() error { return stream.Send(m) })
+	}
+	parts := &export.Parts{Send: func(part []byte) error {
+		return send(&portfoliov1.ExportSnapshotsResponse{Data: part})
+	}}
+	rows, err := s.exporter.Write(ctx, p, r, parts)
+	if err == nil {
+		n := int64(rows)
+		err = send(&portfoliov1.ExportSnapshotsResponse{Data: parts.Rest(), RowCount: &n})
+	}
+	if errors.Is(context.Cause(ctx), streams.ErrTaken) {
+		return errs.Exhausted("TOO_MANY_STREAMS", "you have the most exports, and another caller needs one")
+	}
+	return err
+}
+
+func exportRequestFromProto(req *portfoliov1.ExportSnapshotsRequest) (export.Request, error) {
+	r, err := timerange.FromProto(req.GetStartTime(), req.GetEndTime())
+	return export.Request{Format: export.Format(req.GetFormat()),
+		Positions: req.GetContent() == portfoliov1.ExportContent_EXPORT_CONTENT_POSITIONS, Start: r.Start, End: r.End}, err
+}
