@@ -29,6 +29,7 @@ import (
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/testkit"
 	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/internal/servicetest"
 	"github.com/purserhq/purser/services/wallet/migrations"
 )
@@ -155,6 +156,35 @@ func buildProgram(t *testing.T) string {
 	return bin
 }
 
+// newProgram builds the program, with an empty database and without Redis. It is killed when the test ends.
+func newProgram(t *testing.T, settings ...string) *program {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	_ = l.Close()
+	p := &program{t: t, bin: buildProgram(t), addr: addr}
+	p.db, p.issuer = testkit.Postgres(t, migrations.FS), servicetest.NewIssuer(t)
+	p.settings = append([]string{"PURSER_DATABASE_URL=" + p.db.URL, "PURSER_REDIS_URL=" + servicetest.NoRedis,
+		"PURSER_ISSUER=" + p.issuer.URL, "PURSER_PRICE_URL=http://127.0.0.1:1", "PURSER_GRPC_PLAINTEXT=true",
+		"PURSER_GRPC_ADDR=" + addr, "PURSER_SYNC_CRON=" + never, "PURSER_TRANSACTIONS_CRON=" + never}, settings...)
+	conn, err := grpcclient.Dial(grpcclient.Config{Addr: addr, Plaintext: true}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	p.jobs, p.wallets = jobsv1.NewJobServiceClient(conn), walletv1.NewWalletServiceClient(conn)
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Log(p.logs.String()[max(0, p.logs.Len()-4000):])
+		}
+	})
+	return p
+}
+
 func (p *program) start() {
 	p.t.Helper()
 	p.cmd = exec.Command(p.bin, "serve")
@@ -171,8 +201,10 @@ func (p *program) start() {
 
 func (p *program) kill() {
 	p.t.Helper()
-	_ = p.cmd.Process.Kill()
-	_ = p.cmd.Wait() // it was killed
+	if p.cmd != nil {
+		_ = p.cmd.Process.Kill()
+		_ = p.cmd.Wait() // it was killed
+	}
 }
 
 func (p *program) admin() context.Context {
@@ -230,33 +262,10 @@ func TestAfterKillsEveryBalanceIsThatOfItsBlock(t *testing.T) {
 	if err := os.WriteFile(list, []byte(`{"tokens":[`+strings.Join(entries, ",")+`]}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	_ = l.Close()
-	p := &program{t: t, bin: buildProgram(t), addr: addr}
-	p.db, p.issuer = testkit.Postgres(t, migrations.FS), servicetest.NewIssuer(t)
-	p.settings = []string{"PURSER_DATABASE_URL=" + p.db.URL, "PURSER_REDIS_URL=" + servicetest.NoRedis,
-		"PURSER_ISSUER=" + p.issuer.URL, "PURSER_PRICE_URL=http://127.0.0.1:1", "PURSER_GRPC_PLAINTEXT=true",
-		"PURSER_GRPC_ADDR=" + addr, "PURSER_SYNC_CRON=" + never, "PURSER_TRANSACTIONS_CRON=" + never,
-		"PURSER_SYNC_EVERY=1ms", "PURSER_TOKEN_LIST=" + list, "PURSER_CHAIN_RPC_URLS=1=" + node.URL}
-	conn, err := grpcclient.Dial(grpcclient.Config{Addr: addr, Plaintext: true}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	p.jobs = jobsv1.NewJobServiceClient(conn)
+	p := newProgram(t, "PURSER_SYNC_EVERY=1ms", "PURSER_TOKEN_LIST="+list, "PURSER_CHAIN_RPC_URLS=1="+node.URL)
 	p.exec(t, `INSERT INTO wallets (id, owner_id, account, created_at, updated_at)
 		SELECT gen_random_uuid(), gen_random_uuid(), 'eip155:1:0x' || lpad(to_hex(i), 40, '0'), now(), now()
 		FROM generate_series(1, $1) i`, wallets)
-	t.Cleanup(func() {
-		p.kill()
-		if t.Failed() {
-			t.Log(p.logs.String()[max(0, p.logs.Len()-4000):])
-		}
-	})
 	for kill := range kills {
 		p.start()
 		since := p.sync()

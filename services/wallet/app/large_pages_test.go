@@ -3,24 +3,16 @@ package app_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
-	"runtime/debug"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/purserhq/purser/pkg/errs"
-	"github.com/purserhq/purser/pkg/page"
-	"github.com/purserhq/purser/pkg/testkit"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/internal/servicetest"
-	"github.com/purserhq/purser/services/wallet/migrations"
 )
 
 // hold gives a user wallets that each hold this many tokens.
@@ -68,58 +60,6 @@ func (s service) listAll(ctx context.Context) (wallets, balances, pages, largest
 	}
 }
 
-// inOwnProcess runs the test again in a process of its own, which has nothing of other tests in its memory. It returns
-// true in that process.
-func inOwnProcess(t *testing.T) bool {
-	t.Helper()
-	const own = "PURSER_TEST_IN_OWN_PROCESS"
-	if os.Getenv(own) == t.Name() {
-		return true
-	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.count=1")
-	cmd.Env = append(os.Environ(), own+"="+t.Name())
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Errorf("%v\n%s", err, out)
-	} else if !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-		t.Errorf("the test didn't run:\n%s", out)
-	}
-	t.Log(string(out))
-	return false
-}
-
-// 200 wallets of 482 tokens are 11 MB in one message. Eight such lists at once took 856 MB.
-func TestWalletsWithManyBalancesAreListedInPagesThatFit(t *testing.T) {
-	if !inOwnProcess(t) {
-		return
-	}
-	db, issuer := testkit.Postgres(t, migrations.FS), servicetest.NewIssuer(t)
-	s := replica(t, db, issuer, testkit.Redis(t).URL(), tokenList, io.Discard)
-	ctx := s.user(t)
-	s.hold(t, ctx, 200, 482)
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute) // it is about memory, not time, also on a busy machine
-	defer cancel()
-	debug.FreeOSMemory()
-	resetPeak(t)
-	before := peak(t)
-	var all sync.WaitGroup
-	for range 8 {
-		all.Go(func() {
-			wallets, balances, pages, largest, err := s.listAll(ctx)
-			if err != nil || wallets != 200 || balances != 200*482 || largest > page.MaxBytes+1<<10 {
-				t.Errorf("%d wallets and %d balances in %d pages of up to %d bytes: %v", wallets, balances, pages,
-					largest, err)
-			}
-		})
-	}
-	all.Wait()
-	t.Logf("8 lists of 200 wallets × 482 tokens: %d MB of resident memory at most, %d MB before, with the callers "+
-		"and the test in the same process", peak(t)>>20, before>>20)
-	if most := int64(120 << 20); peak(t) > most && !raceEnabled {
-		t.Errorf("the lists took the process to %d MB", peak(t)>>20)
-	}
-}
-
 func TestAWalletWithTooManyBalancesForAListIsToldOf(t *testing.T) {
 	s := start(t)
 	ctx := s.user(t)
@@ -154,7 +94,13 @@ func resetPeak(t *testing.T) {
 // peak is the most resident memory that the process has had.
 func peak(t *testing.T) int64 {
 	t.Helper()
-	status, err := os.ReadFile("/proc/self/status")
+	return peakOf(t, os.Getpid())
+}
+
+// peakOf is that of another process.
+func peakOf(t *testing.T, pid int) int64 {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
