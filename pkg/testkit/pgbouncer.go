@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/url"
@@ -26,7 +27,8 @@ func PgBouncer(t *testing.T, direct, mode string, ignore bool, more ...string) s
 	if err != nil {
 		t.Fatal(err)
 	}
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	var lc net.ListenConfig
+	lis, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +71,7 @@ pool_mode = %s
 		args = append([]string{"-u", "nobody"}, args...)
 	}
 	log := &LogBuffer{}
-	cmd := exec.Command(program, args...)
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, args...) // until the cleanup
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -77,7 +79,8 @@ pool_mode = %s
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	u.Host = fmt.Sprintf("127.0.0.1:%d", port)
 	Eventually(t, 20*time.Second, func() bool {
-		conn, err := net.Dial("tcp", u.Host)
+		var d net.Dialer
+		conn, err := d.DialContext(t.Context(), "tcp", u.Host)
 		if err != nil {
 			return false
 		}

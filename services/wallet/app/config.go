@@ -131,7 +131,7 @@ func (r *ResetTimes) UnmarshalText(text []byte) error {
 	err := chainurl.ParsePairs(string(text), func(chain uint64, value string) {
 		after, err := time.ParseDuration(value)
 		if value == "never" {
-			after, err = chainreset.Never, nil
+			after = chainreset.Never
 		} else if err != nil || after < time.Second {
 			invalid = errors.Join(invalid, fmt.Errorf("chain %d: %q must be \"never\" or a time of at least 1s", chain,
 				value))

@@ -21,6 +21,7 @@ import (
 	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/internal/servicetest"
+	"github.com/purserhq/purser/services/wallet/app"
 )
 
 // quickly has a chain that looks reset forgotten after a second.
@@ -281,4 +282,23 @@ func TestOneRealNodeOfTwoRemovesNoTransaction(t *testing.T) {
 	second.Store(true)
 	s.exec(t, "UPDATE job_runs SET next_attempt_at = now() WHERE state = 'due'")
 	testkit.Eventually(t, time.Minute, func() bool { return !slices.Equal(s.movementsOf(ctx, t, w), want) })
+}
+
+func TestTimesOfResetsAreReadOrNamed(t *testing.T) {
+	set := func(value string) error {
+		var r app.ResetTimes
+		err := r.UnmarshalText([]byte(value))
+		if err == nil && (r[31337] != 30*time.Second || r[1] >= 0) {
+			t.Errorf("%q is %v", value, r)
+		}
+		return err
+	}
+	if err := set("31337=30s,1=never"); err != nil {
+		t.Error(err)
+	}
+	for _, value := range []string{"31337=0s", "1=soon", "30s"} {
+		if err := set(value); err == nil {
+			t.Errorf("%q was taken", value)
+		}
+	}
 }
