@@ -13,8 +13,8 @@ import (
 	"github.com/purserhq/purser/services/internal/servicetest"
 )
 
-// measured is the performance of the fake wallet's hours, in rational numbers: an hour in which the second token has no
-// price is left out, since it has one before and after, and so is one in which its wallet could not be read.
+// measured is the performance of the fake wallet's hours, in rational numbers: an hour in which the second token has
+// no price is left out, since it has one before and after, and so is one in which its wallet could not be read.
 type measured struct {
 	growth, inflow, outflow, start, end *big.Rat
 	flows, leftOut                      int

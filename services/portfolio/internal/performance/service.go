@@ -137,8 +137,8 @@ func (r Request) notes(s Series, p Performance) []string {
 	note(known && r.End.Sub(p.End) > 2*time.Hour, "the value at end_time is that of %s", text(p.End))
 	note(known && !s.StartComplete, "the snapshot at the start is incomplete")
 	note(known && !s.EndComplete, "the snapshot at the end is incomplete")
-	note(s.LeftOut > 0, "snapshots left out because a wallet or the prices could not be read, or a token had no price "+
-		"for some hours: %d", s.LeftOut)
+	note(s.LeftOut > 0, "snapshots left out because a wallet or the prices could not be read, or a token had no "+
+		"price for some hours: %d", s.LeftOut)
 	note(p.Skipped > 0, "sub-periods skipped because they began with less than %s: %d", Epsilon, p.Skipped)
 	return notes
 }

@@ -48,9 +48,9 @@ func TestAnHourWithoutAPriceThatItsNeighboursHaveIsAPriceGap(t *testing.T) {
 		"two gaps":                       {"1x1x1", ".G.G."},
 		"a source that was away as well": {"1?x1", ".GG."},
 		"a source that is away":          {"1?", ".?"},
-		"just under seven days":          {"1" + day[:23] + strings.Repeat(day, 6) + "1", "." + strings.Repeat("G", 167) + "."},
-		"over seven days": {"1" + strings.Repeat(day, 7) + "1",
-			strings.Repeat(".", 170)},
+		"seven days": {"1" + day[:23] + strings.Repeat(day, 6) + "1",
+			"." + strings.Repeat("G", 167) + "."},
+		"over seven days": {"1" + strings.Repeat(day, 7) + "1", strings.Repeat(".", 170)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, noRedis)

@@ -97,7 +97,8 @@ func (s *Snapshots) lastValueBefore(ctx context.Context, portfolioID uuid.UUID,
 	t time.Time) (*timeline.Value, error) {
 	var row snapshotRow
 	err := s.db.Gorm(ctx).Select("total", "complete").
-		Where("portfolio_id = ? AND bucket < ? AND NOT price_gap", portfolioID, t).Order("bucket DESC").Take(&row).Error
+		Where("portfolio_id = ? AND bucket < ? AND NOT price_gap", portfolioID, t).
+		Order("bucket DESC").Take(&row).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return nil, nil //nolint:nilnil // no snapshot before t is no error
 	}
