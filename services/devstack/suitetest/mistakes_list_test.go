@@ -191,7 +191,8 @@ func (b *blunderer) timeMistakes() []mistake {
 				Dimension: portfoliov1.AllocationDimension_ALLOCATION_DIMENSION_WALLET}))
 		}},
 		{"an export of an unknown format until tomorrow", func(ctx context.Context) error {
-			stream, err := p.ExportSnapshots(ctx, &portfoliov1.ExportSnapshotsRequest{Format: 9, EndTime: at(24 * time.Hour)})
+			stream, err := p.ExportSnapshots(ctx,
+				&portfoliov1.ExportSnapshotsRequest{Format: 9, EndTime: at(24 * time.Hour)})
 			if err == nil {
 				_, err = stream.Recv()
 			}

@@ -70,7 +70,8 @@ func TestAValueIsDividedByEachDimension(t *testing.T) {
 		"token": {&portfoliov1.GetAllocationRequest{}, `ETH 1500.00000000 0.66666667 1
 USDC 500.00000000 0.22222222 1
 DAI 250.00000000 0.11111111 1`},
-		"chain": {&portfoliov1.GetAllocationRequest{Dimension: portfoliov1.AllocationDimension_ALLOCATION_DIMENSION_CHAIN},
+		"chain": {&portfoliov1.GetAllocationRequest{
+			Dimension: portfoliov1.AllocationDimension_ALLOCATION_DIMENSION_CHAIN},
 			"t 1500.00000000 0.66666667 1\neip155:137 750.00000000 0.33333333 2"},
 		"wallet": {&portfoliov1.GetAllocationRequest{
 			Dimension: portfoliov1.AllocationDimension_ALLOCATION_DIMENSION_WALLET},
@@ -111,7 +112,8 @@ func TestTheWalletsOfThePastAreRefusedWithWhatIsPossible(t *testing.T) {
 	_, err := s.GetAllocation(ctx, &portfoliov1.GetAllocationRequest{AsOfTime: at,
 		Dimension: portfoliov1.AllocationDimension_ALLOCATION_DIMENSION_WALLET})
 	servicetest.WantViolation(t, err, "as_of_time")
-	_, err = s.GetAllocation(ctx, &portfoliov1.GetAllocationRequest{AsOfTime: timestamppb.New(time.Now().Add(time.Hour))})
+	_, err = s.GetAllocation(ctx,
+		&portfoliov1.GetAllocationRequest{AsOfTime: timestamppb.New(time.Now().Add(time.Hour))})
 	servicetest.WantViolation(t, err, "as_of_time")
 	_, err = s.GetAllocation(ctx, &portfoliov1.GetAllocationRequest{MaxEntries: -1})
 	servicetest.WantViolation(t, err, "max_entries")

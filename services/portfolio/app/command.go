@@ -97,7 +97,8 @@ func parseExport(args []string) (exportCommand, error) {
 			continue
 		}
 		if *at.time, err = time.Parse(time.RFC3339, at.text); err != nil {
-			return e, errs.Invalid(name, "must be an RFC 3339 time, such as 2026-03-01T00:00:00Z, "+errs.Given(at.text))
+			return e, errs.Invalid(name,
+				"must be an RFC 3339 time, such as 2026-03-01T00:00:00Z, "+errs.Given(at.text))
 		}
 	}
 	return e, nil

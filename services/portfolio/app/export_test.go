@@ -70,7 +70,8 @@ func opened(t *testing.T, name string, file []byte, infilter string) []map[strin
 	t.Helper()
 	program, err := exec.LookPath("soffice")
 	if err != nil {
-		t.Skip("soffice is not installed (package libreoffice-calc-nogui): what spreadsheets make of the files isn't tested")
+		t.Skip("soffice is not installed (package libreoffice-calc-nogui): " +
+			"what spreadsheets make of the files isn't tested")
 	}
 	dir := t.TempDir()
 	path := filepath.Join(dir, name)
@@ -168,6 +169,17 @@ func TestASpreadsheetOpensWhatWasExported(t *testing.T) {
 		compare("CSV with semicolons, in German", opened(t, "german.csv",
 			get(portfoliov1.ExportFormat_EXPORT_FORMAT_CSV_SEMICOLON, content), "CSV:59,34,76,1,,1031"), false)
 		compare("XLSX", opened(t, "book.xlsx", get(portfoliov1.ExportFormat_EXPORT_FORMAT_XLSX, content), ""), true)
+	}
+}
+
+// Without what exports do, a spreadsheet changes what it opens: so the test above would notice.
+func TestASpreadsheetChangesAFileWithoutTheseRules(t *testing.T) {
+	t.Parallel()
+	row := opened(t, "bare.csv", []byte("id;price;units\r\n007;0.125;123456789012345678901234567890\r\n"),
+		"CSV:59,34,76,1,,1031")[0]
+	units, err := strconv.ParseFloat(row["units"], 64)
+	if row["id"] != "7" || row["price"] != "125" || err != nil || row["units"] == "123456789012345678901234567890" {
+		t.Errorf("opened as %v (%v, %v): it doesn't change what it should", row, units, err)
 	}
 }
 

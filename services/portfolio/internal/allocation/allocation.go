@@ -101,8 +101,8 @@ func (s *Service) Check(r Request) error {
 		return nil
 	}
 	if r.Dimension == Wallet {
-		return errs.Invalid("as_of_time", "must be unset with ALLOCATION_DIMENSION_WALLET: the positions of the past are "+
-			"stored for the portfolio as a whole. By token and by chain the past is there")
+		return errs.Invalid("as_of_time", "must be unset with ALLOCATION_DIMENSION_WALLET: the positions of the past "+
+			"are stored for the portfolio as a whole. By token and by chain the past is there")
 	}
 	return s.valuer.CheckAsOf(r.At)
 }

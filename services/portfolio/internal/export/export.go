@@ -146,8 +146,8 @@ func (s *Service) checkRows(ctx context.Context, p portfolio.Portfolio, r Reques
 		rows = positions
 	}
 	if rows > MaxSheetRows {
-		return errs.FailedPrecondition("TOO_MANY_ROWS", fmt.Sprintf("the range has %d rows, and an XLSX file has at most "+
-			"%d: ask for a shorter range, or for CSV", rows, MaxSheetRows))
+		return errs.FailedPrecondition("TOO_MANY_ROWS", fmt.Sprintf("the range has %d rows, and an XLSX file has at "+
+			"most %d: ask for a shorter range, or for CSV", rows, MaxSheetRows))
 	}
 	return nil
 }
@@ -229,8 +229,8 @@ var positionColumns = []column{
 func positionRow(s snapshot.Snapshot, p valuation.Position) []any {
 	amount := apd.NewWithBigInt(new(apd.BigInt).SetMathBigInt(p.Amount), -int32(p.Decimals))
 	return []any{"portfolio:" + s.Portfolio.String(), s.Bucket, p.TokenID, p.Symbol, int(p.Decimals), plain(amount),
-		"base:" + p.Amount.String(), padded(p.Price.Amount), p.Price.Source, p.Price.Time, p.Price.Stale, plain(p.Value),
-		p.Verified, p.Price.UnpricedReason}
+		"base:" + p.Amount.String(), padded(p.Price.Amount), p.Price.Source, p.Price.Time, p.Price.Stale,
+		plain(p.Value), p.Verified, p.Price.UnpricedReason}
 }
 
 // plain returns a decimal without an exponent, "" for nil.

@@ -148,8 +148,8 @@ func (s *Service) Check(zone string) error {
 	return err
 }
 
-// Figures returns the figures of a portfolio. The number of statements is fixed. It returns errs.Invalid for an unknown
-// time zone, and errs.Unavailable if there is no value.
+// Figures returns the figures of a portfolio. The number of statements is fixed. It returns errs.Invalid for an
+// unknown time zone, and errs.Unavailable if there is no value.
 func (s *Service) Figures(ctx context.Context, p portfolio.Portfolio, zoneName string) (KPI, error) {
 	zone, err := timeline.Zone(zoneName)
 	if err != nil {

@@ -12,8 +12,8 @@ type WalletValue struct {
 	Valuation valuation.Valuation
 }
 
-// ValueWallets values the wallets of a portfolio one by one, without the cache, in the order in which they are read. It
-// returns errs.Unavailable (WALLET_UNAVAILABLE) while the holdings can't be read.
+// ValueWallets values the wallets of a portfolio one by one, without the cache, in the order in which they are read.
+// It returns errs.Unavailable (WALLET_UNAVAILABLE) while the holdings can't be read.
 func (s *Service) ValueWallets(ctx context.Context, p Portfolio) ([]WalletValue, error) {
 	wallets, holdings, err := s.holdings.Current(ctx, p.Owner)
 	if err != nil {

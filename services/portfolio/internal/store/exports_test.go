@@ -36,8 +36,8 @@ func TestALargeExportTakesNoMoreMemory(t *testing.T) {
 		`INSERT INTO snapshots (portfolio_id, bucket, snapshot_time, price_seq, total, complete, position_count,
 			incomplete_wallet_count, unpriced_count, stale_price_count, backfilled, measurable, net_flow)
 			SELECT p.id, t, t, 1, 2469, true, 20, 0, 0, 0, true, true, 0 FROM portfolios p,
-			generate_series('2026-03-01T00:00:00Z'::timestamptz, '2026-03-01T00:00:00Z'::timestamptz + 3999 * interval '1 hour',
-			                '1 hour') AS t`,
+			generate_series('2026-03-01T00:00:00Z'::timestamptz,
+			                '2026-03-01T00:00:00Z'::timestamptz + 3999 * interval '1 hour', '1 hour') AS t`,
 		`INSERT INTO position_changes SELECT p.id, a.id, '2026-03-01T00:00:00Z', 1000000000000000000
 			FROM portfolios p, assets a`,
 		`INSERT INTO hour_prices SELECT bucket, a.id, 1, bucket, false, 123.45, 'test', '' FROM snapshots, assets a`,
@@ -64,7 +64,8 @@ func TestALargeExportTakesNoMoreMemory(t *testing.T) {
 		t.Errorf("it took %d MiB", above)
 	}
 	req.Format = export.XLSX
-	if _, err := s.Write(t.Context(), f.p, req, io.Discard); errs.As(err) == nil || errs.As(err).Reason != "TOO_MANY_ROWS" {
+	_, err = s.Write(t.Context(), f.p, req, io.Discard)
+	if e := errs.As(err); e == nil || e.Reason != "TOO_MANY_ROWS" {
 		t.Errorf("a sheet of %d rows: %v", rows, err)
 	}
 }

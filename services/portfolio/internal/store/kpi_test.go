@@ -109,8 +109,8 @@ best a 0.125, worst a 0.125`},
 			"best NO_SNAPSHOTS, worst NO_SNAPSHOTS"}, "\n")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			k, err := kpi.NewService(valuedNow{tc.v}, tc.f, func() time.Time { return now }).Figures(t.Context(), tc.f.p,
-				"Europe/Zurich")
+			s := kpi.NewService(valuedNow{tc.v}, tc.f, func() time.Time { return now })
+			k, err := s.Figures(t.Context(), tc.f.p, "Europe/Zurich")
 			if err != nil {
 				t.Fatal(err)
 			}
