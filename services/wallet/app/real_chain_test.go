@@ -49,7 +49,13 @@ func (n *bareNode) answer(method string, params []json.RawMessage) any {
 	case "eth_chainId":
 		return "0x1"
 	case "eth_getBlockByNumber":
-		return map[string]any{"number": fmt.Sprintf("0x%x", n.number), "hash": word(n.number),
+		number := n.number
+		if text := strings.Trim(string(params[0]), `"`); strings.HasPrefix(text, "0x") {
+			if _, err := fmt.Sscanf(text, "0x%x", &number); err != nil || number > n.number {
+				return nil
+			}
+		}
+		return map[string]any{"number": fmt.Sprintf("0x%x", number), "hash": word(number),
 			"timestamp": fmt.Sprintf("0x%x", time.Now().Add(-n.age).Unix())}
 	case "eth_getBalance":
 		return "0x1bc16d674ec80000"
