@@ -99,8 +99,8 @@ func (s *Service) History(ctx context.Context, p portfolio.Portfolio, r HistoryR
 		buckets[i], positions = l.Bucket, positions+l.Positions
 	}
 	if positions > maxPositions {
-		return History{}, errs.Exhausted("TOO_MANY_POSITIONS", fmt.Sprintf("the %d points have %d positions together, "+
-			"more than the %d of one answer: ask for fewer points", len(last), positions, maxPositions))
+		return History{}, errs.Exhausted("TOO_MANY_POSITIONS", fmt.Sprintf("the %d points have %d positions "+
+			"together, more than the %d of one answer: ask for fewer points", len(last), positions, maxPositions))
 	}
 	held, err := s.store.PositionsAt(ctx, p.ID, buckets)
 	if err != nil {
