@@ -195,5 +195,11 @@ func (s *Service) withDefaults(r HistoryRequest) (HistoryRequest, *time.Location
 	r.Limit = cmp.Or(r.Limit, DefaultLimit)
 	r.MaxEntries = cmp.Or(r.MaxEntries, DefaultEntries)
 	zone, zoneErr := timeline.Zone(r.Zone)
-	return r, zone, errs.AllInvalid(rangeErr, zoneErr)
+	var dimensionErr error
+	if r.Dimension > Chain {
+		dimensionErr = errs.Invalid("dimension", "must be ALLOCATION_DIMENSION_TOKEN or ALLOCATION_DIMENSION_CHAIN: "+
+			"the past is stored for the portfolio as a whole, got "+map[Dimension]string{
+			Wallet: "ALLOCATION_DIMENSION_WALLET", Protocol: "ALLOCATION_DIMENSION_PROTOCOL"}[r.Dimension])
+	}
+	return r, zone, errs.AllInvalid(rangeErr, zoneErr, dimensionErr)
 }

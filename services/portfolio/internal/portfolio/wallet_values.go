@@ -15,18 +15,19 @@ type WalletValue struct {
 // ValueWallets values the wallets of a portfolio one by one, without the cache, in the order in which they are read.
 // It returns errs.Unavailable (WALLET_UNAVAILABLE) while the holdings can't be read.
 func (s *Service) ValueWallets(ctx context.Context, p Portfolio) ([]WalletValue, error) {
-	wallets, holdings, err := s.holdings.Current(ctx, p.Owner)
+	at := s.now().UTC()
+	m, wallets, holdings, err := s.current(ctx, p, at)
 	if err != nil {
 		return nil, err
 	}
+	wallets = m.Members(wallets)
 	of := make(map[string][]valuation.Holding, len(wallets))
 	for _, h := range holdings {
-		of[h.Account] = append(of[h.Account], h)
+		of[h.WalletID] = append(of[h.WalletID], h)
 	}
 	values := make([]WalletValue, len(wallets))
-	at := s.now().UTC()
 	for i, w := range wallets {
-		v, err := valuation.Compute([]valuation.Wallet{w}, of[w.Account], at)
+		v, err := valuation.Compute([]valuation.Wallet{w}, of[w.ID], at)
 		if err != nil {
 			return nil, err
 		}

@@ -50,7 +50,7 @@ func (s *PortfolioServer) GetAllocationHistory(ctx context.Context,
 			Total: decimalToProto(point.Total), Complete: point.Complete})
 	}
 	for _, series := range h.Series {
-		out := &portfoliov1.AllocationSeries{Key: series.Key, Label: series.Label, Other: series.Other}
+		out := &portfoliov1.AllocationSeries{Group: series.Key, Label: series.Label, Other: series.Other}
 		for i, value := range series.Values {
 			out.Values = append(out.Values, decimalToProto(value))
 			out.Shares = append(out.Shares, decimalToProto(series.Shares[i]))
@@ -84,7 +84,7 @@ func allocationToProto(a allocation.Allocation) *portfoliov1.Allocation {
 		Complete: a.Of.Complete(), IncompleteReasons: a.Of.IncompleteReasons, Stale: a.Of.Stale,
 	}
 	for _, e := range a.Entries {
-		entry := &portfoliov1.AllocationEntry{Key: e.Key, Label: e.Label, Decimals: uint32(e.Decimals),
+		entry := &portfoliov1.AllocationEntry{Group: e.Key, Label: e.Label, Decimals: uint32(e.Decimals),
 			Value: decimalToProto(e.Value), Share: decimalToProto(e.Share), Count: int32(e.Count), Other: e.Other}
 		if e.Amount != nil {
 			entry.Amount = e.Amount.String()

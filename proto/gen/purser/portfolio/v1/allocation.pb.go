@@ -364,8 +364,8 @@ func (x *Allocation) GetStale() bool {
 type AllocationEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A CAIP-19 id, a CAIP-2 id, a CAIP-10 id or "wallet"; empty with other.
-	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	// The token's symbol; otherwise key. "other" with other.
+	Group string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// The token's symbol; otherwise group. "other" with other.
 	Label string `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
 	// By token only: base units, and how many decimals a token has.
 	Amount   string `protobuf:"bytes,3,opt,name=amount,proto3" json:"amount,omitempty"`
@@ -413,9 +413,9 @@ func (*AllocationEntry) Descriptor() ([]byte, []int) {
 	return file_purser_portfolio_v1_allocation_proto_rawDescGZIP(), []int{3}
 }
 
-func (x *AllocationEntry) GetKey() string {
+func (x *AllocationEntry) GetGroup() string {
 	if x != nil {
-		return x.Key
+		return x.Group
 	}
 	return ""
 }
@@ -830,7 +830,7 @@ func (x *AllocationPoint) GetComplete() bool {
 type AllocationSeries struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As in AllocationEntry.
-	Key   string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Group string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
 	Label string `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
 	Other bool   `protobuf:"varint,3,opt,name=other,proto3" json:"other,omitempty"`
 	// One for each point: "0" where the portfolio had none of it, or no price.
@@ -871,9 +871,9 @@ func (*AllocationSeries) Descriptor() ([]byte, []int) {
 	return file_purser_portfolio_v1_allocation_proto_rawDescGZIP(), []int{8}
 }
 
-func (x *AllocationSeries) GetKey() string {
+func (x *AllocationSeries) GetGroup() string {
 	if x != nil {
-		return x.Key
+		return x.Group
 	}
 	return ""
 }
@@ -932,9 +932,9 @@ const file_purser_portfolio_v1_allocation_proto_rawDesc = "" +
 	"\x0evaluation_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rvaluationTime\x12\x1a\n" +
 	"\bcomplete\x18\x06 \x01(\bR\bcomplete\x12-\n" +
 	"\x12incomplete_reasons\x18\a \x03(\tR\x11incompleteReasons\x12\x14\n" +
-	"\x05stale\x18\b \x01(\bR\x05stale\"\xc5\x01\n" +
-	"\x0fAllocationEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05stale\x18\b \x01(\bR\x05stale\"\xc9\x01\n" +
+	"\x0fAllocationEntry\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\x16\n" +
 	"\x06amount\x18\x03 \x01(\tR\x06amount\x12\x1a\n" +
 	"\bdecimals\x18\x04 \x01(\rR\bdecimals\x12\x14\n" +
@@ -949,10 +949,10 @@ const file_purser_portfolio_v1_allocation_proto_rawDesc = "" +
 	"\x06amount\x18\x04 \x01(\tR\x06amount\x12\x1a\n" +
 	"\bverified\x18\x05 \x01(\bR\bverified\x12'\n" +
 	"\x0funpriced_reason\x18\x06 \x01(\tR\x0eunpricedReason\x12\x18\n" +
-	"\aaccount\x18\a \x01(\tR\aaccount\"\xd8\x03\n" +
+	"\aaccount\x18\a \x01(\tR\aaccount\"\xd4\x03\n" +
 	"\x1bGetAllocationHistoryRequest\x12.\n" +
-	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x12T\n" +
-	"\tdimension\x18\x02 \x01(\x0e2(.purser.portfolio.v1.AllocationDimensionB\f\xbaH\t\x82\x01\x06\x10\x01 \x03 \x04R\tdimension\x129\n" +
+	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x12P\n" +
+	"\tdimension\x18\x02 \x01(\x0e2(.purser.portfolio.v1.AllocationDimensionB\b\xbaH\x05\x82\x01\x02\x10\x01R\tdimension\x129\n" +
 	"\n" +
 	"start_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
 	"\bend_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12$\n" +
@@ -973,9 +973,9 @@ const file_purser_portfolio_v1_allocation_proto_rawDesc = "" +
 	"\bend_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12?\n" +
 	"\rsnapshot_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\fsnapshotTime\x12\x14\n" +
 	"\x05total\x18\x04 \x01(\tR\x05total\x12\x1a\n" +
-	"\bcomplete\x18\x05 \x01(\bR\bcomplete\"\x80\x01\n" +
-	"\x10AllocationSeries\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\bcomplete\x18\x05 \x01(\bR\bcomplete\"\x84\x01\n" +
+	"\x10AllocationSeries\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\x14\n" +
 	"\x05other\x18\x03 \x01(\bR\x05other\x12\x16\n" +
 	"\x06values\x18\x04 \x03(\tR\x06values\x12\x16\n" +
