@@ -33,8 +33,8 @@ const heldRows = `
 	ORDER BY w.id, b.token_id`
 
 // BenchmarkValuationOfALargeOwner compares GetValuation, not cached, of an owner with 300 wallets of 20 tokens with
-// the same rows read in SQL: one after the other, and by eight callers at once, where ns/op is the time of a call among
-// them: 40 ms are 25 calls a second.
+// the same rows read in SQL: one after the other, and by eight callers at once, where ns/op is the time of a call
+// among them: 40 ms are 25 calls a second.
 func BenchmarkValuationOfALargeOwner(b *testing.B) {
 	const wallets, tokens = 300, 20
 	dir, err := os.MkdirTemp("", "purser-benchmark-")

@@ -45,7 +45,8 @@ type account struct {
 
 // panels are the parts of the page that are loaded again and again.
 func panels() []string {
-	return []string{"services", "dependencies", "value", "days", "performance", "holdings", "wallets", "keys", "jobs", "traces"}
+	return []string{"services", "dependencies", "value", "days", "performance", "holdings", "wallets", "keys", "jobs",
+		"traces"}
 }
 
 // sectionsOf returns the sections that a part of the page needs.
@@ -94,7 +95,8 @@ func (c *Console) body(w http.ResponseWriter, r *http.Request, name string, form
 	v := c.viewerOf(r)
 	w.Header().Set("Purser-Viewer", viewerKey(v)) // by which an open page notices that it shows somebody else's data
 	data := pageData{
-		Sections: c.panelStates(r.Context(), v, currencyOf(r), sectionsOf(name)...), Form: form, NoUser: c.options.NoUser,
+		Sections: c.panelStates(r.Context(), v, currencyOf(r), sectionsOf(name)...), Form: form,
+		NoUser:        c.options.NoUser,
 		RefreshMillis: c.options.Refresh.Milliseconds(), Currency: currencyOf(r), Currencies: currencies(),
 	}
 	data.Services, data.Summary = serviceStates(data.Sections), summaryOf(data.Sections)

@@ -82,6 +82,9 @@ func unmakers() map[string]string {
 		"/purser.auth.v1.IdentityService/LinkWallet":        "/purser.auth.v1.IdentityService/UnlinkIdentity",
 		"/purser.auth.v1.SessionService/EnrollTotp":         "/purser.auth.v1.SessionService/DisableTotp",
 		"/purser.wallet.v1.WalletService/CreateWallet":      "/purser.wallet.v1.WalletService/DeleteWallet",
+
+		"/purser.portfolio.v1.PortfolioService/CreatePortfolio": "/purser.portfolio.v1.PortfolioService" +
+			"/DeletePortfolio",
 	}
 }
 

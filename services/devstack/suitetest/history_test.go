@@ -82,7 +82,8 @@ func checkHistoricalHoldings(t *testing.T, s *suite.Suite, hours []*walletv1.His
 	symbols := map[string]string{fmt.Sprintf("eip155:%d/slip44:60", s.Chain.ChainID()): "ETH"}
 	for _, token := range s.Chain.Tokens() {
 		assets[token.Symbol] = token.Address
-		symbols[fmt.Sprintf("eip155:%d/erc20:%s", s.Chain.ChainID(), strings.ToLower(token.Address.Hex()))] = token.Symbol
+		id := fmt.Sprintf("eip155:%d/erc20:%s", s.Chain.ChainID(), strings.ToLower(token.Address.Hex()))
+		symbols[id] = token.Symbol
 	}
 	if want := int(until.Sub(from) / time.Hour); len(hours) != want {
 		t.Fatalf("%d hours, want %d", len(hours), want)

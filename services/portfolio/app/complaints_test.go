@@ -92,8 +92,8 @@ func TestNoHourIsLostAtMidnightInAnyZone(t *testing.T) {
 		from, until := middle.AddDate(0, 0, -40), middle.AddDate(0, 0, 40)
 		hours := int32(until.Sub(from) / time.Hour)
 		s.exec(t, fmt.Sprintf(`DELETE FROM snapshots; INSERT INTO snapshots (portfolio_id, bucket, snapshot_time,
-			price_seq, total, complete, position_count, incomplete_wallet_count, unpriced_count, stale_price_count, backfilled,
-			measurable, net_flow, membership)
+			price_seq, total, complete, position_count, incomplete_wallet_count, unpriced_count, stale_price_count,
+			backfilled, measurable, net_flow, membership)
 			SELECT '%s', at, at, 0, 1000, true, 1, 0, 0, 0, false, true, 1, 1
 			FROM generate_series('%s'::timestamptz, '%s'::timestamptz - interval '1 hour', '1 hour') AS at`,
 			mine.GetPortfolio().GetId(), from.Format(time.RFC3339), until.Format(time.RFC3339)))

@@ -333,7 +333,7 @@ func TestAChangeOfAPortfolioThatBreaksARuleNamesItsField(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	ctx, _ := s.newUser(t, "portfolio:read", "portfolio:write")
-	id, at := uuid.NewString(), func(t time.Time) *timestamppb.Timestamp { return timestamppb.New(t) }
+	id, at := uuid.NewString(), timestamppb.New
 	many := make([]string, 1001)
 	for i := range many {
 		many[i] = uuid.NewString()

@@ -202,7 +202,8 @@ func TestMoreThanThereWasCannotLeave(t *testing.T) {
 
 // What nothing was earned on has a return of exactly 0, whatever the value: 1/2020 × 2020 is not 1 in decimals.
 func TestAValueThatStaysHasAReturnOfZero(t *testing.T) {
-	p := measure(t, mark{on(2026, 1, 1), "2020", ""}, mark{on(2026, 1, 2), "2020", ""}, mark{on(2026, 1, 9), "2020", ""})
+	p := measure(t, mark{on(2026, 1, 1), "2020", ""}, mark{on(2026, 1, 2), "2020", ""},
+		mark{on(2026, 1, 9), "2020", ""})
 	if p.TimeWeighted.Period.Figure != 0 || p.TimeWeighted.Period.Unavailable != "" {
 		t.Errorf("the return is %v", p.TimeWeighted.Period)
 	}

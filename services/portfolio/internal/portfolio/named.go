@@ -83,8 +83,8 @@ func CheckBounds(all Memberships) error {
 	}
 	for _, m := range all {
 		if len(m.Wallets) > MaxWallets {
-			return errs.Exhausted("TOO_MANY_PORTFOLIO_WALLETS", fmt.Sprintf("the portfolio would have %d wallets from "+
-				"%s on, and may have %d; the default portfolio has all wallets, however many", len(m.Wallets),
+			return errs.Exhausted("TOO_MANY_PORTFOLIO_WALLETS", fmt.Sprintf("the portfolio would have %d wallets "+
+				"from %s on, and may have %d; the default portfolio has all wallets, however many", len(m.Wallets),
 				m.From.Format(time.RFC3339), MaxWallets)).With("limit", strconv.Itoa(MaxWallets))
 		}
 	}

@@ -31,9 +31,9 @@ func (o ownersOfShard) ReadShard(_ context.Context, _, _ int, visit func(snapsho
 }
 
 // BenchmarkHourlyJob times an hour of 10,000 portfolios of 20 tokens, from holdings that were read: the second hour of
-// the job, in which one token of each 24th has changed. Raw is one INSERT … SELECT that sums the totals up from tables of
-// balances and prices. "first" is the time of the first build's way, which is a transaction for each portfolio with a
-// row for each position, of 500 portfolios and for as many.
+// the job, in which one token of each 24th has changed. Raw is one INSERT … SELECT that sums the totals up from tables
+// of balances and prices. "first" is the time of the first build's way, which is a transaction for each portfolio with
+// a row for each position, of 500 portfolios and for as many.
 func BenchmarkHourlyJob(b *testing.B) {
 	const portfolios, tokens, firstPortfolios = 10_000, 20, 500
 	f := newFixture(b, noRedis)

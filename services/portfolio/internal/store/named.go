@@ -46,9 +46,9 @@ func (s *Portfolios) Create(ctx context.Context, p portfolio.Portfolio, wallets 
 			return fmt.Errorf("count portfolios: %w", err)
 		}
 		if count >= int64(limit) {
-			return errs.Exhausted("TOO_MANY_PORTFOLIOS", fmt.Sprintf("you have %d portfolios, the default one included, "+
-				"and this deployment allows %d (PURSER_PORTFOLIOS_PER_OWNER); delete one before you add another",
-				count, limit)).With("limit", strconv.Itoa(limit))
+			return errs.Exhausted("TOO_MANY_PORTFOLIOS", fmt.Sprintf("you have %d portfolios, the default one "+
+				"included, and this deployment allows %d (PURSER_PORTFOLIOS_PER_OWNER); delete one before you "+
+				"add another", count, limit)).With("limit", strconv.Itoa(limit))
 		}
 		row := portfolioRow{ID: p.ID, OwnerID: p.Owner, Name: p.Name, CreatedAt: p.CreatedAt, UpdatedAt: p.UpdatedAt,
 			Version: p.Version}

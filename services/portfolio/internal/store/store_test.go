@@ -394,8 +394,7 @@ func TestBucketsKnowOpenCloseMinAndMax(t *testing.T) {
 		}
 	}
 	got, err := f.Aggregate(t.Context(), f.p, []time.Time{hour(25), hour(26)}, "")
-	if err != nil || got.Before == nil ||
-		got.Before.Complete {
+	if err != nil || got.Before == nil || got.Before.Complete {
 		t.Errorf("the incomplete one: %+v, %v", got.Before, err)
 	}
 }

@@ -12,7 +12,6 @@ package valuation
 
 import (
 	"cmp"
-	"math"
 	"math/big"
 	"slices"
 	"strings"
@@ -187,24 +186,17 @@ func (v *Valuation) count(p Position) {
 	}
 }
 
-// setShares divides as floats, which are within 1e-15 of the exact shares: values and total
-// have the same number of decimals.
+// setShares divides values by the total, which have the same number of decimals.
 func (v *Valuation) setShares() {
 	if v.Total.IsZero() {
 		return
 	}
-	total := units(v.Total)
+	total := v.Total.Coeff.MathBigInt()
 	for i := range v.Positions {
 		if p := &v.Positions[i]; p.Counted() {
-			p.Share = units(p.Value) / total
+			p.Share, _ = new(big.Rat).SetFrac(p.Value.Coeff.MathBigInt(), total).Float64()
 		}
 	}
-}
-
-// units is a value in the smallest unit of values.
-func units(value *apd.Decimal) float64 {
-	f, _ := new(big.Float).SetInt(value.Coeff.MathBigInt()).Float64()
-	return f * math.Pow10(int(value.Exponent)+Scale)
 }
 
 // byValue orders positions as Valuation.Positions says.

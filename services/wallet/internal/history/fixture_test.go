@@ -51,7 +51,7 @@ type world struct {
 	amount       func(holder common.Address, k token.Token, at time.Time) *uint256.Int // if set
 	transfers    []history.Transfer
 	transfersErr error
-	balancesRead int
+	askedCount   int                              // of balances
 	during       func(ctx context.Context, n int) // runs before the n-th read
 	feedPrice    func(id string, t time.Time) (string, time.Time)
 	feedErr      error
@@ -96,7 +96,7 @@ func (w *world) ReadAt(ctx context.Context, chain uint64, times []time.Time, hol
 			}
 		}
 		w.mu.Lock()
-		w.balancesRead += len(holders) * len(tokens)
+		w.askedCount += len(holders) * len(tokens)
 		w.mu.Unlock()
 		if len(holders) == 0 {
 			out[i].Amounts = [][]*uint256.Int{}

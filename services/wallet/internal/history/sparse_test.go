@@ -133,15 +133,15 @@ func TestThePastOfManyBalancesIsThatOfEveryHour(t *testing.T) {
 		}
 	}
 	all := hours * manyWallets * manyTokens
-	if f.balancesRead > all/5 {
-		t.Errorf("%d balances were read for %d", f.balancesRead, all)
+	if f.askedCount > all/5 {
+		t.Errorf("%d balances were read for %d", f.askedCount, all)
 	}
 	var stored int
 	if err := f.db.Gorm(t.Context()).Raw("SELECT count(*) FROM balance_history").Scan(&stored).Error; err != nil ||
 		stored > all/20 {
 		t.Errorf("%d rows are stored for %d balances, %v", stored, all, err)
 	}
-	t.Logf("%d balances were read and %d rows stored for %d", f.balancesRead, stored, all)
+	t.Logf("%d balances were read and %d rows stored for %d", f.askedCount, stored, all)
 }
 
 // The limit that the package states, and the control of the test above: without events what comes and goes between

@@ -226,8 +226,9 @@ func (w *historyWrites) addRanges(id uuid.UUID, stored []storedRange, read []his
 	}
 	for i := 0; i < len(read); {
 		n := i + 1
+		end := history.FrameEnd(time.Unix(read[i].Hour, 0)).Unix()
 		for n < len(read) && read[n].Hour == read[n-1].Hour+hourSeconds &&
-			sameRecord(read[i].Record, read[n].Record) && read[n].Hour < history.FrameEnd(time.Unix(read[i].Hour, 0)).Unix() {
+			sameRecord(read[i].Record, read[n].Record) && read[n].Hour < end {
 			n++
 		}
 		w.addRange(id, storedRange{read[i].Hour, read[n-1].Hour + hourSeconds, read[i].TokenCount, read[i].Unread,

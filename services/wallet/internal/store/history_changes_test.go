@@ -42,8 +42,9 @@ func TestEachHourIsAsItWasStoredLast(t *testing.T) {
 						}
 					}
 					hour := begin.Add(time.Duration(i) * time.Hour).Unix()
-					h := history.HourBalances{Chain: 1, Block: block.Block{Number: uint64(i), Time: time.Unix(hour, 0)},
-						Balances: held, Record: history.Record{WalletHour: history.WalletHour{Wallet: w.ID, Hour: hour},
+					h := history.HourBalances{Chain: 1,
+						Block: block.Block{Number: uint64(i), Time: time.Unix(hour, 0)}, Balances: held,
+						Record: history.Record{WalletHour: history.WalletHour{Wallet: w.ID, Hour: hour},
 							TokenCount: len(held), ReadAt: at(i)}}
 					if i%50 == 7 {
 						h.Unread = "not readable: T0"
