@@ -27,6 +27,7 @@ func (s service) fill(t *testing.T, walletID string) {
 	for i, token := range []string{etherID, tokenID} {
 		s.exec(t, "INSERT INTO balances VALUES ($1, $2, $3, 1, '', now())", walletID, token, i)
 		at := hour.Add(time.Duration(-1-i) * time.Hour)
+		s.exec(t, "INSERT INTO chain_hours VALUES (1, $1, 1, '', $1) ON CONFLICT DO NOTHING", at)
 		s.exec(t, "INSERT INTO wallet_history VALUES ($1, $2, 1, 2, '', now())", walletID, at)
 		for _, held := range []string{etherID, tokenID}[i:] {
 			s.exec(t, "INSERT INTO balance_history VALUES ($1, $2, $3, 7)", walletID, at, held)
@@ -145,8 +146,15 @@ func TestAnArchivedWalletIsPutAsideAndComesBackAsItWas(t *testing.T) {
 			t.Fatal(err)
 		}
 		out = append(out, fmt.Sprint(len(held.GetWallets())))
+		var inHour map[string]bool
 		for _, h := range past.GetHours() {
-			out = append(out, fmt.Sprint(len(h.GetWallets())))
+			if !h.GetOnlyChanges() {
+				inHour = map[string]bool{}
+			}
+			for _, w := range h.GetWallets() {
+				inHour[w.GetWalletId()] = true
+			}
+			out = append(out, fmt.Sprint(len(inHour)))
 		}
 		return strings.Join(out, " ")
 	}
