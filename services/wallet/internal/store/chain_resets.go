@@ -132,7 +132,7 @@ func (s *ChainResets) Count(ctx context.Context, chain uint64) (n chainreset.For
 		       (SELECT count(*) FROM balances`+ofChain+` AND block_number >= 0),
 		       (SELECT count(*) FROM balance_changes`+ofChain+` AND block_number >= 0),
 		       (SELECT count(*) FROM transactions`+ofChain+` AND block_number >= 0),
-		       (SELECT count(*) FROM wallet_history`+ofChain+`)`, map[string]any{"chain": fmt.Sprint(chain)}).Row().
+		       (SELECT coalesce(sum(hours), 0) FROM wallet_history`+ofChain+`)`, map[string]any{"chain": fmt.Sprint(chain)}).Row().
 		Scan(&n.Wallets, &n.Balances, &n.Changes, &n.Transactions, &n.Hours)
 	if err != nil {
 		return n, fmt.Errorf("count what is stored of a chain: %w", err)
@@ -241,7 +241,6 @@ func forgetWallets(ctx context.Context, conn *pgx.Conn, chain uint64, wallets []
 		count *int64
 	}{
 		{"balance_history WHERE", nil},
-		{"wallet_history WHERE", &removed.Hours},
 		{"transactions WHERE block_number >= 0 AND", &removed.Transactions},
 		{"balance_changes WHERE block_number >= 0 AND", &removed.Changes},
 		{"balances WHERE block_number >= 0 AND", &removed.Balances},
@@ -257,7 +256,12 @@ func forgetWallets(ctx context.Context, conn *pgx.Conn, chain uint64, wallets []
 		}
 	}
 	removed.Wallets = int64(len(ids))
-	_, err := conn.Exec(ctx, `UPDATE wallets SET sync_state = $2, synced_block = 0, synced_at = NULL, retry_at = NULL,
+	err := conn.QueryRow(ctx, `WITH gone AS (DELETE FROM wallet_history WHERE wallet_id = ANY($1) RETURNING hours)
+		SELECT coalesce(sum(hours), 0) FROM gone`, ids).Scan(&removed.Hours)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, `UPDATE wallets SET sync_state = $2, synced_block = 0, synced_at = NULL, retry_at = NULL,
 		sync_error = 'the chain was reset, and what was read of it is forgotten', sync_reason = 'CHAIN_RESET'
 		WHERE id = ANY($1)`, ids, string(wallet.Pending))
 	if err == nil {
@@ -270,7 +274,7 @@ func forgetWallets(ctx context.Context, conn *pgx.Conn, chain uint64, wallets []
 // endForgetting removes what is known of the chain itself: the contracts of its tokens are asked again. It returns the
 // tokens that changed.
 func endForgetting(ctx context.Context, conn *pgx.Conn, chain uint64) (tokens []string, err error) {
-	for _, table := range []string{"scanned_blocks", "chain_blocks"} {
+	for _, table := range []string{"scanned_blocks", "chain_blocks", "chain_hours"} {
 		if _, err := conn.Exec(ctx, "DELETE FROM "+table+" WHERE chain = $1", int64(chain)); err != nil {
 			return nil, err
 		}
