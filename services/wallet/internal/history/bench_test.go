@@ -147,7 +147,7 @@ func firstWay(b *testing.B, f *fixture, begin time.Time, hours int) float64 {
 	begun := time.Now()
 	for i := range hours {
 		at := begin.Add(time.Duration(i) * time.Hour)
-		readings, err := f.world.ReadAt(b.Context(), 1, []time.Time{at}, holders, list)
+		readings, err := f.ReadAt(b.Context(), 1, []time.Time{at}, holders, list)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -132,7 +132,8 @@ func (s *ChainResets) Count(ctx context.Context, chain uint64) (n chainreset.For
 		       (SELECT count(*) FROM balances`+ofChain+` AND block_number >= 0),
 		       (SELECT count(*) FROM balance_changes`+ofChain+` AND block_number >= 0),
 		       (SELECT count(*) FROM transactions`+ofChain+` AND block_number >= 0),
-		       (SELECT coalesce(sum(hours), 0) FROM wallet_history`+ofChain+`)`, map[string]any{"chain": fmt.Sprint(chain)}).Row().
+		       (SELECT coalesce(sum(hours), 0) FROM wallet_history`+ofChain+`)`,
+		map[string]any{"chain": fmt.Sprint(chain)}).Row().
 		Scan(&n.Wallets, &n.Balances, &n.Changes, &n.Transactions, &n.Hours)
 	if err != nil {
 		return n, fmt.Errorf("count what is stored of a chain: %w", err)
