@@ -86,6 +86,10 @@ func (s *stage) showsWhyAValueIsIncomplete(t *testing.T, b *browser) {
 			t.Fatal(err)
 		}
 	}
+	// The snapshot of this hour was of other wallets than there are now.
+	if _, err := s.clients.Portfolios.TakeSnapshot(s.user, &portfoliov1.TakeSnapshotRequest{}); err != nil {
+		t.Fatal(err)
+	}
 	testkit.Eventually(t, pageTimeout, func() bool { return len(b.text("#value .incomplete")) == 0 })
 }
 

@@ -26,6 +26,7 @@ func readHistory(t *testing.T, ctx context.Context, c *demo.Clients, from, until
 	t.Helper()
 	req := &walletv1.ListHistoricalHoldingsRequest{StartTime: timestamppb.New(from), EndTime: timestamppb.New(until),
 		PageSize: size}
+	last := "" // the wallet that was told of last
 	for {
 		resp, err := c.Holdings.ListHistoricalHoldings(ctx, req)
 		if err != nil {
@@ -33,13 +34,17 @@ func readHistory(t *testing.T, ctx context.Context, c *demo.Clients, from, until
 		}
 		pages++
 		for _, h := range resp.GetHours() {
-			if h.GetOnlyChanges() {
-				h = withUnchanged(h, hours[len(hours)-1])
-			}
-			if n := len(hours); n > 0 && hours[n-1].GetHourTime().AsTime().Equal(h.GetHourTime().AsTime()) {
-				hours[n-1] = mergePages(hours[n-1], h)
-			} else {
+			n := len(hours)
+			switch continues := n > 0 && hours[n-1].GetHourTime().AsTime().Equal(h.GetHourTime().AsTime()); {
+			case continues:
+				mergePages(hours[n-1], h, last)
+			case h.GetOnlyChanges():
+				hours = append(hours, withUnchanged(h, hours[n-1]))
+			default:
 				hours = append(hours, h)
+			}
+			if told := h.GetWallets(); len(told) > 0 {
+				last = told[len(told)-1].GetWalletId()
 			}
 		}
 		if req.PageToken = resp.GetNextPageToken(); req.GetPageToken() == "" {
@@ -62,16 +67,22 @@ func withUnchanged(h, before *walletv1.HistoricalHoldings) *walletv1.HistoricalH
 	return whole
 }
 
-// mergePages joins the two parts of an hour that was split by a page.
-func mergePages(a, b *walletv1.HistoricalHoldings) *walletv1.HistoricalHoldings {
+// mergePages adds the second part of an hour that was split by a page to the first, which ended with the wallet last.
+func mergePages(a, b *walletv1.HistoricalHoldings, last string) {
+	a.Prices = append(a.Prices, b.GetPrices()...)
 	for _, w := range b.GetWallets() {
-		if last := a.GetWallets()[len(a.GetWallets())-1]; last.GetWalletId() == w.GetWalletId() {
-			last.Holdings = append(last.Holdings, w.GetHoldings()...)
-		} else {
+		i := slices.IndexFunc(a.GetWallets(), func(c *walletv1.WalletHoldings) bool {
+			return c.GetWalletId() == w.GetWalletId()
+		})
+		switch {
+		case i < 0:
 			a.Wallets = append(a.Wallets, w)
+		case w.GetWalletId() == last:
+			a.Wallets[i].Holdings = append(a.Wallets[i].Holdings, w.GetHoldings()...)
+		default:
+			a.Wallets[i] = w
 		}
 	}
-	return a
 }
 
 // checkHistoricalHoldings compares a history with the chain's plan and the feed's prices.

@@ -44,7 +44,7 @@ func TestHistoryFollowsTheWalletsByItself(t *testing.T) {
 	t.Parallel()
 	s := start(t, func(o *suite.Options) {
 		o.Extra = map[string][]string{"portfolio": {"PURSER_SNAPSHOT_CRON=0 0 29 2 *",
-			"PURSER_RECOMPUTE_CRON=@every 1s"}}
+			"PURSER_RECOMPUTE_CRON=@every 1s", "PURSER_GRPC_RATE_PER_SECOND=10000", "PURSER_GRPC_BURST=10000"}}
 	})
 	c := dial(t, s.Endpoints)
 	ctx, _ := signIn(t, c)

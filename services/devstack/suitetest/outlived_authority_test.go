@@ -17,6 +17,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/testkit"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 )
 
@@ -242,7 +243,8 @@ func (x *matrix) streams(t *testing.T, token string) (wait func() error) {
 				if _, refused := refusals()[reasonOf(err)]; refused {
 					break
 				}
-				if errors.Is(err, io.EOF) && s.full == walletv1.HoldingsService_StreamHoldings_FullMethodName {
+				if errors.Is(err, io.EOF) && (s.full == walletv1.HoldingsService_StreamHoldings_FullMethodName ||
+					s.full == portfoliov1.PortfolioService_ExportSnapshots_FullMethodName) {
 					break // it ends by itself, once everything is read
 				}
 				if err != nil {
