@@ -86,7 +86,7 @@ func (s *stage) showsWhyAValueIsIncomplete(t *testing.T, b *browser) {
 			t.Fatal(err)
 		}
 	}
-	// The snapshot of this hour was of other wallets than there are now.
+	// The snapshot of this hour was of other wallets than there are now, and no job runs here.
 	if _, err := s.clients.Portfolios.TakeSnapshot(s.user, &portfoliov1.TakeSnapshotRequest{}); err != nil {
 		t.Fatal(err)
 	}

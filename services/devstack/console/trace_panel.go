@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	shownErrors = 8  // the newest
-	shownGroups = 16 // those with the newest traces
-	shownTraces = 6  // of each group, the newest
-	shownSpans  = 60 // of each trace
+	shownErrors = 8   // the newest
+	shownGroups = 16  // those with the newest traces
+	shownTraces = 6   // of each group, the newest
+	shownSpans  = 100 // of each trace
 	// maxFilterBytes bounds the text of a filter.
 	maxFilterBytes = 100
 )

@@ -39,13 +39,21 @@ type Member struct {
 // It compares the wallets of the owner with those that the portfolio had last, and stores
 // what changed, see Follow.
 func (s *Service) Assets(ctx context.Context, p Portfolio) (valuation.Assets, error) {
-	now := s.now().UTC()
-	m, wallets, holdings, err := s.current(ctx, p, now)
-	if err != nil {
-		return valuation.Assets{}, err
+	for attempt := 1; ; attempt++ {
+		now := s.now().UTC()
+		m, wallets, holdings, err := s.current(ctx, p, now)
+		if err != nil {
+			return valuation.Assets{}, err
+		}
+		// Another call noticed at the same time that the wallets changed: what it noticed is read again.
+		if m.Number != NoNumber || attempt == maxReads {
+			return m.Assets(wallets, holdings, now)
+		}
 	}
-	return m.Assets(wallets, holdings, now)
 }
+
+// maxReads is how often the wallets are read while they change.
+const maxReads = 3
 
 // Memberships returns the memberships of a portfolio from first to last, after it has
 // compared the wallets of the owner with those that the portfolio had last; errors as
