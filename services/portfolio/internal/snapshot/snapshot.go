@@ -73,6 +73,9 @@ type Store interface {
 	// the better one has fewer incomplete wallets; with as many of them, fewer
 	// unpriced positions; with as many of those too, fewer stale prices.
 	Save(ctx context.Context, p portfolio.Portfolio, bucket time.Time, v valuation.Valuation) (Snapshot, bool, error)
+	// Complete returns the snapshot of a bucket if it is complete and of this membership,
+	// and otherwise nil.
+	Complete(ctx context.Context, portfolio uuid.UUID, bucket time.Time, membership int) (*Snapshot, error)
 	// SaveBackfilled stores valuations of full hours, which are in order, by the rule
 	// of Save. It stores all that are better or, with an error, none, and returns
 	// those that it stored, oldest first.
@@ -125,8 +128,25 @@ func NewService(s Store, current Holdings, h HistoryReader, log *slog.Logger, no
 //
 // It stores nothing with errs.Unavailable: WALLET_UNAVAILABLE, PRICES_UNAVAILABLE
 // or WALLETS_NOT_SYNCED.
+//
+// A call that can change nothing, since the hour's snapshot is complete and of the wallets
+// of now, begins no transaction and waits for no lock.
 func (s *Service) Take(ctx context.Context, p portfolio.Portfolio) (Snapshot, bool, error) {
-	v, err := s.value(ctx, p)
+	assets, err := s.holdings.Assets(ctx, p)
+	if err != nil {
+		return Snapshot{}, false, err
+	}
+	stored, err := s.store.Complete(ctx, p.ID, assets.At.UTC().Truncate(time.Hour), assets.Membership)
+	if err != nil {
+		return Snapshot{}, false, err
+	}
+	if stored != nil {
+		return *stored, false, nil
+	}
+	if err := s.store.AdoptPrices(ctx, []valuation.Assets{assets}); err != nil {
+		return Snapshot{}, false, err
+	}
+	v, err := assets.Value()
 	if err != nil {
 		return Snapshot{}, false, err
 	}
@@ -134,18 +154,6 @@ func (s *Service) Take(ctx context.Context, p portfolio.Portfolio) (Snapshot, bo
 		return Snapshot{}, false, err
 	}
 	return s.store.Save(ctx, p, v.ValuationTime.UTC().Truncate(time.Hour), v)
-}
-
-// value values what a portfolio holds now, at the prices of the hour.
-func (s *Service) value(ctx context.Context, p portfolio.Portfolio) (valuation.Valuation, error) {
-	assets, err := s.holdings.Assets(ctx, p)
-	if err != nil {
-		return valuation.Valuation{}, err
-	}
-	if err := s.store.AdoptPrices(ctx, []valuation.Assets{assets}); err != nil {
-		return valuation.Valuation{}, err
-	}
-	return assets.Value()
 }
 
 // rejectUnknownZero returns an error for a total of zero that is incomplete: it may

@@ -26,6 +26,10 @@ func (m *recordingStore) Save(_ context.Context, p portfolio.Portfolio, bucket t
 	return snapshot.Snapshot{Portfolio: p.ID, Bucket: bucket, Total: v.Total}, true, nil
 }
 
+func (m *recordingStore) Complete(context.Context, uuid.UUID, time.Time, int) (*snapshot.Snapshot, error) {
+	return nil, nil //nolint:nilnil // none is no error
+}
+
 func (m *recordingStore) AdoptPrices(context.Context, []valuation.Assets) error { return nil }
 
 type fakeHoldings struct {

@@ -130,6 +130,22 @@ func parseDecimal(text string) (*apd.Decimal, error) {
 	return d, nil
 }
 
+// Complete implements snapshot.Store.
+func (s *Snapshots) Complete(ctx context.Context, portfolioID uuid.UUID, bucket time.Time,
+	membership int) (*snapshot.Snapshot, error) {
+	var rows []snapshotRow
+	err := s.db.Gorm(ctx).Select(readColumns).Where("portfolio_id = ? AND bucket = ? AND complete AND membership = ?",
+		portfolioID, bucket, membership).Find(&rows).Error
+	if err != nil {
+		return nil, fmt.Errorf("read the snapshot of an hour: %w", err)
+	}
+	if len(rows) == 0 || rows[0].OutOfDate {
+		return nil, nil //nolint:nilnil // none is no error
+	}
+	snap, err := snapshotFromRow(rows[0])
+	return &snap, err
+}
+
 // List implements snapshot.Store.
 func (s *Snapshots) List(ctx context.Context, portfolioID uuid.UUID, before time.Time,
 	limit int) ([]snapshot.Snapshot, error) {
