@@ -3,6 +3,7 @@ package history_test
 import (
 	"bytes"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,8 +14,10 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
-// pageView puts the hours of pages together, as a caller does.
+// pageView puts the hours of pages together, as a caller does. Several callers can have a page each at the same time,
+// and one of them more.
 type pageView struct {
+	mu      sync.Mutex
 	hour    time.Time // of the wallets
 	wallets []uuid.UUID
 	rowsOf  map[uuid.UUID][]holding.Row
@@ -24,6 +27,8 @@ type pageView struct {
 // rows returns those of the hours of a page that was asked for with a cursor: of each wallet, also of one that is as
 // in the hour before. Next is the cursor of the next page.
 func (v *pageView) rows(page history.Page, after history.Cursor, next *history.Cursor) (out []history.Row) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	v.given = 0
 	for _, h := range page.Hours {
 		v.given += len(h.Rows)
