@@ -23,11 +23,8 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
-// Reasons why a rate is unknown: of the wallet service, and of this package.
-const (
-	ReasonNotRead = "RATE_UNAVAILABLE"
-	ReasonNoRate  = "NO_RATE"
-)
+// ReasonNotRead is why a rate is unknown that the wallet service was not asked for; others are its own.
+const ReasonNotRead = "RATE_UNAVAILABLE"
 
 // Rate is what one unit of a currency is worth.
 type Rate struct {
@@ -55,11 +52,16 @@ func Check(field, currency string) error {
 	case "", valuation.Currency, "EUR", "GBP", "CHF", "JPY":
 		return nil
 	}
-	if chain, asset, ok := strings.Cut(currency, "/"); ok && strings.Contains(chain, ":") &&
-		strings.Contains(asset, ":") && len(currency) <= 160 {
+	if IsTokenID(currency) && len(currency) <= 160 {
 		return nil
 	}
 	return errs.Invalid(field, Rule+", "+errs.Given(currency))
+}
+
+// IsTokenID reports whether a text has the shape of a CAIP-19 id, for example "eip155:1/slip44:60".
+func IsTokenID(text string) bool {
+	chain, asset, ok := strings.Cut(text, "/")
+	return ok && strings.Contains(chain, ":") && strings.Contains(asset, ":")
 }
 
 // Rule of a request's currency.

@@ -3,7 +3,6 @@ package performance
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/cockroachdb/apd/v3"
@@ -249,8 +248,7 @@ func (s *Service) withDefaults(r Request) (Request, *time.Location, error) {
 	rangeErr := (timerange.Range{Start: r.Start, End: r.End}).Check(rules)
 	zone, zoneErr := timeline.Zone(r.Zone)
 	var benchmarkErr error
-	if chain, asset, ok := strings.Cut(r.Benchmark, "/"); r.Benchmark != "" &&
-		(!ok || !strings.Contains(chain, ":") || !strings.Contains(asset, ":")) {
+	if r.Benchmark != "" && !currency.IsTokenID(r.Benchmark) {
 		benchmarkErr = errs.Invalid("benchmark", `must be the CAIP-19 id of a token, for example `+
 			`"eip155:1/slip44:60", or empty for none, `+errs.Given(r.Benchmark))
 	}
