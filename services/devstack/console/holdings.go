@@ -12,6 +12,7 @@ import (
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/devstack/demo"
+	"github.com/purserhq/purser/services/internal/terminal"
 )
 
 // portfolio is the data of the section "holdings".
@@ -56,7 +57,7 @@ func (s *services) holdings(ctx context.Context, currency string) (any, error) {
 	for _, held := range v.GetPositions() {
 		row := position{
 			Symbol: held.GetSymbol(), Amount: demo.Amount(held.GetAmount(), int(held.GetDecimals())),
-			Price: demo.Money(held.GetPrice()),
+			Price: terminal.Money(held.GetPrice()),
 			Value: fiat(held.GetValue()), Source: held.GetPriceSource(), PriceTime: moment(held.GetPriceTime()),
 			Stale: held.GetPriceStale(),
 			Left:  left, Width: 100 * held.GetShare(),

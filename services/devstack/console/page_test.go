@@ -18,6 +18,7 @@ import (
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	"github.com/purserhq/purser/services/devstack/demo"
 	"github.com/purserhq/purser/services/devstack/traces"
+	"github.com/purserhq/purser/services/internal/terminal"
 )
 
 func TestTheConsoleShowsTheServicesDataInABrowser(t *testing.T) {
@@ -171,7 +172,7 @@ func (s *stage) showsNewSnapshot(t *testing.T, b *browser) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	total := demo.Money(resp.GetSnapshot().GetTotal())
+	total := terminal.Money(resp.GetSnapshot().GetTotal())
 	b.shows("#newest", total)
 	b.shows("#value .beside", resp.GetSnapshot().GetSnapshotTime().AsTime().Format("2006-01-02 15:04:05 UTC"))
 	b.shows("#days", "1 rows")
@@ -204,7 +205,7 @@ func (s *stage) showsBackfill(t *testing.T, b *browser) {
 		}
 		want = nil
 		for _, p := range slices.Backward(days.GetPoints()) {
-			want = append(want, p.GetStartTime().AsTime().Format(time.DateOnly), demo.Money(p.GetClose()))
+			want = append(want, p.GetStartTime().AsTime().Format(time.DateOnly), terminal.Money(p.GetClose()))
 		}
 		return len(want) >= 6
 	})

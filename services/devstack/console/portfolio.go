@@ -13,6 +13,7 @@ import (
 
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	"github.com/purserhq/purser/services/devstack/demo"
+	"github.com/purserhq/purser/services/internal/terminal"
 )
 
 const (
@@ -111,7 +112,7 @@ func difference(from, to string) string {
 
 // fiat formats a decimal as money with two places; what is smaller than them is "<0.01".
 func fiat(d string) string {
-	text := demo.Money(d)
+	text := terminal.Money(d)
 	if whole, fraction, ok := strings.Cut(text, "."); ok && len(fraction) > 2 {
 		text = whole + "." + fraction[:2]
 		if text == "0.00" {

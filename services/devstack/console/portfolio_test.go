@@ -15,6 +15,7 @@ import (
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/devstack/demo"
+	"github.com/purserhq/purser/services/internal/terminal"
 )
 
 // showsWallets checks that each wallet is shown with a value, and that the shares add up.
@@ -107,9 +108,9 @@ func (s *stage) showsHoldings(t *testing.T, b *browser) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want = []string{demo.Money(resp.GetValuation().GetTotal())} // which leads
+		want = []string{terminal.Money(resp.GetValuation().GetTotal())} // which leads
 		for _, p := range resp.GetValuation().GetPositions() {
-			want = append(want, p.GetSymbol(), demo.Money(p.GetValue()))
+			want = append(want, p.GetSymbol(), terminal.Money(p.GetValue()))
 		}
 		got = append(b.text("#value .figure strong"), b.text("#holdings tbody th, #holdings td.value")...)
 		return slices.Equal(got, want)
@@ -175,9 +176,9 @@ func (s *stage) showsAnotherCurrency(t *testing.T, b *browser) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want = []string{demo.Money(resp.GetValuation().GetTotal())}
+		want = []string{terminal.Money(resp.GetValuation().GetTotal())}
 		for _, p := range resp.GetValuation().GetPositions() {
-			want = append(want, demo.Money(p.GetValue()))
+			want = append(want, terminal.Money(p.GetValue()))
 		}
 		got = append(b.text("#total"), b.text("#holdings td.value")...)
 		return slices.Equal(got, want)

@@ -19,6 +19,7 @@ import (
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	"github.com/purserhq/purser/services/devstack/demo"
+	"github.com/purserhq/purser/services/internal/terminal"
 )
 
 // An address with a character that a shell and HTML treat specially.
@@ -59,7 +60,7 @@ func TestAnyAccountSignsInOnThePage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return b.text("#total")[0] == demo.Money(resp.GetValuation().GetTotal())
+		return b.text("#total")[0] == terminal.Money(resp.GetValuation().GetTotal())
 	})
 	if eval[string](b, "window.loaded ?? ''") != "once" {
 		t.Error("the page was loaded again")

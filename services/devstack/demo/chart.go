@@ -2,15 +2,13 @@ package demo
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/cockroachdb/apd/v3"
-	"github.com/guptarohit/asciigraph"
 
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	"github.com/purserhq/purser/services/internal/terminal"
 )
 
 // Change of a portfolio's value in one day: its close minus the close of the day before, deposits and
@@ -94,42 +92,24 @@ func (c *Change) String() string {
 }
 
 func signed(d string) string {
-	if amount, negative := strings.CutPrefix(d, "-"); negative {
-		return "-" + Money(amount)
+	if strings.HasPrefix(d, "-") {
+		return terminal.Money(d)
 	}
-	return "+" + Money(d)
+	return "+" + terminal.Money(d)
 }
-
-const (
-	chartWidth  = 98 // columns
-	chartHeight = 12
-	dateWidth   = len(time.DateOnly)
-	yAxisWidth  = 3
-)
 
 // chart draws the close of each day.
 func (r *Result) chart() string {
 	if len(r.Days) < 2 {
 		return "Value by day: no chart before two days of history"
 	}
-	var closes []float64 // only for drawing
-	maxLabelWidth := 0
+	var closes []string
 	for _, p := range r.Days {
-		f, _ := strconv.ParseFloat(p.GetClose(), 64) // beyond 1e308: the upper edge
-		closes = append(closes, f)
-		maxLabelWidth = max(maxLabelWidth, utf8.RuneCountInString(axis(f)))
+		closes = append(closes, p.GetClose())
 	}
 	first, last := r.Days[0].GetStartTime().AsTime(), r.Days[len(r.Days)-1].GetStartTime().AsTime()
-	day := func(v float64) string { return time.Unix(int64(v), 0).UTC().Format(time.DateOnly) }
-	width := max(dateWidth, chartWidth-maxLabelWidth-yAxisWidth-dateWidth/2)
-	plot := asciigraph.Plot(closes,
-		asciigraph.Width(width), asciigraph.Height(chartHeight), asciigraph.YAxisValueFormatter(axis),
-		asciigraph.XAxisRange(float64(first.Unix()), float64(last.Unix())), asciigraph.XAxisValueFormatter(day),
-		asciigraph.XAxisTickCount(min(len(closes), 1+width/(2*dateWidth-5))))
 	return fmt.Sprintf("Value by day, %s to %s, in USD: the close of each day (UTC)\n\n%s\n\n"+
 		"Best day   %s\nWorst day  %s\nA day's change is its close minus the close of the day before, deposits and "+
 		"withdrawals included.",
-		day(float64(first.Unix())), day(float64(last.Unix())), plot, r.Best, r.Worst)
+		first.Format(time.DateOnly), last.Format(time.DateOnly), terminal.Chart(closes, first, last), r.Best, r.Worst)
 }
-
-func axis(v float64) string { return Money(strconv.FormatFloat(v, 'f', 2, 64)) }

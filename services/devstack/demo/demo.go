@@ -19,6 +19,7 @@ import (
 	"github.com/purserhq/purser/services/devstack/progress"
 	"github.com/purserhq/purser/services/devstack/suite"
 	"github.com/purserhq/purser/services/internal/mailserver"
+	"github.com/purserhq/purser/services/internal/terminal"
 )
 
 // Options of a demo.
@@ -233,7 +234,7 @@ func (d *driver) price(progress.Note) (string, error) {
 		return "", err
 	}
 	if euro := rates.GetPrices()[0]; euro.GetPrice() != "" {
-		told += fmt.Sprintf(", 1 EUR = %s USD (source %s)", Money(euro.GetPrice()), euro.GetSource())
+		told += fmt.Sprintf(", 1 EUR = %s USD (source %s)", terminal.Money(euro.GetPrice()), euro.GetSource())
 	}
 	return told, nil
 }
@@ -244,7 +245,7 @@ func (d *driver) value(progress.Note) (string, error) {
 		return "", err
 	}
 	d.result.Valuation = resp.GetValuation()
-	return fmt.Sprintf("%s %s in %d positions", Money(d.result.Valuation.GetTotal()), d.result.Valuation.GetCurrency(),
+	return fmt.Sprintf("%s %s in %d positions", terminal.Money(d.result.Valuation.GetTotal()), d.result.Valuation.GetCurrency(),
 		len(d.result.Valuation.GetPositions())), nil
 }
 

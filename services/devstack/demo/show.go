@@ -9,6 +9,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	"github.com/purserhq/purser/services/internal/terminal"
 )
 
 // shownPoints limits the points shown of a timeline.
@@ -32,17 +33,17 @@ func (r *Result) holdings() string {
 	t.SetTitle("Holdings")
 	t.AppendHeader(table.Row{"Token", "Amount", "Price", "Value", "Share"})
 	for _, p := range r.Valuation.GetPositions() {
-		value, share := Money(p.GetValue()), fmt.Sprintf("%.2f %%", 100*p.GetShare())
+		value, share := terminal.Money(p.GetValue()), fmt.Sprintf("%.2f %%", 100*p.GetShare())
 		switch {
 		case p.GetUnpricedReason() != "":
 			value, share = "unpriced", ""
 		case !p.GetVerified():
 			share = "not counted"
 		}
-		t.AppendRow(table.Row{p.GetSymbol(), Amount(p.GetAmount(), int(p.GetDecimals())), Money(p.GetPrice()), value,
+		t.AppendRow(table.Row{p.GetSymbol(), Amount(p.GetAmount(), int(p.GetDecimals())), terminal.Money(p.GetPrice()), value,
 			share})
 	}
-	t.AppendFooter(table.Row{"Total", "", "", Money(r.Valuation.GetTotal()) + " " + r.Valuation.GetCurrency(), ""})
+	t.AppendFooter(table.Row{"Total", "", "", terminal.Money(r.Valuation.GetTotal()) + " " + r.Valuation.GetCurrency(), ""})
 	right := []table.ColumnConfig{}
 	for _, c := range []string{"Amount", "Price", "Value", "Share"} {
 		right = append(right, table.ColumnConfig{Name: c, Align: text.AlignRight, AlignHeader: text.AlignRight,
@@ -63,8 +64,8 @@ func (r *Result) timeline() string {
 			if p.GetCarriedForward() {
 				count = "carried"
 			}
-			t.AppendRow(table.Row{label, p.GetStartTime().AsTime().Format(layout), Money(p.GetOpen()),
-				Money(p.GetClose()), Money(p.GetMin()), Money(p.GetMax()), count})
+			t.AppendRow(table.Row{label, p.GetStartTime().AsTime().Format(layout), terminal.Money(p.GetOpen()),
+				terminal.Money(p.GetClose()), terminal.Money(p.GetMin()), terminal.Money(p.GetMax()), count})
 		}
 	}
 	rows("hour", "2006-01-02 15:04", r.Hourly)
@@ -82,30 +83,5 @@ func Amount(base string, decimals int) string {
 	if len(whole) > 40 {
 		return whole[:4] + "…e" + fmt.Sprint(len(whole)-4)
 	}
-	return Money(whole + "." + fraction[:min(6, len(fraction))])
-}
-
-// Money formats a decimal with commas between thousands. Numbers under 100 have up to six decimal places,
-// others two.
-func Money(d string) string {
-	if d == "" {
-		return ""
-	}
-	whole, fraction, _ := strings.Cut(d, ".")
-	var b strings.Builder
-	for i, digit := range whole {
-		if i > 0 && (len(whole)-i)%3 == 0 {
-			b.WriteByte(',')
-		}
-		b.WriteRune(digit)
-	}
-	places := 2
-	if len(whole) < 3 {
-		places = 6
-	}
-	fraction = strings.TrimRight(fraction[:min(places, len(fraction))], "0")
-	if len(fraction) < 2 {
-		fraction += strings.Repeat("0", 2-len(fraction))
-	}
-	return b.String() + "." + fraction
+	return terminal.Money(whole + "." + fraction[:min(6, len(fraction))])
 }

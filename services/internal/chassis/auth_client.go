@@ -23,6 +23,20 @@ func (b *Builder) DialAuth(c AuthConfig) (*grpc.ClientConn, error) {
 		b.Log.Warn("PURSER_AUTH_ADDR is not set: revoked tokens are accepted until they expire")
 		return nil, nil //nolint:nilnil // the address is optional
 	}
+	conn, err := DialAuth(c)
+	if err != nil {
+		return nil, err
+	}
+	b.Group.Close("auth client", conn.Close)
+	return conn, nil
+}
+
+// DialAuth is Builder.DialAuth for a command, which closes the connection itself and says
+// what it can't do without one.
+func DialAuth(c AuthConfig) (*grpc.ClientConn, error) {
+	if c.Auth.Addr == "" {
+		return nil, nil //nolint:nilnil // the address is optional
+	}
 	conn, err := grpcclient.Dial(c.Auth, slices.Concat(
 		access.Idempotent(authv1.TokenService_ServiceDesc.ServiceName),
 		access.Idempotent(authv1.DeletionService_ServiceDesc.ServiceName),
@@ -31,7 +45,6 @@ func (b *Builder) DialAuth(c AuthConfig) (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("PURSER_AUTH_ADDR: %w", err)
 	}
-	b.Group.Close("auth client", conn.Close)
 	return conn, nil
 }
 

@@ -1,17 +1,11 @@
 package app_test
 
 import (
-	"bytes"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
-	"github.com/purserhq/purser/services/internal/servicetest"
-	"github.com/purserhq/purser/services/portfolio/app"
 )
 
 func TestTheExportCommandWritesAFileByItsEnding(t *testing.T) {
@@ -22,24 +16,11 @@ func TestTheExportCommandWritesAFileByItsEnding(t *testing.T) {
 	if _, _, err := s.backfill(ctx, from, until); err != nil {
 		t.Fatal(err)
 	}
-	mine, err := s.GetPortfolio(ctx, &portfoliov1.GetPortfolioRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg, err := app.Load([]string{"PURSER_DATABASE_URL=" + s.db.URL, "PURSER_REDIS_URL=" + servicetest.NoRedis,
-		"PURSER_ISSUER=" + s.issuer.URL, "PURSER_WALLET_ADDR=" + s.walletAddr, "PURSER_WALLET_PLAINTEXT=true",
-		"PURSER_GRPC_PLAINTEXT=true"})
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
 	run := func(args ...string) (string, error) {
-		var out bytes.Buffer
-		err := app.Command(t.Context(), cfg, slog.New(slog.DiscardHandler), append([]string{"export"},
-			args...), &out)
-		return out.String(), err
+		return s.command(t.Context(), t, append([]string{"export"}, args...))
 	}
-	id := "--portfolio=" + mine.GetPortfolio().GetId()
+	id := s.portfolioFlag(ctx, t)
 	for ending, begins := range map[string]string{".csv": "portfolio_id,hour_time", ".jsonl": `{"portfolio_id":`,
 		".xlsx": "PK"} {
 		path := filepath.Join(dir, "hours"+ending)

@@ -66,7 +66,7 @@ func (w *fakeWallet) GetHoldings(ctx context.Context,
 	if w.price == "none" {
 		price = &walletv1.Price{TokenId: "t", UnpricedReason: "NO_PRICE"}
 	}
-	resp := &walletv1.GetHoldingsResponse{Wallets: append([]*walletv1.WalletHoldings{{
+	resp := &walletv1.GetHoldingsResponse{OwnerId: r.GetOwnerId(), Wallets: append([]*walletv1.WalletHoldings{{
 		WalletId: "b", Account: "eip155:1:0x2", Sync: &walletv1.Sync{SyncTime: timestamppb.Now()},
 	}, {
 		WalletId: "a", Account: "eip155:1:0x1", Sync: &walletv1.Sync{SyncTime: timestamppb.Now()},

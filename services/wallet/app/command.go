@@ -15,6 +15,7 @@ import (
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/process"
 	"github.com/purserhq/purser/pkg/redisx"
+	"github.com/purserhq/purser/services/internal/terminal"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/chain"
 	"github.com/purserhq/purser/services/wallet/internal/chainreset"
@@ -93,13 +94,13 @@ func syncCommand(ctx context.Context, cfg Config, db *postgres.DB, wallets *stor
 	contracts := token.NewChecker(nodes, tokens, log)
 	resets := chainreset.NewGuard(store.NewChainResets(db, wallets), nodes, cfg.ChainResetAfter, log, time.Now)
 	if *all {
-		p := newProgress(out, "wallets")
+		p := terminal.NewProgress(out, "wallets")
 		round := balancesync.NewRound(wallets, tokens, contracts, nodes, cfg.SyncEvery, cfg.BalancesPerCall, log,
 			time.Now)
 		round.WatchResets(resets)
-		round.OnProgress(func(synced, failed int) { p.show(fmt.Sprintf("%d synced, %d failed", synced, failed)) })
+		round.OnProgress(func(synced, failed int) { p.Show(fmt.Sprintf("%d synced, %d failed", synced, failed)) })
 		err := round.Run(ctx, 0, 1)
-		p.end()
+		p.End()
 		return err
 	}
 	id, err := uuid.Parse(*one)

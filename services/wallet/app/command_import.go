@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/internal/terminal"
 	"github.com/purserhq/purser/services/wallet/internal/importing"
 )
 
@@ -31,7 +32,7 @@ type fileImport struct {
 	ownerOf func(context.Context, uuid.UUID) (uuid.UUID, error)
 	name    string
 	out     *columns
-	told    *progress
+	told    *terminal.Progress
 	columns map[string]int
 	moves   bool // transactions; otherwise balances
 
@@ -68,12 +69,12 @@ func importFile(ctx context.Context, imports *importing.Service,
 	}
 	defer func() { _ = f.Close() }()
 	i := &fileImport{imports: imports, ownerOf: ownerOf, name: filepath.Base(path), out: &columns{out: out},
-		told: newProgress(out, "lines"), owners: map[uuid.UUID]uuid.UUID{}, pending: map[uuid.UUID][]fileRow{}}
+		told: terminal.NewProgress(out, "lines"), owners: map[uuid.UUID]uuid.UUID{}, pending: map[uuid.UUID][]fileRow{}}
 	if err := i.run(ctx, f); err != nil {
 		return fmt.Errorf("%s, line %d: %w; what was stored until then stays, and the command can be repeated", i.name,
 			i.line, err)
 	}
-	i.told.end()
+	i.told.End()
 	i.out.print("%d rows stored, %d replaced, %d were there already, %d failed\n", i.Stored, i.Replaced, i.Unchanged,
 		i.failed)
 	if i.failed > 0 {
@@ -157,7 +158,7 @@ func (i *fileImport) tell(line int, field, rule string) {
 	if field != "" {
 		rule = field + " " + rule
 	}
-	i.told.clear()
+	i.told.Clear()
 	i.out.print("%s:%d: %s\n", i.name, line, rule)
 }
 
@@ -243,7 +244,7 @@ func (i *fileImport) store(ctx context.Context, id uuid.UUID) error {
 		i.tell(rows[f.Row-1].line, f.Field, rule)
 	}
 	i.failed += len(failed)
-	i.told.show(fmt.Sprintf("%d stored, %d replaced, %d were there already, %d failed", i.Stored, i.Replaced,
+	i.told.Show(fmt.Sprintf("%d stored, %d replaced, %d were there already, %d failed", i.Stored, i.Replaced,
 		i.Unchanged, i.failed))
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/purserhq/purser/services/internal/terminal"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/importing"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
@@ -46,7 +47,7 @@ func FuzzImportedFile(f *testing.F) {
 		stored, out := &counted{}, &bytes.Buffer{}
 		i := &fileImport{imports: importing.NewService(stored, time.Now), name: "f.csv", out: &columns{out: out},
 			ownerOf: func(context.Context, uuid.UUID) (uuid.UUID, error) { return uuid.Max, nil },
-			told:    newProgress(io.Discard, "lines"), owners: map[uuid.UUID]uuid.UUID{},
+			told:    terminal.NewProgress(io.Discard, "lines"), owners: map[uuid.UUID]uuid.UUID{},
 			pending: map[uuid.UUID][]fileRow{}}
 		if err := i.run(t.Context(), bytes.NewReader(text)); err != nil {
 			return // the file as a whole is refused

@@ -88,6 +88,6 @@ func timelineRequestFromProto(req *portfoliov1.GetTimelineRequest) (timeline.Req
 	r, err := timerange.FromProto(req.GetStartTime(), req.GetEndTime())
 	return timeline.Request{
 		Interval: interval, Start: r.Start, End: r.End, Zone: req.GetTimeZone(), Limit: int(req.GetLimit()),
-		Currency: req.GetCurrency(),
+		Currency: req.GetCurrency(), MaxPoints: int(req.GetMaxPoints()),
 	}, err
 }

@@ -194,13 +194,13 @@ func (s *PortfolioServer) GetTimeline(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	points, truncated, err := s.timelines.Points(ctx, p, r)
+	t, err := s.timelines.Points(ctx, p, r)
 	if err != nil {
 		return nil, err
 	}
 	resp := &portfoliov1.GetTimelineResponse{Currency: cmp.Or(req.GetCurrency(), valuation.Currency),
-		Truncated: truncated}
-	for _, point := range points {
+		Truncated: t.Truncated, IntervalsPerPoint: int32(t.Joined)}
+	for _, point := range t.Points {
 		resp.Points = append(resp.Points, pointToProto(point))
 	}
 	return resp, nil

@@ -84,7 +84,7 @@ func (s *Snapshots) Aggregate(ctx context.Context, p portfolio.Portfolio, bounds
 		before, err := s.lastValueBefore(ctx, p.ID, bounds[0])
 		return timeline.Aggregates{Intervals: intervals, Before: before}, err
 	}
-	if !currency.IsUSD(code) {
+	if !currency.IsUSD(code) || s.caches == nil {
 		return load(ctx)
 	}
 	generation, err := s.caches.generations.Get(ctx, portfolioKey(p), func(context.Context) (string, error) {

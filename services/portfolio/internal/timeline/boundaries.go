@@ -91,3 +91,39 @@ func firstInstant(y int, m time.Month, d int, zone *time.Location) time.Time {
 	}
 	return t.UTC()
 }
+
+// join joins consecutive intervals of bounds, the same number of them each, so that at most
+// maxPoints are left, and returns their limits and that number. Which intervals belong
+// together follows from the calendar and that number alone, so that a range that moves on by
+// an interval keeps them: the first and the last may join fewer.
+func join(bounds []time.Time, i Interval, zone *time.Location, maxPoints int) ([]time.Time, int) {
+	first, intervals := ordinal(i, zone, bounds[0]), len(bounds)-1
+	joined := (intervals + maxPoints - 1) / maxPoints
+	for (first%joined+intervals+joined-1)/joined > maxPoints {
+		joined++
+	}
+	if joined == 1 {
+		return bounds, 1
+	}
+	out := []time.Time{bounds[0]}
+	for n := joined - first%joined; n < intervals; n += joined {
+		out = append(out, bounds[n])
+	}
+	return append(out, bounds[intervals]), joined
+}
+
+// ordinal counts the intervals from 1970 to the one that begins at t, none for those before.
+func ordinal(i Interval, zone *time.Location, t time.Time) int {
+	y, m, d := t.In(zone).Date()
+	days := int(time.Date(y, m, d, 0, 0, 0, 0, time.UTC).Unix() / (24 * 60 * 60))
+	n := int(t.Unix() / (60 * 60))
+	switch i {
+	case Daily:
+		n = days
+	case Weekly:
+		n = (days + 3) / 7 // 1970 began on a Thursday
+	case Monthly:
+		n = (y-1970)*12 + int(m) - 1
+	}
+	return max(0, n)
+}

@@ -4,6 +4,8 @@
 //   - Days, weeks and months begin and end at midnight of the requested time zone,
 //     also when its clocks change; see Boundaries.
 //   - When there are more points than the limit, the newest are returned.
+//   - With a largest number of points, consecutive intervals are joined, the same number
+//     each; a point has the extremes of all that it joins.
 //   - An interval without a snapshot has the last known value, and says so. There is
 //     no point before the first snapshot.
 //   - A snapshot with a price gap, whose total lacks a token that had a price before and
@@ -15,6 +17,7 @@ package timeline
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"time"
 
@@ -53,7 +56,10 @@ type Request struct {
 	Start, End time.Time
 	Zone       string // IANA name, UTC when empty
 	Limit      int    // DefaultLimit when 0
-	Currency   string // of the values; USD when empty
+	// MaxPoints, when not 0, has consecutive intervals joined until there are at most so
+	// many points. Limit has to be 0 then: no point is left out.
+	MaxPoints int
+	Currency  string // of the values; USD when empty
 }
 
 // Point is the value within one interval.
@@ -138,20 +144,34 @@ func NewService(s Store, r Rates, now func() time.Time) *Service {
 	return &Service{store: s, rates: r, now: now}
 }
 
-// Points returns the points of a portfolio, oldest first, and whether older ones
-// were left out because of the limit. It returns errs.Invalid for a request that
+// Timeline is the value of a portfolio over time.
+type Timeline struct {
+	Points []Point // oldest first
+	// Truncated when older points were left out because of the limit.
+	Truncated bool
+	// Joined is how many intervals each point covers, but for the first and the last one,
+	// which may cover fewer.
+	Joined int
+}
+
+// Points returns the timeline of a portfolio. It returns errs.Invalid for a request that
 // breaks a rule.
-func (s *Service) Points(ctx context.Context, p portfolio.Portfolio, r Request) ([]Point, bool, error) {
+func (s *Service) Points(ctx context.Context, p portfolio.Portfolio, r Request) (Timeline, error) {
 	r, zone, err := s.withDefaults(r)
 	if err != nil {
-		return nil, false, err
+		return Timeline{}, err
 	}
 	bounds, truncated := Boundaries(r.Interval, zone, r.Start, r.End, r.Limit)
+	t := Timeline{Truncated: truncated, Joined: 1}
+	if r.MaxPoints != 0 {
+		bounds, t.Joined = join(bounds, r.Interval, zone, r.MaxPoints)
+	}
 	a, err := s.aggregate(ctx, p, bounds, r.Currency)
 	if err != nil {
-		return nil, false, err
+		return Timeline{}, err
 	}
-	return a.points(bounds), truncated, nil
+	t.Points = a.points(bounds)
+	return t, nil
 }
 
 // aggregate reads the rates that are missing before, and converts the value before the
@@ -244,11 +264,17 @@ func (s *Service) withDefaults(r Request) (Request, *time.Location, error) {
 	if r.Interval == 0 {
 		r.Interval = Daily
 	}
-	if r.Limit == 0 {
+	var limitErr error
+	switch {
+	case r.MaxPoints != 0 && r.Limit != 0:
+		limitErr = errs.Invalid("limit", "must be 0 where max_points is given, "+errs.Given(strconv.Itoa(r.Limit)))
+	case r.MaxPoints != 0:
+		r.Limit = maxRangeYears * 366 * 24
+	case r.Limit == 0:
 		r.Limit = DefaultLimit
 	}
 	zone, zoneErr := Zone(r.Zone)
-	return r, zone, errs.AllInvalid(rangeErr, zoneErr, currency.Check("currency", r.Currency))
+	return r, zone, errs.AllInvalid(rangeErr, limitErr, zoneErr, currency.Check("currency", r.Currency))
 }
 
 // Zone returns the time zone of this IANA name, UTC for "". An unknown one is

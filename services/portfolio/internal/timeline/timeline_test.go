@@ -35,12 +35,12 @@ func now() time.Time { return time.Date(2026, 3, 11, 15, 30, 0, 0, time.UTC) }
 
 func points(t *testing.T, m *fakeStore, r timeline.Request) ([]string, bool) {
 	t.Helper()
-	got, truncated, err := timeline.NewService(m, nil, now).Points(t.Context(), portfolio.Portfolio{}, r)
+	got, err := timeline.NewService(m, nil, now).Points(t.Context(), portfolio.Portfolio{}, r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out []string
-	for _, p := range got {
+	for _, p := range got.Points {
 		s := fmt.Sprintf("%s %s/%s/%s/%s of %d", p.Start.Format("2"), p.Open, p.Close, p.Min, p.Max, p.Snapshots)
 		if p.CarriedForward {
 			s += " carried"
@@ -53,7 +53,7 @@ func points(t *testing.T, m *fakeStore, r timeline.Request) ([]string, bool) {
 		}
 		out = append(out, s)
 	}
-	return out, truncated
+	return out, got.Truncated
 }
 
 func aggregate(index int, complete bool) timeline.Aggregate {
@@ -145,10 +145,11 @@ func TestRequestsThatNameTheFieldThatIsWrong(t *testing.T) {
 		{"a path", timeline.Request{Zone: "../../../etc/passwd"}, "time_zone"},
 		{"an absolute path", timeline.Request{Zone: "/etc/localtime"}, "time_zone"},
 		{"a file that is no zone", timeline.Request{Zone: "zone.tab"}, "time_zone"},
+		{"a limit of joined points", timeline.Request{MaxPoints: 10, Limit: 10}, "limit"},
 		{"a NUL byte", timeline.Request{Zone: "UTC\x00"}, "time_zone"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, _, err := timeline.NewService(&fakeStore{}, nil, now).Points(t.Context(), portfolio.Portfolio{}, tc.r)
+			_, err := timeline.NewService(&fakeStore{}, nil, now).Points(t.Context(), portfolio.Portfolio{}, tc.r)
 			e := errs.As(err)
 			switch {
 			case tc.field == "" && err == nil:

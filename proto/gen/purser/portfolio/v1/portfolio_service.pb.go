@@ -1436,7 +1436,12 @@ type GetTimelineRequest struct {
 	Limit int32 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`
 	// USD, EUR, GBP, CHF, JPY or the CAIP-19 id of a token that has a price; USD when
 	// empty. Each hour is converted at its own rate.
-	Currency      string `protobuf:"bytes,7,opt,name=currency,proto3" json:"currency,omitempty"`
+	Currency string `protobuf:"bytes,7,opt,name=currency,proto3" json:"currency,omitempty"`
+	// Join consecutive intervals, the same number each, so that there are at most this many
+	// points, 1 to 5000; 0 joins none. A point has the first and the last total of what it
+	// joins, and the lowest and the highest, so a chart keeps every extreme. limit must be 0
+	// then: no interval is left out.
+	MaxPoints     int32 `protobuf:"varint,8,opt,name=max_points,json=maxPoints,proto3" json:"max_points,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1520,15 +1525,25 @@ func (x *GetTimelineRequest) GetCurrency() string {
 	return ""
 }
 
+func (x *GetTimelineRequest) GetMaxPoints() int32 {
+	if x != nil {
+		return x.MaxPoints
+	}
+	return 0
+}
+
 type GetTimelineResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Of all values: the currency of the request.
 	Currency string           `protobuf:"bytes,1,opt,name=currency,proto3" json:"currency,omitempty"`
 	Points   []*TimelinePoint `protobuf:"bytes,2,rep,name=points,proto3" json:"points,omitempty"`
 	// There are older points, which limit excludes.
-	Truncated     bool `protobuf:"varint,3,opt,name=truncated,proto3" json:"truncated,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Truncated bool `protobuf:"varint,3,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	// How many intervals a point covers; the first and the last one may cover fewer. 1
+	// without max_points.
+	IntervalsPerPoint int32 `protobuf:"varint,4,opt,name=intervals_per_point,json=intervalsPerPoint,proto3" json:"intervals_per_point,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *GetTimelineResponse) Reset() {
@@ -1580,6 +1595,13 @@ func (x *GetTimelineResponse) GetTruncated() bool {
 		return x.Truncated
 	}
 	return false
+}
+
+func (x *GetTimelineResponse) GetIntervalsPerPoint() int32 {
+	if x != nil {
+		return x.IntervalsPerPoint
+	}
+	return 0
 }
 
 type GetPerformanceRequest struct {
@@ -2389,7 +2411,7 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\"|\n" +
 	"\x15ListSnapshotsResponse\x12;\n" +
 	"\tsnapshots\x18\x01 \x03(\v2\x1d.purser.portfolio.v1.SnapshotR\tsnapshots\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe9\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x94\x03\n" +
 	"\x12GetTimelineRequest\x12.\n" +
 	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x12C\n" +
 	"\binterval\x18\x02 \x01(\x0e2\x1d.purser.portfolio.v1.IntervalB\b\xbaH\x05\x82\x01\x02\x10\x01R\binterval\x129\n" +
@@ -2399,11 +2421,15 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\ttime_zone\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18@R\btimeZone\x12 \n" +
 	"\x05limit\x18\x06 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\x88'(\x00R\x05limit\x12$\n" +
-	"\bcurrency\x18\a \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\bcurrency\"\x8b\x01\n" +
+	"\bcurrency\x18\a \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\bcurrency\x12)\n" +
+	"\n" +
+	"max_points\x18\b \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\x88'(\x00R\tmaxPoints\"\xbb\x01\n" +
 	"\x13GetTimelineResponse\x12\x1a\n" +
 	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x12:\n" +
 	"\x06points\x18\x02 \x03(\v2\".purser.portfolio.v1.TimelinePointR\x06points\x12\x1c\n" +
-	"\ttruncated\x18\x03 \x01(\bR\ttruncated\"\xec\x02\n" +
+	"\ttruncated\x18\x03 \x01(\bR\ttruncated\x12.\n" +
+	"\x13intervals_per_point\x18\x04 \x01(\x05R\x11intervalsPerPoint\"\xec\x02\n" +
 	"\x15GetPerformanceRequest\x12.\n" +
 	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x129\n" +
 	"\n" +

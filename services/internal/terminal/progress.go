@@ -1,4 +1,4 @@
-package app
+package terminal
 
 import (
 	"fmt"
@@ -14,8 +14,8 @@ const (
 	inLog      = 5 * time.Second
 )
 
-// progress tells how far a command has come. It is safe for concurrent use.
-type progress struct {
+// Progress tells a person at a terminal, or who reads a log, how far a command has come. It is safe for concurrent use.
+type Progress struct {
 	out      io.Writer
 	what     string
 	terminal bool
@@ -25,8 +25,9 @@ type progress struct {
 	shown time.Time
 }
 
-func newProgress(out io.Writer, what string) *progress {
-	p := &progress{out: out, what: what}
+// NewProgress returns the progress of what is counted, for example "wallets".
+func NewProgress(out io.Writer, what string) *Progress {
+	p := &Progress{out: out, what: what}
 	if f, ok := out.(*os.File); ok {
 		info, err := f.Stat()
 		p.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
@@ -34,8 +35,8 @@ func newProgress(out io.Writer, what string) *progress {
 	return p
 }
 
-// show tells text, unless one was told a moment ago.
-func (p *progress) show(text string) {
+// Show tells text, unless one was told a moment ago.
+func (p *Progress) Show(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.last = text
@@ -48,7 +49,7 @@ func (p *progress) show(text string) {
 	}
 }
 
-func (p *progress) print(end string) {
+func (p *Progress) print(end string) {
 	p.shown = time.Now()
 	if p.terminal { // to the start of the line, and without what is left of it
 		_, _ = fmt.Fprintf(p.out, "\r%s: %s\x1b[K", p.what, p.last)
@@ -57,8 +58,8 @@ func (p *progress) print(end string) {
 	_, _ = fmt.Fprintf(p.out, "%s: %s%s", p.what, p.last, end)
 }
 
-// clear makes room for another line.
-func (p *progress) clear() {
+// Clear makes room for another line.
+func (p *Progress) Clear() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.terminal {
@@ -66,8 +67,8 @@ func (p *progress) clear() {
 	}
 }
 
-// end tells the last text.
-func (p *progress) end() {
+// End tells the last text.
+func (p *Progress) End() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.last == "" {
