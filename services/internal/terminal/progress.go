@@ -14,7 +14,8 @@ const (
 	inLog      = 5 * time.Second
 )
 
-// Progress tells a person at a terminal, or who reads a log, how far a command has come. It is safe for concurrent use.
+// Progress tells a person at a terminal, or who reads a log, how far a command has come. It is safe for
+// concurrent use.
 type Progress struct {
 	out      io.Writer
 	what     string

@@ -67,7 +67,8 @@ func (b backfillCommand) run(ctx context.Context, e environment, out io.Writer) 
 	caches := store.NewCaches(redis, store.CacheOptions{Portfolio: e.cfg.Cache.Portfolio,
 		Timeline: e.cfg.Cache.Timeline, Log: e.log})
 	defer caches.Close()
-	reader, snapshots := holdings.NewReader(walletv1.NewHoldingsServiceClient(wallet)), store.NewSnapshots(e.db, caches)
+	reader := holdings.NewReader(walletv1.NewHoldingsServiceClient(wallet))
+	snapshots := store.NewSnapshots(e.db, caches)
 	portfolios := portfolio.NewService(store.NewPortfolios(e.db, caches), snapshots, reader, nil, time.Now)
 	return b.fill(ctx, snapshot.NewService(snapshots, portfolios, reader, e.log, time.Now), self, e.portfolio, out)
 }

@@ -81,7 +81,8 @@ func drawPoints(points []timeline.Point) (string, error) {
 		"withdrawals are included.",
 		when(first.Start), when(last.End), terminal.Chart(values, first.Start, last.End),
 		terminal.Money(first.Open), terminal.Money(last.Close), terminal.Money(lowest.Min), within(lowest),
-		terminal.Money(highest.Max), within(highest), longest(points), snapshots, leftOut, incomplete, len(points)), nil
+		terminal.Money(highest.Max), within(highest), longest(points), snapshots, leftOut, incomplete,
+		len(points)), nil
 }
 
 // longest returns the longest time that a point covers.

@@ -33,6 +33,12 @@ func (s service) command(ctx context.Context, t *testing.T, args []string, setti
 	return out.String(), err
 }
 
+// account are the settings of the service account of the auth service at this address.
+func account(auth string) []string {
+	return []string{"PURSER_AUTH_ADDR=" + auth, "PURSER_AUTH_PLAINTEXT=true", "PURSER_SERVICE_ID=portfolio",
+		"PURSER_SERVICE_SECRET=of-a-test"}
+}
+
 // portfolioFlag is the option that names the caller's default portfolio.
 func (s service) portfolioFlag(ctx context.Context, t *testing.T) string {
 	t.Helper()
@@ -49,8 +55,6 @@ func TestTheBackfillCommandStoresPastHoursAsTheService(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	auth, token := serveAuth(t, s.issuer)
-	account := []string{"PURSER_AUTH_ADDR=" + auth, "PURSER_AUTH_PLAINTEXT=true", "PURSER_SERVICE_ID=portfolio",
-		"PURSER_SERVICE_SECRET=of-a-test"}
 	ctx, _ := s.newUser(t, "portfolio:read", "portfolio:write")
 	from, until := pastHours(700)
 	args := []string{"backfill", s.portfolioFlag(ctx, t), "--start=" + from.Format(time.RFC3339),
@@ -62,7 +66,7 @@ func TestTheBackfillCommandStoresPastHoursAsTheService(t *testing.T) {
 		}
 		return nil
 	}
-	out, err := s.command(t.Context(), t, args, account...)
+	out, err := s.command(t.Context(), t, args, account(auth)...)
 	if err == nil || !strings.Contains(err.Error(), "what was stored stays") {
 		t.Fatalf("interrupted: %q, %v", out, err)
 	}
@@ -71,7 +75,7 @@ func TestTheBackfillCommandStoresPastHoursAsTheService(t *testing.T) {
 	if before == 0 || before >= 700 {
 		t.Fatalf("%d snapshots are left of an interrupted one: %v", before, err)
 	}
-	out, err = s.command(t.Context(), t, args, account...)
+	out, err = s.command(t.Context(), t, args, account(auth)...)
 	if err != nil || !strings.HasPrefix(lastLine(out), "hours: 700 of 700 done, ") {
 		t.Fatalf("%q, %v", out, err)
 	}
@@ -110,8 +114,7 @@ func TestABackfillCommandThatCantStartSaysWhy(t *testing.T) {
 		settings := []string{}
 		if wrong == "must be before" {
 			auth, _ := serveAuth(t, s.issuer)
-			settings = []string{"PURSER_AUTH_ADDR=" + auth, "PURSER_AUTH_PLAINTEXT=true", "PURSER_SERVICE_ID=portfolio",
-				"PURSER_SERVICE_SECRET=of-a-test"}
+			settings = account(auth)
 		}
 		_, err := s.command(t.Context(), t, append([]string{"backfill"}, args...), settings...)
 		if err == nil || !strings.Contains(err.Error(), wrong) {
@@ -141,8 +144,8 @@ func TestTheChartCommandDrawsAndLosesNoExtreme(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"Highest  9,876,543,210,000.21, between ", "Lowest   0.50, between ", "700 hours have a",
-		from.Format(time.DateOnly)} {
+	for _, want := range []string{"Highest  9,876,543,210,000.21, between ", "Lowest   0.50, between ",
+		"700 hours have a", from.Format(time.DateOnly)} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q isn't in\n%s", want, out)
 		}
