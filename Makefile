@@ -82,12 +82,22 @@ buildah:
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends buildah >/dev/null; } || \
 	  echo "buildah can't be installed: the images are not tried" >&2
 
+# Without them the program of docs/clients/python.md is not tried, and its test says so.
+PYTHON_CLIENT := python3-grpcio protobuf-compiler protobuf-compiler-grpc
+.PHONY: python-client
+python-client:
+	@{ python3 -c 'import grpc' && command -v protoc && command -v grpc_python_plugin; } >/dev/null 2>&1 || \
+	  [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null || { \
+	  echo "installing $(PYTHON_CLIENT)"; apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PYTHON_CLIENT) >/dev/null; } || \
+	  echo "$(PYTHON_CLIENT) can't be installed: the client in Python is not tried" >&2
+
 .PHONY: setup-tests
 setup-tests: ## As setup, and Chromium for the test of the console
 	@tools/setup.sh browser
 
 .PHONY: test
-test: setup-tests buildah binaries .build ## Run every test, with the race detector
+test: setup-tests buildah python-client binaries .build ## Run every test, with the race detector
 	@rc=0; $(GOTEST) -p 3 $(SLOWEST) work 2>&1 | tee .build/test.log || rc=$$?; \
 	  tools/summary.sh .build/test.log; exit $$rc
 
