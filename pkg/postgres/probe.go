@@ -42,9 +42,18 @@ func (d *DB) Address() string {
 	return net.JoinHostPort(d.config.Host, strconv.Itoa(int(d.config.Port)))
 }
 
+// dial makes a connection that is not of the pool.
+func (d *DB) dial(ctx context.Context) (*pgconn.PgConn, error) {
+	config := d.config.Copy()
+	if err := d.hosts.order(ctx, config); err != nil {
+		return nil, err
+	}
+	return pgconn.ConnectConfig(ctx, &config.Config)
+}
+
 // ask makes a connection, and reports whether its transactions are read-only.
 func (d *DB) ask(ctx context.Context) (readOnly bool, err error) {
-	conn, err := pgconn.ConnectConfig(ctx, d.config.Config.Copy())
+	conn, err := d.dial(ctx)
 	var failed *pgconn.ConnectError
 	if errors.As(err, &failed) && failed.Unwrap() != nil {
 		err = failed.Unwrap() // without the names of the user and the database
