@@ -22,6 +22,11 @@ type hosts struct {
 	last     string              // the address of the server that took the last connection; "" before the first
 }
 
+// hostsOf are the hosts of c in their order, each once for each way to speak to it: with TLS and without.
+func hostsOf(c *pgx.ConnConfig) []*pgconn.FallbackConfig {
+	return append([]*pgconn.FallbackConfig{{Host: c.Host, Port: c.Port, TLSConfig: c.TLSConfig}}, c.Fallbacks...)
+}
+
 // orderHosts has c note which of its hosts takes a connection.
 func orderHosts(c *pgx.ConnConfig) *hosts {
 	h := &hosts{lookup: c.LookupFunc, resolved: map[string][]string{}}
@@ -56,7 +61,7 @@ func (h *hosts) note(_ context.Context, c *pgconn.PgConn) error {
 
 // order sets the order of c's hosts and the time that each has. It is an OptionBeforeConnect.
 func (h *hosts) order(ctx context.Context, c *pgx.ConnConfig) error {
-	all := append([]*pgconn.FallbackConfig{{Host: c.Host, Port: c.Port, TLSConfig: c.TLSConfig}}, c.Fallbacks...)
+	all := hostsOf(c)
 	servers := map[string]bool{} // a server that is tried with TLS and without is there twice
 	for _, f := range all {
 		_, address := pgconn.NetworkAddress(f.Host, f.Port)

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -37,9 +39,16 @@ func (d *DB) Probe(ctx context.Context) error {
 	return d.askPool(ctx)
 }
 
-// Address is where the server is, host:port, or the folder of its socket.
+// Address is where the server is, host:port, or the folder of its socket; of a URL with several hosts all of them,
+// separated by commas.
 func (d *DB) Address() string {
-	return net.JoinHostPort(d.config.Host, strconv.Itoa(int(d.config.Port)))
+	var all []string
+	for _, f := range hostsOf(d.config) {
+		if a := net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port))); !slices.Contains(all, a) {
+			all = append(all, a)
+		}
+	}
+	return strings.Join(all, ",")
 }
 
 // dial makes a connection that is not of the pool.
