@@ -135,12 +135,13 @@ PROVED := ./pkg/lock ./pkg/cache ./pkg/jobs ./pkg/authn ./pkg/grpcserver ./servi
 # Proofs at a rate of calls, which no other package's proofs may run beside.
 PROVED_ALONE := ./services/devstack/suitetest
 # Proofs that are figures of time and memory, which the race detector would be part of.
-MEASURED := TestAFloodOfWrongPasswordsCostsTheOthersLittle
+MEASURED := TestAFloodOfWrongPasswordsCostsTheOthersLittle|\
+TestAReplicaServesMoreSignInsAndRefreshesAProcessorThanKeycloaks
 .PHONY: prove
 prove: setup .build ## Run the proofs at full size and print their figures
 	@PURSER_PROVE=1 go test -race -count=1 -timeout 80m -v $(PROVED) > .build/prove.log 2>&1 && \
 	  PURSER_PROVE=1 go test -race -count=1 -timeout 80m -v $(PROVED_ALONE) >> .build/prove.log 2>&1 && \
-	  PURSER_PROVE=1 go test -count=1 -timeout 30m -v -run $(MEASURED) ./services/auth/app \
+	  PURSER_PROVE=1 go test -count=1 -timeout 30m -v -run '$(subst | ,|,$(MEASURED))' ./services/auth/app \
 	    >> .build/prove.log 2>&1 || \
 	  { tail -50 .build/prove.log; exit 1; }
 	@awk '/^(=== RUN|=== NAME|=== CONT)/ {test=$$3} \

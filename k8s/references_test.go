@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -265,6 +266,25 @@ func TestTheJobsCanRunBeforeTheRollout(t *testing.T) {
 		for _, w := range workloads(beforeRollout) {
 			if w.label("component") == "migrate" {
 				report(t, overlay, missingReferences(beforeRollout, mountableSecrets(t, overlay, beforeRollout), w))
+			}
+		}
+	}
+}
+
+// A container that doesn't wait fails at once where a network plugin has not admitted its pod yet.
+func TestEveryContainerOfAJobWaitsForTheDatabase(t *testing.T) {
+	for _, overlay := range overlays() {
+		r := render(t, overlay)
+		for _, w := range workloads(r) {
+			if w.label("component") != "migrate" {
+				continue
+			}
+			for _, c := range w.containers() {
+				given := environment(r, c, t.TempDir())["PURSER_DATABASE_WAIT"]
+				if wait, err := time.ParseDuration(given); err != nil || wait < time.Minute {
+					t.Errorf("%s, %s, container %s: PURSER_DATABASE_WAIT is %q, want a minute or more", overlay,
+						w.name, c.Name, given)
+				}
 			}
 		}
 	}

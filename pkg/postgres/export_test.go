@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -35,4 +36,12 @@ func StatesAsMarkdown() string {
 func HasState(code string) bool {
 	_, ok := byCode[code]
 	return ok
+}
+
+// OrderOfAddresses is the order in which the addresses of one name are tried after a connection to last.
+func OrderOfAddresses(ctx context.Context, resolved []string, last string) []string {
+	h := &hosts{last: last, resolved: map[string][]string{},
+		lookup: func(context.Context, string) ([]string, error) { return resolved, nil }}
+	order, _ := h.resolve(ctx, "name")
+	return order
 }

@@ -41,7 +41,7 @@ func (d *DB) mayMigrate(ctx context.Context) error {
 // late: goose creates its table before it, which several replicas would do at once,
 // and under the service's timeouts.
 func lockedPool(db *DB) (pool *sql.DB, unlock func()) {
-	pool = stdlib.OpenDB(*db.config, stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error {
+	take := func(ctx context.Context, c *pgx.Conn) error {
 		if _, err := c.Exec(ctx, `SET statement_timeout = 0`); err != nil {
 			return err
 		}
@@ -50,7 +50,8 @@ func lockedPool(db *DB) (pool *sql.DB, unlock func()) {
 		}
 		_, err := c.Exec(ctx, `RESET lock_timeout`)
 		return err
-	}))
+	}
+	pool = stdlib.OpenDB(*db.config, stdlib.OptionBeforeConnect(db.hosts.order), stdlib.OptionAfterConnect(take))
 	pool.SetMaxOpenConns(1)
 	return pool, func() { _ = pool.Close() } // which releases the lock
 }

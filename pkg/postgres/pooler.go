@@ -57,7 +57,7 @@ func (d *DB) checkPooler(ctx context.Context) error {
 	if d.pgBouncer {
 		return nil
 	}
-	first, err := pgconn.ConnectConfig(ctx, d.config.Config.Copy())
+	first, err := d.dial(ctx)
 	if err != nil {
 		return fmt.Errorf("postgres: %w", withPooler(err))
 	}
@@ -66,7 +66,7 @@ func (d *DB) checkPooler(ctx context.Context) error {
 	if err != nil || process == strconv.FormatUint(uint64(first.PID()), 10) {
 		return err
 	}
-	second, err := pgconn.ConnectConfig(ctx, d.config.Config.Copy())
+	second, err := d.dial(ctx)
 	if err != nil {
 		return fmt.Errorf("postgres: %w", err)
 	}

@@ -46,7 +46,7 @@ type Options struct {
 	MaxOpenConns int // 10
 	MaxIdleConns int // MaxOpenConns
 
-	ConnectTimeout   time.Duration // 3 s
+	ConnectTimeout   time.Duration // of each host of the URL; 3 s, or its share of what ctx leaves if that is less
 	PoolTimeout      time.Duration // of InTx's wait for a connection; 2 s
 	StatementTimeout time.Duration // 5 s
 	LockTimeout      time.Duration // 2 s
@@ -84,6 +84,7 @@ type DB struct {
 	gorm        *gorm.DB
 	sql         *sql.DB
 	config      *pgx.ConnConfig
+	hosts       *hosts
 	log         *slog.Logger
 	poolTimeout time.Duration
 
@@ -101,7 +102,8 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	opened := stdlib.OpenDB(*config)
+	hosts := orderHosts(config)
+	opened := stdlib.OpenDB(*config, stdlib.OptionBeforeConnect(hosts.order))
 	opened.SetMaxOpenConns(o.MaxOpenConns)
 	opened.SetMaxIdleConns(o.MaxIdleConns)
 	opened.SetConnMaxLifetime(o.ConnMaxLifetime)
@@ -117,7 +119,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		_ = opened.Close()
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
-	db := &DB{gorm: g, sql: opened, config: config, log: o.Log, poolTimeout: o.PoolTimeout,
+	db := &DB{gorm: g, sql: opened, config: config, hosts: hosts, log: o.Log, poolTimeout: o.PoolTimeout,
 		migrationLockTimeout: o.MigrationLockTimeout, pgBouncer: o.PgBouncer}
 	if o.PgBouncer {
 		db.beginning = fmt.Sprintf("SET LOCAL timezone = 'UTC'; SET LOCAL statement_timeout = %s; "+

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -37,14 +39,30 @@ func (d *DB) Probe(ctx context.Context) error {
 	return d.askPool(ctx)
 }
 
-// Address is where the server is, host:port, or the folder of its socket.
+// Address is where the server is, host:port, or the folder of its socket; of a URL with several hosts all of them,
+// separated by commas.
 func (d *DB) Address() string {
-	return net.JoinHostPort(d.config.Host, strconv.Itoa(int(d.config.Port)))
+	var all []string
+	for _, f := range hostsOf(d.config) {
+		if a := net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port))); !slices.Contains(all, a) {
+			all = append(all, a)
+		}
+	}
+	return strings.Join(all, ",")
+}
+
+// dial makes a connection that is not of the pool.
+func (d *DB) dial(ctx context.Context) (*pgconn.PgConn, error) {
+	config := d.config.Copy()
+	if err := d.hosts.order(ctx, config); err != nil {
+		return nil, err
+	}
+	return pgconn.ConnectConfig(ctx, &config.Config)
 }
 
 // ask makes a connection, and reports whether its transactions are read-only.
 func (d *DB) ask(ctx context.Context) (readOnly bool, err error) {
-	conn, err := pgconn.ConnectConfig(ctx, d.config.Config.Copy())
+	conn, err := d.dial(ctx)
 	var failed *pgconn.ConnectError
 	if errors.As(err, &failed) && failed.Unwrap() != nil {
 		err = failed.Unwrap() // without the names of the user and the database

@@ -3,7 +3,9 @@
 # up.sh starts on this machine and that stays up afterwards. Without either, it says so and ends well.
 #
 # CLUSTER_LOAD is a command that gives images to the cluster, by their names: "kind load docker-image" for kind.
-# NODE_IMAGE is an image with Node.js for one of the callers. RUN chooses tests, as go test -run.
+# NODE_IMAGE is an image with Node.js for one of the callers. RUN chooses tests, as go test -run. CALLER_RATE is how
+# many calls a second each client makes to each service (50), REPLICAS the numbers of replicas that are restarted
+# ("1 3").
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 if [ -z "${KUBECONFIG:-}" ] && [ -n "${K8S_BIN:-}" ]; then

@@ -1,6 +1,8 @@
 package app_test
 
 import (
+	"os"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -16,23 +18,93 @@ import (
 const keycloakLogins, keycloakRefreshes = 15, 120
 
 // processorTime is what this process has used, without Postgres and with the client of the calls.
-func processorTime(b *testing.B) time.Duration {
-	b.Helper()
+func processorTime(t testing.TB) time.Duration {
+	t.Helper()
 	var used syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 // perCall is the processor time of one of n calls.
-func perCall(b *testing.B, n int, call func(i int)) float64 {
-	b.Helper()
-	begun := processorTime(b)
+func perCall(t testing.TB, n int, call func(i int)) float64 {
+	t.Helper()
+	begun := processorTime(t)
 	for i := range n {
 		call(i)
 	}
-	return float64(processorTime(b)-begun) / float64(n)
+	return float64(processorTime(t)-begun) / float64(n)
+}
+
+// refresher returns a function that refreshes the sessions in turns, none of which is refreshed too often.
+func (s service) refresher(t testing.TB, sessions int) func(i int) {
+	t.Helper()
+	tokens := make([]string, sessions)
+	for i := range tokens {
+		tokens[i] = s.login(t, "ada@example.com").GetRefreshToken()
+	}
+	return func(i int) {
+		token := &tokens[i%len(tokens)]
+		resp, err := s.sessions.Refresh(t.Context(), &authv1.RefreshRequest{RefreshToken: *token})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		*token = resp.GetTokens().GetRefreshToken()
+	}
+}
+
+// maxConnections is how many connections to its database a replica may have by default.
+const maxConnections = 20
+
+// A replica with the default parameters of hashes (argon2id, m=19456, t=2, p=1) and connections.
+func TestAReplicaServesMoreSignInsAndRefreshesAProcessorThanKeycloaks(t *testing.T) {
+	prove := os.Getenv("PURSER_PROVE") != ""
+	if prove && raceEnabled {
+		t.Skip("the race detector takes processor time: make prove runs this without it")
+	}
+	s := start(t)
+	s.register(t, "ada@example.com")
+	refresh := s.refresher(t, testkit.Size(8, 100))
+	logins := 1e9 / perCall(t, testkit.Size(3, 200), func(int) { s.login(t, "ada@example.com") })
+	refreshes := 1e9 / perCall(t, testkit.Size(20, 5000), refresh)
+	testkit.Figure(t, "%.1f sign-ins with a password (goal %d) and %.0f refreshes (goal %d) a second and processor",
+		logins, keycloakLogins, refreshes, keycloakRefreshes)
+	if prove && (logins <= keycloakLogins || refreshes <= keycloakRefreshes) { // beside other tests it is no figure
+		t.Errorf("%.1f sign-ins and %.1f refreshes, want more than %d and %d", logins, refreshes, keycloakLogins,
+			keycloakRefreshes)
+	}
+	var all sync.WaitGroup
+	atOnce := testkit.Size(16, 64)
+	for range atOnce {
+		own := s.refresher(t, 1)
+		all.Go(func() {
+			for i := range testkit.Size(4, 25) { // a session is refreshed 32 times in ten seconds at most
+				own(i)
+			}
+		})
+	}
+	ended := make(chan struct{})
+	go func() { all.Wait(); close(ended) }()
+	connections := 0
+	for busy := true; busy; {
+		select {
+		case <-ended:
+			busy = false
+		default:
+		}
+		var n int
+		if err := s.db.SQL().QueryRowContext(t.Context(), `SELECT count(*) FROM pg_stat_activity
+			WHERE datname = current_database() AND application_name = 'purser-auth'`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		connections = max(connections, n)
+	}
+	testkit.Figure(t, "%d connections to the database with %d calls at once", connections, atOnce)
+	if connections < 2 || connections > maxConnections {
+		t.Errorf("%d connections to the database, want 2 to %d", connections, maxConnections)
+	}
 }
 
 // BenchmarkProcessorOfALogin is the processor time of a sign-in with the default parameters, argon2id with 19 MiB and
@@ -62,18 +134,7 @@ func BenchmarkProcessorOfALogin(b *testing.B) {
 func BenchmarkProcessorOfARefresh(b *testing.B) {
 	s := start(b)
 	s.register(b, "ada@example.com")
-	tokens := make([]string, 100) // of as many sessions, none of which is refreshed too often
-	for i := range tokens {
-		tokens[i] = s.login(b, "ada@example.com").GetRefreshToken()
-	}
-	ours := perCall(b, max(b.N, 1000), func(i int) {
-		token := &tokens[i%len(tokens)]
-		resp, err := s.sessions.Refresh(b.Context(), &authv1.RefreshRequest{RefreshToken: *token})
-		if err != nil {
-			b.Fatal(err)
-		}
-		*token = resp.GetTokens().GetRefreshToken()
-	})
+	ours := perCall(b, max(b.N, 1000), s.refresher(b, 100))
 	report(b, "refreshes", ours, 0, keycloakRefreshes)
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/purserhq/purser/pkg/cache"
@@ -90,7 +89,7 @@ func userNamespace() cache.Namespace {
 
 // grant gives an account the role admin, and says whose it is: somebody else may have registered the address.
 func grant(ctx context.Context, accounts *store.Accounts, email string, unverified bool, out io.Writer) error {
-	u, err := accounts.AddRole(ctx, strings.ToLower(email), role.Admin, func(u account.User) error {
+	u, err := accounts.AddRole(ctx, account.NormalEmail(email), role.Admin, func(u account.User) error {
 		if u.VerifiedAt.IsZero() && !unverified {
 			return errs.FailedPrecondition("EMAIL_UNVERIFIED", fmt.Sprintf("nobody has proved to own %s, and the "+
 				"account that was registered with it on %s may be somebody else's; let its owner verify the address, "+

@@ -176,7 +176,7 @@ func TestTheCommandsSayWhatTheyDid(t *testing.T) {
 	_, err = s.command(t, "admin", "grant", "ada@example.com")
 	want(t, err, errs.KindFailedPrecondition, "EMAIL_UNVERIFIED")
 	s.exec(t, "UPDATE users SET email_verified_at = now()")
-	out, err := s.command(t, "admin", "grant", "ada@example.com")
+	out, err := s.command(t, "admin", "grant", " Ada@example.com")
 	if err != nil || !strings.Contains(out, `"Ada", registered on 20`) ||
 		!strings.Contains(out, "was verified on 20") {
 		t.Error(out, err)

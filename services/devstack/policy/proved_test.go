@@ -13,6 +13,7 @@ var (
 	// readsSize matches what makes a test larger under `make prove`.
 	readsSize = regexp.MustCompile(`testkit\.Size\(|(Getenv|LookupEnv)\("PURSER_PROVE"\)`)
 	proved    = regexp.MustCompile(`(?m)^PROVED(?:_ALONE)? := ((?:.*\\\n)*.*)$`)
+	measured  = regexp.MustCompile(`(?m)^MEASURED := ((?:.*\\\n)*.*)$`)
 )
 
 // unproved compares the packages that `make prove` runs with those that have a test with a full size.
@@ -41,6 +42,19 @@ func unproved(tests []source, makefile string) (found []string) {
 	for _, p := range listed {
 		if !slices.Contains(have, p) {
 			found = append(found, fmt.Sprintf("Makefile: PROVED has %s, which has no proof with a full size", p))
+		}
+	}
+	return append(found, unmeasured(tests, makefile)...)
+}
+
+// unmeasured are the tests that `make prove` names and that do not exist: go test would say nothing of them.
+func unmeasured(tests []source, makefile string) (found []string) {
+	between := func(r rune) bool { return strings.ContainsRune("|\\\n ", r) }
+	for _, list := range measured.FindAllStringSubmatch(makefile, -1) {
+		for _, name := range strings.FieldsFunc(list[1], between) {
+			if !slices.ContainsFunc(tests, func(s source) bool { return strings.Contains(s.text, "func "+name+"(") }) {
+				found = append(found, fmt.Sprintf("Makefile: MEASURED has %s, which is no test", name))
+			}
 		}
 	}
 	return found
@@ -79,6 +93,10 @@ func TestAProofThatMakeProveDoesNotRunIsReported(t *testing.T) {
 		"one is no proof":       {[]source{a}, makefile, "has ./b"},
 		"code that is no test":  {[]source{a, b, {path: "c/y.go", text: "testkit.Size(1, 2)"}}, makefile, ""},
 		"a Makefile without it": {[]source{a, b}, "all:\n", "has no PROVED"},
+		"a measured test": {[]source{a, b, {path: "a/z_test.go", text: "func TestIt(t"}}, makefile +
+			"MEASURED := TestIt|\\\nTestIt\n", ""},
+		"a measured test that was renamed": {[]source{a, b, {path: "a/z_test.go", text: "func TestIt(t"}}, makefile +
+			"MEASURED := TestIt|\\\nTestThat\n", "TestThat, which is no test"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := strings.Join(unproved(tc.tests, tc.makefile), "\n")

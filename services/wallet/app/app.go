@@ -20,7 +20,6 @@ import (
 	"github.com/purserhq/purser/services/internal/feed"
 	"github.com/purserhq/purser/services/internal/startup"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
-	"github.com/purserhq/purser/services/wallet/internal/chain"
 	"github.com/purserhq/purser/services/wallet/internal/chainlist"
 	"github.com/purserhq/purser/services/wallet/internal/chainreset"
 	"github.com/purserhq/purser/services/wallet/internal/history"
@@ -51,10 +50,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		return nil, err
 	}
 	defer b.CloseOnError(&err)
-	nodes, err := chain.NewReader(chain.Options{Nodes: cfg.ChainRPCURLs, Quorum: cfg.ChainQuorum,
-		ChunkSize: cfg.BalancesPerCall, Log: log, Now: time.Now})
+	nodes, err := newChainReader(cfg, log)
 	if err != nil {
-		return nil, fmt.Errorf("PURSER_CHAIN_RPC_URLS: %w", err)
+		return nil, err
 	}
 	b.Group.Close("chain", nodes.Close)
 	sources, err := newPriceSources(b, cfg.Price, nodes, log)

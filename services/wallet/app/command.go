@@ -17,7 +17,6 @@ import (
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/services/internal/terminal"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
-	"github.com/purserhq/purser/services/wallet/internal/chain"
 	"github.com/purserhq/purser/services/wallet/internal/chainreset"
 	"github.com/purserhq/purser/services/wallet/internal/importing"
 	"github.com/purserhq/purser/services/wallet/internal/partition"
@@ -85,10 +84,9 @@ func syncCommand(ctx context.Context, cfg Config, db *postgres.DB, wallets *stor
 	if err := flags.Parse(args); err != nil || flags.NArg() > 0 || *all == (*one != "") {
 		return process.ErrUnknownCommand
 	}
-	nodes, err := chain.NewReader(chain.Options{Nodes: cfg.ChainRPCURLs, Quorum: cfg.ChainQuorum,
-		ChunkSize: cfg.BalancesPerCall, Log: log, Now: time.Now})
+	nodes, err := newChainReader(cfg, log)
 	if err != nil {
-		return fmt.Errorf("PURSER_CHAIN_RPC_URLS: %w", err)
+		return err
 	}
 	defer func() { _ = nodes.Close() }()
 	contracts := token.NewChecker(nodes, tokens, log)
@@ -117,11 +115,11 @@ func syncCommand(ctx context.Context, cfg Config, db *postgres.DB, wallets *stor
 	if err != nil {
 		return err
 	}
-	fault := ""
+	failed := ""
 	if w.Sync.Error != "" {
-		fault = ", " + w.Sync.Error
+		failed = ", " + w.Sync.Error
 	}
-	_, err = fmt.Fprintf(out, "%s: %d balances at block %d%s\n", w.Account.Display(), n, w.Sync.Block, fault)
+	_, err = fmt.Fprintf(out, "%s: %d balances at block %d%s\n", w.Account.Display(), n, w.Sync.Block, failed)
 	return err
 }
 

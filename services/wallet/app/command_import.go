@@ -28,13 +28,13 @@ const (
 
 // fileImport imports a CSV file.
 type fileImport struct {
-	imports *importing.Service
-	ownerOf func(context.Context, uuid.UUID) (uuid.UUID, error)
-	name    string
-	out     *columns
-	told    *terminal.Progress
-	columns map[string]int
-	moves   bool // transactions; otherwise balances
+	imports  *importing.Service
+	ownerOf  func(context.Context, uuid.UUID) (uuid.UUID, error)
+	name     string
+	out      *columns
+	progress *terminal.Progress
+	columns  map[string]int
+	moves    bool // transactions; otherwise balances
 
 	owners  map[uuid.UUID]uuid.UUID // by wallet; uuid.Nil for none
 	pending map[uuid.UUID][]fileRow
@@ -69,12 +69,12 @@ func importFile(ctx context.Context, imports *importing.Service,
 	}
 	defer func() { _ = f.Close() }()
 	i := &fileImport{imports: imports, ownerOf: ownerOf, name: filepath.Base(path), out: &columns{out: out},
-		told: terminal.NewProgress(out, "lines"), owners: map[uuid.UUID]uuid.UUID{}, pending: map[uuid.UUID][]fileRow{}}
+		progress: terminal.NewProgress(out, "lines"), owners: map[uuid.UUID]uuid.UUID{}, pending: map[uuid.UUID][]fileRow{}}
 	if err := i.run(ctx, f); err != nil {
 		return fmt.Errorf("%s, line %d: %w; what was stored until then stays, and the command can be repeated", i.name,
 			i.line, err)
 	}
-	i.told.End()
+	i.progress.End()
 	i.out.print("%d rows stored, %d replaced, %d were there already, %d failed\n", i.Stored, i.Replaced, i.Unchanged,
 		i.failed)
 	if i.failed > 0 {
@@ -158,7 +158,7 @@ func (i *fileImport) tell(line int, field, rule string) {
 	if field != "" {
 		rule = field + " " + rule
 	}
-	i.told.Clear()
+	i.progress.Clear()
 	i.out.print("%s:%d: %s\n", i.name, line, rule)
 }
 
@@ -244,7 +244,7 @@ func (i *fileImport) store(ctx context.Context, id uuid.UUID) error {
 		i.tell(rows[f.Row-1].line, f.Field, rule)
 	}
 	i.failed += len(failed)
-	i.told.Show(fmt.Sprintf("%d stored, %d replaced, %d were there already, %d failed", i.Stored, i.Replaced,
+	i.progress.Show(fmt.Sprintf("%d stored, %d replaced, %d were there already, %d failed", i.Stored, i.Replaced,
 		i.Unchanged, i.failed))
 	return nil
 }

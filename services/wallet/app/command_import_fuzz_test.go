@@ -46,8 +46,8 @@ func FuzzImportedFile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		stored, out := &counted{}, &bytes.Buffer{}
 		i := &fileImport{imports: importing.NewService(stored, time.Now), name: "f.csv", out: &columns{out: out},
-			ownerOf: func(context.Context, uuid.UUID) (uuid.UUID, error) { return uuid.Max, nil },
-			told:    terminal.NewProgress(io.Discard, "lines"), owners: map[uuid.UUID]uuid.UUID{},
+			ownerOf:  func(context.Context, uuid.UUID) (uuid.UUID, error) { return uuid.Max, nil },
+			progress: terminal.NewProgress(io.Discard, "lines"), owners: map[uuid.UUID]uuid.UUID{},
 			pending: map[uuid.UUID][]fileRow{}}
 		if err := i.run(t.Context(), bytes.NewReader(text)); err != nil {
 			return // the file as a whole is refused
@@ -55,8 +55,8 @@ func FuzzImportedFile(f *testing.F) {
 		if i.Stored != stored.rows || i.waiting != 0 {
 			t.Errorf("%d rows stored, told of %d, %d wait", stored.rows, i.Stored, i.waiting)
 		}
-		if told := strings.Count(out.String(), "f.csv:"); told < i.failed {
-			t.Errorf("%d rows failed, and %d lines tell why: %s", i.failed, told, out)
+		if explained := strings.Count(out.String(), "f.csv:"); explained < i.failed {
+			t.Errorf("%d rows failed, and %d lines tell why: %s", i.failed, explained, out)
 		}
 	})
 }

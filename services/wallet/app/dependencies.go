@@ -9,7 +9,6 @@ import (
 	"github.com/purserhq/purser/pkg/redact"
 	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/internal/dependency"
-	"github.com/purserhq/purser/services/wallet/internal/chain"
 )
 
 // watchedFeed is a price feed that is asked whether it answers.
@@ -20,7 +19,7 @@ type watchedFeed struct {
 
 // watchChainsAndPrices has each node and each price feed watched. They may cost money
 // for each question, so they are not asked as often as what is near.
-func watchChainsAndPrices(b *chassis.Builder, cfg Config, nodes *chain.Reader, feeds []watchedFeed) {
+func watchChainsAndPrices(b *chassis.Builder, cfg Config, nodes chainReader, feeds []watchedFeed) {
 	for _, id := range slices.Sorted(maps.Keys(cfg.ChainRPCURLs)) {
 		for i, node := range cfg.ChainRPCURLs[id] {
 			b.DependsOn(dependency.Check{

@@ -11,7 +11,6 @@ import (
 	"github.com/purserhq/purser/pkg/config"
 	"github.com/purserhq/purser/services/internal/chainurl"
 	"github.com/purserhq/purser/services/internal/chassis"
-	"github.com/purserhq/purser/services/wallet/internal/chain"
 	"github.com/purserhq/purser/services/wallet/internal/chainlink"
 	"github.com/purserhq/purser/services/wallet/internal/coingecko"
 	"github.com/purserhq/purser/services/wallet/internal/llama"
@@ -171,7 +170,7 @@ type priceSources struct {
 }
 
 // newPriceSources builds the sources in their order.
-func newPriceSources(b *chassis.Builder, c PriceConfig, nodes *chain.Reader, log *slog.Logger) (priceSources, error) {
+func newPriceSources(b *chassis.Builder, c PriceConfig, nodes chainReader, log *slog.Logger) (priceSources, error) {
 	var s priceSources
 	later := slices.Index(c.Sources, priceimport.Source)
 	s.imported = store.NewImportedPrices(b.DB, c.Sources[:max(0, later)], c.Bridge, time.Now)

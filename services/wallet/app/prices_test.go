@@ -140,8 +140,8 @@ func TestPricesAreImportedRowByRow(t *testing.T) {
 	want := "2 token_id INVALID_TOKEN_ID, 3 token_id UNKNOWN_TOKEN, 4 price INVALID_PRICE, 5 price INVALID_PRICE, " +
 		"6 price INVALID_PRICE, 7 price INVALID_PRICE, 8 price_time INVALID_TIME, 9 price_time INVALID_TIME, " +
 		"10 price_time INVALID_TIME, 11 token_id DUPLICATE_ROW, 13 token_id INVALID_TOKEN_ID"
-	if told := failures(got); told != want || got.GetImportedCount() != 2 || got.GetUnchangedCount() != 0 {
-		t.Errorf("%d imported, %s; want %s", got.GetImportedCount(), told, want)
+	if failed := failures(got); failed != want || got.GetImportedCount() != 2 || got.GetUnchangedCount() != 0 {
+		t.Errorf("%d imported, %s; want %s", got.GetImportedCount(), failed, want)
 	}
 	if p := s.price(t, "EUR", aaa)[0]; priceText(p) != "4.772727272727272727272727272727273 EUR imported" ||
 		p.GetRate().GetSource() != "imported" {

@@ -71,7 +71,7 @@ func (s service) run(t *testing.T, job string) {
 }
 
 // ledger is the movements of an owner's wallet, oldest first, as texts, and their sums by token.
-func ledger(ctx context.Context, t *testing.T, c walletv1.TransactionServiceClient, walletID string) (told []string,
+func ledger(ctx context.Context, t *testing.T, c walletv1.TransactionServiceClient, walletID string) (lines []string,
 	sums map[string]*big.Int) {
 	t.Helper()
 	sums = map[string]*big.Int{}
@@ -99,11 +99,11 @@ func ledger(ctx context.Context, t *testing.T, c walletv1.TransactionServiceClie
 			if kind == "FEE" {
 				amount = new(big.Int)
 			}
-			told = append(told, fmt.Sprintf("%s %s %s %s", kind, direction, amount, m.GetToken().GetSymbol()))
+			lines = append(lines, fmt.Sprintf("%s %s %s %s", kind, direction, amount, m.GetToken().GetSymbol()))
 		}
 		if token = page.GetNextPageToken(); token == "" {
-			slices.Reverse(told)
-			return told, sums
+			slices.Reverse(lines)
+			return lines, sums
 		}
 	}
 }

@@ -33,7 +33,7 @@ func (s service) importBalances(t *testing.T, ctx context.Context, r *walletv1.I
 	if err != nil {
 		t.Fatal(err)
 	}
-	return told(resp.GetResult())
+	return resultText(resp.GetResult())
 }
 
 func (s service) importTransactions(t *testing.T, ctx context.Context, r *walletv1.ImportTransactionsRequest) string {
@@ -42,11 +42,11 @@ func (s service) importTransactions(t *testing.T, ctx context.Context, r *wallet
 	if err != nil {
 		t.Fatal(err)
 	}
-	return told(resp.GetResult())
+	return resultText(resp.GetResult())
 }
 
-// told is a result as a text: counts, then the failures without their rules.
-func told(r *walletv1.ImportResult) string {
+// resultText is a result as a text: counts, then the failures without their rules.
+func resultText(r *walletv1.ImportResult) string {
 	text := fmt.Sprint(r.GetStoredCount(), r.GetReplacedCount(), r.GetUnchangedCount())
 	for _, f := range r.GetFailures() {
 		text += fmt.Sprintf("; %d %s %s", f.GetRow(), f.GetField(), f.GetGiven())

@@ -44,7 +44,7 @@ type Account struct {
 func ParseAccount(s string) (Account, error) {
 	parts := strings.Split(s, ":")
 	if len(parts) != 3 || parts[0] != Namespace {
-		return Account{}, &fault{ErrForm, formFault(s, ":<address>")}
+		return Account{}, &idError{ErrForm, explainForm(s, ":<address>")}
 	}
 	chain, err := parseChain(parts[1])
 	if err != nil {
@@ -71,7 +71,7 @@ func ChainID(chain uint64) string { return Namespace + ":" + strconv.FormatUint(
 func ParseChainID(s string) (uint64, error) {
 	reference, ok := strings.CutPrefix(s, Namespace+":")
 	if !ok {
-		return 0, &fault{ErrChainForm, formFault(s, "")}
+		return 0, &idError{ErrChainForm, explainForm(s, "")}
 	}
 	return parseChain(reference)
 }
@@ -81,12 +81,12 @@ func ParseChainID(s string) (uint64, error) {
 func ParseAddress(chain uint64, s string) (common.Address, error) {
 	digits, ok := strings.CutPrefix(s, "0x")
 	if !ok || len(digits) != 2*common.AddressLength || strings.Trim(digits, "0123456789abcdefABCDEF") != "" {
-		return common.Address{}, &fault{ErrAddress, addressFault(s)}
+		return common.Address{}, &idError{ErrAddress, explainAddress(s)}
 	}
 	address := common.HexToAddress(s)
 	oneCase := digits == strings.ToLower(digits) || digits == strings.ToUpper(digits)
 	if !oneCase && hexOn(chain, address) != s {
-		return common.Address{}, checksumFault(chain, s, address)
+		return common.Address{}, checksumError(chain, s, address)
 	}
 	return address, nil
 }
@@ -96,7 +96,7 @@ func ParseAddress(chain uint64, s string) (common.Address, error) {
 func parseChain(s string) (uint64, error) {
 	n, err := strconv.ParseUint(s, 10, 63)
 	if err != nil || n == 0 || strconv.FormatUint(n, 10) != s {
-		return 0, &fault{ErrChain, chainFault(s)}
+		return 0, &idError{ErrChain, explainChain(s)}
 	}
 	return n, nil
 }
@@ -116,7 +116,7 @@ func ParseAsset(s string) (Asset, error) {
 	chainPart, assetPart, ok := strings.Cut(s, "/")
 	reference, isEVM := strings.CutPrefix(chainPart, Namespace+":")
 	if !ok || !isEVM {
-		return Asset{}, &fault{ErrAssetForm, formFault(s, "/slip44:60")}
+		return Asset{}, &idError{ErrAssetForm, explainForm(s, "/slip44:60")}
 	}
 	chain, err := parseChain(reference)
 	if err != nil {
@@ -130,11 +130,11 @@ func ParseAsset(s string) (Asset, error) {
 	case "slip44":
 		coin, err := strconv.ParseUint(id, 10, 31)
 		if err != nil || strconv.FormatUint(coin, 10) != id {
-			return Asset{}, &fault{ErrAssetForm, errs.Given(s) + ", whose coin must be a number of SLIP-44"}
+			return Asset{}, &idError{ErrAssetForm, errs.Given(s) + ", whose coin must be a number of SLIP-44"}
 		}
 		return Asset{Chain: chain, Native: true, Coin: uint32(coin)}, nil
 	default:
-		return Asset{}, &fault{ErrAssetForm, errs.Given(s) + `, whose kind must be "slip44" or "erc20"`}
+		return Asset{}, &idError{ErrAssetForm, errs.Given(s) + `, whose kind must be "slip44" or "erc20"`}
 	}
 }
 

@@ -38,23 +38,23 @@ func hexOn(chain uint64, a common.Address) string {
 	return string(text)
 }
 
-// checksumFault says what the checksum of an address in mixed case is, which is not
+// checksumError says what the checksum of an address in mixed case is, which is not
 // that of the chain.
-func checksumFault(chain uint64, s string, a common.Address) error {
+func checksumError(chain uint64, s string, a common.Address) error {
 	given := errs.Given(s)
 	name := chainsWithTheirID()[chain]
 	if name != "" && a.Hex() == s {
-		return &fault{ErrChecksum, fmt.Sprintf("%s, which has the checksum of Ethereum (EIP-55): wallets of %s "+
+		return &idError{ErrChecksum, fmt.Sprintf("%s, which has the checksum of Ethereum (EIP-55): wallets of %s "+
 			"write %s, with the chain's id in the checksum (EIP-1191). If it is the right address, give it so or in "+
 			"lower case", given, name, hexOn(chain, a))}
 	}
 	for other, otherName := range chainsWithTheirID() {
 		if other != chain && hexOn(other, a) == s {
-			return &fault{ErrChecksum, fmt.Sprintf("%s, which has the checksum of %s, chain %d (EIP-1191): is it "+
+			return &idError{ErrChecksum, fmt.Sprintf("%s, which has the checksum of %s, chain %d (EIP-1191): is it "+
 				"meant to be on that chain? If it is the right address here, give it in lower case", given, otherName,
 				other)}
 		}
 	}
-	return &fault{ErrChecksum, given +
+	return &idError{ErrChecksum, given +
 		", where a digit or the case of a letter is wrong: compare it with its source, and don't retype it"}
 }

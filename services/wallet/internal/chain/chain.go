@@ -63,8 +63,8 @@ type Options struct {
 	Now       func() time.Time
 }
 
-// Reader implements balancesync.BalanceReader, balancesync.BatchReader,
-// history.BalanceReader and chainlink.Reader. It is safe for concurrent use.
+// Reader is the adapter of chains: see chainReader in package app for the interfaces that it
+// implements. It is safe for concurrent use.
 type Reader struct {
 	nodes          map[uint64][]*node
 	quorums        map[uint64]int

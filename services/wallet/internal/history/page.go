@@ -61,10 +61,10 @@ func (s *Service) List(ctx context.Context, owner uuid.UUID, from, until time.Ti
 		return price(ctx, sp, read(ctx, sp), false)
 	})
 	defer ahead.end()
-	least := minHours(wallets.spanHours())
+	minimum := minHours(wallets.spanHours())
 	for hour.Before(until) && page.next == nil {
-		perHour := page.rowsPerHour(least)
-		if perHour*least > page.room() {
+		perHour := page.rowsPerHour(minimum)
+		if perHour*minimum > page.room() {
 			break // the next page starts with this hour
 		}
 		sp, priced, isAhead := ahead.next()

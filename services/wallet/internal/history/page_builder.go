@@ -83,10 +83,10 @@ func newPageBuilder(w ownerWallets, after Cursor, limit int, stale time.Duration
 // room is for how many rows there is room.
 func (b *pageBuilder) room() int { return b.limit - b.rows }
 
-// rowsPerHour is how many rows an hour after the first has; 0 while there are fewer than least.
-func (b *pageBuilder) rowsPerHour(least int) int {
+// rowsPerHour is how many rows an hour after the first has; 0 while there are fewer than minimum.
+func (b *pageBuilder) rowsPerHour(minimum int) int {
 	hours := len(b.page.Hours) - 1
-	if hours+1 < least || hours < 1 {
+	if hours+1 < minimum || hours < 1 {
 		return 0
 	}
 	return max(1, (b.rows-b.firstRows+hours-1)/hours)

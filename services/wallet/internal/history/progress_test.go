@@ -93,7 +93,7 @@ func TestAWalletOnAChainWithoutANodeFailsAndLeavesTheOthers(t *testing.T) {
 // A chain that is away is told of its own wallets, and read once it is back.
 func TestAChainThatIsAwayLeavesTheOthers(t *testing.T) {
 	f := newFixture(t, noRedis)
-	away := f.add(t, f.owner, 2, 9)
+	failing := f.add(t, f.owner, 2, 9)
 	f.chainAway = 2
 	rows, _ := f.read(t, 200, 2000)
 	if len(rows) != 600 {
@@ -101,7 +101,7 @@ func TestAChainThatIsAwayLeavesTheOthers(t *testing.T) {
 	}
 	for _, r := range rows {
 		s := r.Wallet.Sync
-		if of := r.Wallet.ID == away.ID; of != (s.State == wallet.Failed) || of != (s.Error == "no node answers") ||
+		if of := r.Wallet.ID == failing.ID; of != (s.State == wallet.Failed) || of != (s.Error == "no node answers") ||
 			of != (r.Balance == nil) {
 			t.Fatalf("sync %+v", s)
 		}

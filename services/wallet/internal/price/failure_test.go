@@ -39,11 +39,11 @@ func TestOneFailureOfTheFeedIsNotCached(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := cold(t, tc.old)
-			f.source.away = true
+			f.source.unavailable = true
 			if q := f.quotes(t, f.ids...)[f.ids[0]]; q.Value != tc.meanwhile.Value || q.Reason != tc.meanwhile.Reason {
 				t.Errorf("while the feed is away: %+v", q)
 			}
-			f.source.away = false
+			f.source.unavailable = false
 			if q := f.quotes(t, f.ids...)[f.ids[0]]; q.Value != "5" {
 				t.Errorf("the next caller gets %+v", q)
 			}
@@ -76,10 +76,10 @@ func TestACallerWhoLeavesHidesNoPriceFromTheNext(t *testing.T) {
 				if end, ok := asking.Deadline(); !ok || time.Until(end) > 4*time.Second {
 					t.Error("nothing bounds a fetch whose caller has left")
 				}
-				f.source.away = tc.fails
+				f.source.unavailable = tc.fails
 			}
 			_, _ = f.Quotes(ctx, f.ids) // nobody is there to read it
-			f.source.during, f.source.away = nil, false
+			f.source.during, f.source.unavailable = nil, false
 			if q := f.quotes(t, f.ids[0])[f.ids[0]]; q.Value != "5" {
 				t.Errorf("the next caller gets %+v", q)
 			}

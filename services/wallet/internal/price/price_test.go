@@ -30,9 +30,9 @@ func policy() price.Policy {
 
 // source is a price feed that a test sets, and whose calls it counts.
 type source struct {
-	prices map[string]price.Price
-	away   bool
-	asked  [][]string // the ids of each call, sorted
+	prices      map[string]price.Price
+	unavailable bool
+	asked       [][]string // the ids of each call, sorted
 	// during, when set, runs while the source is asked.
 	during func(ctx context.Context)
 }
@@ -47,7 +47,7 @@ func (s *source) Current(ctx context.Context, tokens []token.Token) (map[string]
 	if s.during != nil {
 		s.during(ctx)
 	}
-	if s.away {
+	if s.unavailable {
 		return nil, errors.New("away")
 	}
 	return maps.Clone(s.prices), ctx.Err()
@@ -144,7 +144,7 @@ func TestWhileTheSourceFailsTheLastPriceIsReturnedWithItsAge(t *testing.T) {
 	began := f.now
 	f.source.say(f.ids[0], "5", began)
 	f.quotes(t, f.ids[0])
-	f.source.away = true
+	f.source.unavailable = true
 	for _, tc := range []struct {
 		name  string
 		age   time.Duration
@@ -277,7 +277,7 @@ func TestAskingForPricesReadsTheTokensOnce(t *testing.T) {
 				reads != 1 {
 				t.Errorf("%v, %v, after %d readings of the tokens", got, err, reads)
 			}
-			f.source.away, f.now = true, f.now.Add(time.Hour)
+			f.source.unavailable, f.now = true, f.now.Add(time.Hour)
 			const unknown = "eip155:1/slip44:1"
 			got, err = f.LookUp(t.Context(), append(f.ids, unknown))
 			if err != nil || len(got) != 3 || got[unknown].Reason != price.UnknownToken || got[f.ids[0]].Value != "5" {

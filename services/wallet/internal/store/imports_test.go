@@ -42,8 +42,8 @@ func (f fixture) importMove(t *testing.T, w wallet.Wallet, id string, k token.To
 	return r
 }
 
-// told is what a wallet had of a token at a time, as a text.
-func (f fixture) told(t *testing.T, w wallet.Wallet, k token.Token, when time.Time) string {
+// balanceText is what a wallet had of a token at a time, as a text.
+func (f fixture) balanceText(t *testing.T, w wallet.Wallet, k token.Token, when time.Time) string {
 	t.Helper()
 	rows, err := f.BalancesAt(t.Context(), asof.Query{Owner: w.Owner, Wallet: w.ID, At: when, Limit: 100})
 	if err != nil {
@@ -69,7 +69,7 @@ func (f fixture) told(t *testing.T, w wallet.Wallet, k token.Token, when time.Ti
 func (f fixture) wantTold(t *testing.T, w wallet.Wallet, k token.Token, want map[int]string) {
 	t.Helper()
 	for second, text := range want {
-		if got := f.told(t, w, k, at(second)); got != text {
+		if got := f.balanceText(t, w, k, at(second)); got != text {
 			t.Errorf("at %d: %s, want %s", second, got, text)
 		}
 	}
@@ -120,10 +120,10 @@ func TestAmountsOfATimeSayWhatTheyRestOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := f.told(t, w, k, hour); got != "0 read block 50" {
+	if got := f.balanceText(t, w, k, hour); got != "0 read block 50" {
 		t.Errorf("at an hour without a balance: %s", got)
 	}
-	if got := f.told(t, w, f.tokens[2], hour); got != "nothing" {
+	if got := f.balanceText(t, w, f.tokens[2], hour); got != "nothing" {
 		t.Errorf("of a token that was never read: %s", got)
 	}
 	if _, err := f.db.SQL().ExecContext(t.Context(), `
@@ -131,10 +131,10 @@ func TestAmountsOfATimeSayWhatTheyRestOn(t *testing.T) {
 		f.tokens[2].ID); err != nil {
 		t.Fatal(err)
 	}
-	if got := f.told(t, w, f.tokens[2], hour); got != "4 read block 50" {
+	if got := f.balanceText(t, w, f.tokens[2], hour); got != "4 read block 50" {
 		t.Errorf("of a token that was read in that hour only: %s", got)
 	}
-	if got := f.told(t, w, f.tokens[2], hour.Add(time.Minute)); got != "4 carried from block 50" {
+	if got := f.balanceText(t, w, f.tokens[2], hour.Add(time.Minute)); got != "4 carried from block 50" {
 		t.Errorf("a minute later: %s", got)
 	}
 	// Where a token could not be read it is not zero.
@@ -142,7 +142,7 @@ func TestAmountsOfATimeSayWhatTheyRestOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := f.told(t, w, k, hour); got != "7 carried from block 40" {
+	if got := f.balanceText(t, w, k, hour); got != "7 carried from block 40" {
 		t.Errorf("in an hour in which something could not be read: %s", got)
 	}
 }
@@ -259,7 +259,7 @@ func TestMovementsAddUpWithImportsToo(t *testing.T) {
 			w, twin := f.create(t, f.owner, 1), f.create(t, uuid.New(), 1)
 			c := newMadeChain(seed, f.tokens, w.Account.Address)
 			imports := rand.New(rand.NewPCG(seed, 2))
-			taken := 0
+			imported := 0
 			for range 80 {
 				switch imports.IntN(8) {
 				case 0:
@@ -280,10 +280,10 @@ func TestMovementsAddUpWithImportsToo(t *testing.T) {
 					when := at(imports.IntN(400) - 200)
 					k := f.tokens[imports.IntN(3)]
 					if imports.IntN(2) == 0 {
-						taken += f.importBalance(t, w, k, when, imports.Uint64N(1000)).Stored
+						imported += f.importBalance(t, w, k, when, imports.Uint64N(1000)).Stored
 					} else {
 						id := fmt.Sprint("row-", imports.IntN(30))
-						taken += f.importMove(t, w, id, k, when, imports.Int64N(400)-200|1).Stored
+						imported += f.importMove(t, w, id, k, when, imports.Int64N(400)-200|1).Stored
 					}
 				}
 				f.checkSums(t)
@@ -297,7 +297,7 @@ func TestMovementsAddUpWithImportsToo(t *testing.T) {
 			if mine, theirs := f.chainOf(t, w), f.chainOf(t, twin); mine != theirs || mine == "" {
 				t.Errorf("the chain tells\n%s\nand with imports\n%s", theirs, mine)
 			}
-			if taken == 0 {
+			if imported == 0 {
 				t.Error("nothing was imported")
 			}
 		})
@@ -309,7 +309,7 @@ func (f fixture) checkOrder(t *testing.T, w wallet.Wallet) {
 	t.Helper()
 	var wrong int
 	err := f.db.SQL().QueryRowContext(t.Context(), `
-		WITH told AS (
+		WITH of_chain AS (
 		  SELECT token_id, min(at) AS since FROM (
 		    SELECT token_id, coalesce(first_block_time, block_time) AS at FROM balances
 		    WHERE wallet_id = $1 AND block_number >= 0
@@ -318,7 +318,7 @@ func (f fixture) checkOrder(t *testing.T, w wallet.Wallet) {
 		SELECT count(*) FROM (
 		  SELECT token_id, block_time FROM transactions WHERE wallet_id = $1 AND block_number < 0
 		  UNION ALL SELECT token_id, block_time FROM balance_changes WHERE wallet_id = $1 AND block_number < 0) AS i
-		JOIN told USING (token_id) WHERE i.block_time >= told.since`, w.ID).Scan(&wrong)
+		JOIN of_chain USING (token_id) WHERE i.block_time >= of_chain.since`, w.ID).Scan(&wrong)
 	if err != nil || wrong > 0 {
 		t.Fatalf("%d imports are not before the chain, %v", wrong, err)
 	}

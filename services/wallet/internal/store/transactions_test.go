@@ -276,7 +276,7 @@ func TestATransferBetweenOwnWalletsIsOne(t *testing.T) {
 	f.sync(t, []wallet.Wallet{a, b, other}, c, func() bool { return false })
 	for scan(t, moved, c) > 0 {
 	}
-	told := func(owner uuid.UUID, filter transaction.Filter) (out []string) {
+	listed := func(owner uuid.UUID, filter transaction.Filter) (out []string) {
 		filter.Kinds = []transaction.Kind{transaction.Transfer}
 		var after *transaction.Cursor
 		for {
@@ -295,13 +295,13 @@ func TestATransferBetweenOwnWalletsIsOne(t *testing.T) {
 				TransactionIndex: m.TransactionIndex, LogIndex: m.LogIndex, Token: m.TokenID}
 		}
 	}
-	if got := told(f.owner, transaction.Filter{}); !slices.Equal(got, []string{"a SELF 7 none", "a OUT 7 b"}) {
+	if got := listed(f.owner, transaction.Filter{}); !slices.Equal(got, []string{"a SELF 7 none", "a OUT 7 b"}) {
 		t.Errorf("the owner is told %q", got)
 	}
-	if got := told(f.owner, transaction.Filter{Wallet: b.ID}); !slices.Equal(got, []string{"b IN 7 a"}) {
+	if got := listed(f.owner, transaction.Filter{Wallet: b.ID}); !slices.Equal(got, []string{"b IN 7 a"}) {
 		t.Errorf("of the wallet that received %q is told", got)
 	}
-	if got := told(other.Owner, transaction.Filter{}); !slices.Equal(got, []string{"other IN 7 none"}) {
+	if got := listed(other.Owner, transaction.Filter{}); !slices.Equal(got, []string{"other IN 7 none"}) {
 		t.Errorf("another owner is told %q", got)
 	}
 	_, err := moved.List(t.Context(), other.Owner, transaction.Filter{Wallet: a.ID}, nil, 1)

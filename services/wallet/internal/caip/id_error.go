@@ -14,17 +14,17 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 )
 
-// fault is one of this package's errors, with what is wrong with the id that was
+// idError is one of this package's errors, with what is wrong with the id that was
 // given.
-type fault struct {
+type idError struct {
 	rule error
 	text string
 }
 
-func (f *fault) Error() string { return f.rule.Error() + "; " + f.text }
+func (f *idError) Error() string { return f.rule.Error() + "; " + f.text }
 
 // Unwrap returns the rule.
-func (f *fault) Unwrap() error { return f.rule }
+func (f *idError) Unwrap() error { return f.rule }
 
 var (
 	bareAddress = regexp.MustCompile(`^0[xX][0-9a-fA-F]{40}$`)
@@ -45,9 +45,9 @@ func otherNamespaces() []string {
 	return []string{"bip122", "cosmos", "solana", "polkadot", "starknet", "tezos", "near", "stellar", "sui", "aptos"}
 }
 
-// formFault says what an id, which has not the form of its rule, is instead. rest is
+// explainForm says what an id, which has not the form of its rule, is instead. rest is
 // what follows the chain in a right one, for example ":<address>".
-func formFault(s, rest string) string {
+func explainForm(s, rest string) string {
 	trimmed := strings.TrimSpace(s)
 	namespace, after, _ := strings.Cut(trimmed, ":")
 	chain, isName := knownNames()[strings.ToLower(namespace)]
@@ -60,14 +60,14 @@ func formFault(s, rest string) string {
 	case trimmed != s:
 		return given + ": remove the white space around it"
 	case keyOrHash.MatchString(s):
-		return keyFault
+		return keyGiven
 	case bareAddress.MatchString(s):
 		return given + ", an address without its chain: put the chain's id before it, for example " +
 			strconv.Quote(ChainID(1)+":"+s) + " on Ethereum"
 	case bareChain.MatchString(s):
 		return given + ": put " + strconv.Quote(Namespace+":") + " before the number"
 	case domainName.MatchString(s), domainName.MatchString(lastPart(s)):
-		return given + nameFault
+		return given + nameGiven
 	case isName:
 		return fmt.Sprintf("%s: write %q in place of %q", given, ChainID(chain), namespace)
 	case strings.EqualFold(namespace, Namespace) && namespace != Namespace:
@@ -87,8 +87,8 @@ func lastPart(s string) string {
 	return s[strings.LastIndexAny(s, ":/")+1:]
 }
 
-// chainFault says what is wrong with a chain reference.
-func chainFault(s string) string {
+// explainChain says what is wrong with a chain reference.
+func explainChain(s string) string {
 	given := errs.Given(s)
 	if hex, ok := strings.CutPrefix(strings.ToLower(s), "0x"); ok {
 		if n, err := strconv.ParseUint(hex, 16, 63); err == nil && n > 0 {
@@ -105,37 +105,37 @@ func chainFault(s string) string {
 }
 
 const (
-	nameFault = ", a name: names such as those of ENS are not looked up; resolve it, and give the address"
-	keyFault  = "got 64 hexadecimal digits, as a private key or a hash has: a private key must be given to nobody"
+	nameGiven = ", a name: names such as those of ENS are not looked up; resolve it, and give the address"
+	keyGiven  = "got 64 hexadecimal digits, as a private key or a hash has: a private key must be given to nobody"
 )
 
-// addressFault says what is wrong with an address.
-func addressFault(s string) string {
+// explainAddress says what is wrong with an address.
+func explainAddress(s string) string {
 	digits, prefixed := strings.CutPrefix(s, "0x")
 	for i, r := range digits {
 		if !strings.ContainsRune("0123456789abcdefABCDEF", r) {
-			return addressCharFault(s, digits, i, r, prefixed)
+			return explainCharacter(s, digits, i, r, prefixed)
 		}
 	}
 	switch n := len(digits); {
 	case !prefixed && n == 2*common.AddressLength:
 		return errs.Given(s) + ": put 0x before it"
 	case prefixed && n == 64:
-		return keyFault
+		return keyGiven
 	default:
 		return fmt.Sprintf("%s, with %d digits", errs.Given(s), n)
 	}
 }
 
-// addressCharFault is about an address with a character r that is no digit, at byte
+// explainCharacter is about an address with a character r that is no digit, at byte
 // i of its digits.
-func addressCharFault(s, digits string, i int, r rune, prefixed bool) string {
+func explainCharacter(s, digits string, i int, r rune, prefixed bool) string {
 	given := errs.Given(s)
 	switch {
 	case strings.TrimSpace(s) != s:
 		return given + ": remove the white space around it"
 	case domainName.MatchString(s):
-		return given + nameFault
+		return given + nameGiven
 	case !prefixed && strings.HasPrefix(s, "0X"):
 		return given + ": write 0x with a small x"
 	}
