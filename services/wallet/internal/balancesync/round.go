@@ -176,9 +176,9 @@ func (r *Round) Run(ctx context.Context, shard, shards int) error {
 // recordOldest records the age of the oldest balances, also of a round that was
 // cut off.
 func (r *Round) recordOldest(ctx context.Context, chains []uint64) error {
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeTimeout)
+	finishing, cancel := deadline.Grace(ctx, outcomeTimeout)
 	defer cancel()
-	oldest, err := r.store.OldestSync(limited, chains)
+	oldest, err := r.store.OldestSync(finishing, chains)
 	if err == nil && !oldest.IsZero() {
 		r.metrics.oldest.Record(ctx, r.now().Sub(oldest).Seconds())
 	}
