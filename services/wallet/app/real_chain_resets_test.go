@@ -143,7 +143,8 @@ func TestARealNodeThatWentFarBackIsTold(t *testing.T) {
 		return got.GetWallet().GetSync()
 	}
 	if got := failedSync(); got.GetErrorReason() != "CHAIN_BEHIND" ||
-		!strings.Contains(got.GetError(), "reset-chain") {
+		!strings.Contains(got.GetError(), "\"wallet reset-chain eip155:1\"") ||
+		!strings.Contains(got.GetError(), "no node has come to block 102, of the last sync: the newest is block 1,") {
 		t.Errorf("a chain that only lacks blocks: %v", got)
 	}
 	n.Send(t, servicetest.NodeHolder, receiver, nil, 3) // another block 2
@@ -173,6 +174,35 @@ func TestARealNodeThatWentFarBackIsTold(t *testing.T) {
 	s.syncUntil(ctx, t, w, "5")
 	_, err = s.command(t, "1="+string(n), "reset-chain", "1")
 	servicetest.WantViolation(t, err, "chain")
+}
+
+// A chain for development that goes back by a few blocks or by many, and stays there, as it does when nobody uses it:
+// no block shows that it did, and its wallets were frozen until somebody made more blocks.
+func TestARealNodeThatWentBackAndStaysThereLeavesNoWalletFrozen(t *testing.T) {
+	for name, more := range map[string]int{"by few blocks": 2, "by more than any reorg": 100} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := servicetest.StartNode(t, "anvil")
+			s := startForResets(t, []string{string(n)}, quickly)
+			ctx := s.user(t)
+			w := s.create(ctx, t, "eip155:1:"+receiver).GetId()
+			n.Send(t, servicetest.NodeHolder, receiver, nil, 2)
+			s.syncUntil(ctx, t, w, "2")
+			var snapshot string
+			n.Call(t, &snapshot, "evm_snapshot")
+			n.Call(t, new(any), "anvil_mine", hexutil.EncodeUint64(uint64(more)), "0x1")
+			n.Send(t, servicetest.NodeHolder, receiver, nil, 5)
+			s.syncUntil(ctx, t, w, "7")
+			n.Call(t, new(any), "evm_revert", snapshot)
+			if got := s.syncUntil(ctx, t, w, "2"); !slices.Equal(got, []string{"CHAIN_RESET"}) {
+				t.Errorf("the syncs said %q", got)
+			}
+			n.Send(t, servicetest.NodeHolder, receiver, nil, 3)
+			if got := s.syncUntil(ctx, t, w, "5"); len(got) > 0 {
+				t.Errorf("the next sync said %q", got)
+			}
+		})
+	}
 }
 
 // switched passes calls on to one of two nodes.

@@ -11,6 +11,8 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/purserhq/purser/pkg/deadline"
 )
 
 const (
@@ -19,8 +21,9 @@ const (
 	mailLease = time.Minute
 	// claimBatch is how many mails are claimed at once and sent concurrently.
 	claimBatch = 4
-	// recordTimeout bounds recording the result of an attempt.
-	recordTimeout = 5 * time.Second
+	// recordGrace is how long the result of an attempt may be recorded after ctx has ended. A database that is slow
+	// has all of the lease: a mail whose result is not recorded is sent again.
+	recordGrace = 5 * time.Second
 )
 
 // Claimed is a mail that this replica has to send within its lease.
@@ -127,7 +130,9 @@ func (o *Outbox) send(ctx context.Context, m Claimed) error {
 	kind := ofKind(m.Kind)
 	failure := o.transport.Send(ctx, m.Mail)
 	// The result is recorded even when ctx has ended.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	ctx, done := deadline.Grace(ctx, recordGrace)
+	defer done()
+	ctx, cancel := context.WithTimeout(ctx, mailLease)
 	defer cancel()
 	if failure == nil {
 		o.sent.Add(ctx, 1, kind)

@@ -28,6 +28,7 @@ import (
 	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/wallet/internal/block"
+	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/chainreset"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
@@ -200,7 +201,7 @@ func (s *Service) sync(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 	if len(reading.Amounts) == len(tokens) {
 		tokens = s.contracts.CheckUnread(ctx, w.Account.Chain, tokens, unreadOf(tokens, reading))
 	}
-	balances, gaps, err := checkReading(w.Sync, reading, tokens)
+	balances, gaps, err := checkReading(w, reading, tokens)
 	if err = s.ifReset(ctx, w.Account.Chain, err); errors.Is(err, errForgotten) {
 		return wallet.Wallet{}, 0, err
 	} else if err != nil {
@@ -243,15 +244,17 @@ func isReset(last wallet.Sync, b block.Block) bool {
 // checkPlausible returns an error for a block that can't come after the last
 // sync's: one before it, or one that the chain can't have reached since. A
 // wallet whose first sync met a made-up block can be deleted and added again.
-func checkPlausible(last wallet.Sync, b block.Block) error {
+func checkPlausible(w wallet.Wallet, b block.Block) error {
+	last := w.Sync
 	if last.At == nil || isReset(last, b) {
 		return nil
 	}
 	if b.Number < last.Block {
 		return errs.Unavailable("CHAIN_BEHIND",
-			fmt.Sprintf("the node is at block %d, behind the last sync's %d; if the chain went back to an earlier "+
-				"state, the command \"wallet reset-chain\" forgets what was read of it", b.Number, last.Block)).
-			After(retryAfter)
+			fmt.Sprintf("no node has come to block %d, of the last sync: the newest is block %d, of %s; the wallet "+
+				"is synced again once one has; if none will, since the chain went back to an earlier state, the "+
+				"command \"wallet reset-chain %s\" forgets what was read of it", last.Block, b.Number,
+				b.Time.UTC().Format(time.RFC3339), caip.ChainID(w.Account.Chain))).After(retryAfter)
 	}
 	elapsed := max(0, b.Time.Sub(*last.At))
 	if b.Number-last.Block > maxExtraBlocks+maxBlocksPerSecond*uint64(elapsed/time.Second) {
@@ -285,9 +288,9 @@ func (g gaps) any() bool { return len(g.unread)+len(g.disputed) > 0 }
 // checkReading returns the balances of a reading, and of which tokens there are none; a
 // token without a contract is not among them. It is an error when the block is not
 // plausible or the reading is not of these tokens.
-func checkReading(last wallet.Sync, r Reading, tokens []token.Token) (balances []wallet.Balance, missing gaps,
+func checkReading(w wallet.Wallet, r Reading, tokens []token.Token) (balances []wallet.Balance, missing gaps,
 	err error) {
-	if err := checkPlausible(last, r.Block); err != nil {
+	if err := checkPlausible(w, r.Block); err != nil {
 		return nil, gaps{}, err
 	}
 	if len(r.Amounts) != len(tokens) {

@@ -176,9 +176,9 @@ func (r *Round) Run(ctx context.Context, shard, shards int) error {
 // recordOldest records the age of the oldest balances, also of a round that was
 // cut off.
 func (r *Round) recordOldest(ctx context.Context, chains []uint64) error {
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeTimeout)
+	finishing, cancel := deadline.Grace(ctx, outcomeTimeout)
 	defer cancel()
-	oldest, err := r.store.OldestSync(limited, chains)
+	oldest, err := r.store.OldestSync(finishing, chains)
 	if err == nil && !oldest.IsZero() {
 		r.metrics.oldest.Record(ctx, r.now().Sub(oldest).Seconds())
 	}
@@ -315,7 +315,13 @@ func (r *Round) syncBatch(ctx context.Context, chain uint64, wallets []wallet.Wa
 	for i, w := range wallets {
 		outcomes[i] = r.outcome(w, readings[i], slices.Concat(tokens, discovered[w.ID]))
 	}
-	return nil, r.saveAndCount(ctx, outcomes, n)
+	if err := r.saveAndCount(ctx, outcomes, n); err != nil {
+		return nil, err
+	}
+	if r.resets != nil {
+		r.resets.Check(ctx, chain, readings[0].Block.Number)
+	}
+	return nil, nil
 }
 
 // restore stores the state that wallets had before a reading that the end of the
@@ -331,7 +337,7 @@ func (r *Round) restore(ctx context.Context, wallets []wallet.Wallet) error {
 // outcome is that of a reading, as of Service.Sync; but one without any balance
 // has failed.
 func (r *Round) outcome(w wallet.Wallet, reading Reading, tokens []token.Token) Outcome {
-	balances, missing, err := checkReading(w.Sync, reading, tokens)
+	balances, missing, err := checkReading(w, reading, tokens)
 	if err != nil {
 		if r.resets != nil {
 			err = explain(err, r.resets.Last(w.Account.Chain))

@@ -36,7 +36,7 @@ type fakeQueue struct {
 	tokens   int
 	saves    int
 	saveErr  error
-	slow     time.Duration // each save of balances takes so long
+	slow     time.Duration // each save of balances takes so long, and the look for the oldest
 	byID     bool          // due wallets are in the order of ids
 
 	reads        map[uint64]int // by chain
@@ -121,7 +121,9 @@ func (c *fakeQueue) SaveOutcomes(ctx context.Context, outcomes []balancesync.Out
 	return cmp.Or(c.saveErr, ctx.Err())
 }
 
-func (c *fakeQueue) OldestSync(context.Context, []uint64) (time.Time, error) { return noon(), nil }
+func (c *fakeQueue) OldestSync(ctx context.Context, _ []uint64) (time.Time, error) {
+	return noon(), deadline.Pause(ctx, c.slow)
+}
 
 func (c *fakeQueue) List(_ context.Context, chain uint64, after string, _ int) (out []token.Token, err error) {
 	for i := range c.tokens {

@@ -11,8 +11,11 @@
 // only after it has looked reset for the time that is set, in at least three looks; of public chains only when a time
 // is set. What was imported is never forgotten.
 //
-// Limits: a chain that went back, and whose nodes have no other block yet where one is kept, can't be told from nodes
-// that are behind. On a chain with a single node, that node is believed in the end.
+// A chain that went back, and whose nodes have no other block yet where one is kept, can't be told from nodes that are
+// behind. A chain for development, and one of which a time is set, is then taken for one that went back, when enough
+// nodes say so and the newest block of theirs stays the same for that time. Of others it is told that it may have.
+//
+// Limits: on a chain with a single node, that node is believed in the end.
 package chainreset
 
 import (
@@ -100,6 +103,13 @@ const Never = time.Duration(-1)
 
 // defaultAfter is how long a chain for development has to look reset until it is forgotten.
 const defaultAfter = 5 * time.Minute
+
+// mayGoBack reports whether a chain is one whose nodes are rather taken back to an earlier state than behind: a chain
+// for development, or one of which a time is set.
+func (g *Guard) mayGoBack(chain uint64) bool {
+	set, ok := g.times[chain]
+	return ok && set != Never || !ok && chain == caip.DevelopmentChain
+}
 
 // minSeen is how many looks have to find it.
 const minSeen = 3

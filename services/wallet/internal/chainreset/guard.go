@@ -88,13 +88,17 @@ func (g *Guard) Known(ctx context.Context, chain uint64) Verdict {
 }
 
 // Check looks at a chain unless this process has within the last 30 seconds, or the last second when the chain has
-// come to block at, far after the last that is kept. It forgets what is stored of the chain if it is time. A look that
+// come to block at, far after the last that is kept. A chain that may go back is looked at whenever it has come to a
+// block after that. It forgets what is stored of the chain if it is time. A look that
 // fails changes nothing, and is logged: whoever reads the chain next gets the nodes' error.
 func (g *Guard) Check(ctx context.Context, chain, at uint64) Verdict {
 	w := g.chain(chain)
 	g.mu.Lock()
 	every := checkEvery
-	if at > w.tip+maxReorg {
+	switch {
+	case at > w.tip && g.mayGoBack(chain):
+		every = 0
+	case at > w.tip+maxReorg:
 		every = farCheckEvery
 	}
 	g.mu.Unlock()
@@ -174,6 +178,8 @@ func (g *Guard) ask(ctx context.Context, w *watched, chain uint64, last Verdict)
 	switch {
 	case found.reset:
 		return g.suspect(ctx, chain, found.fault)
+	case found.back && g.mayGoBack(chain):
+		return g.suspectBack(ctx, chain, known, found)
 	case kept == 0 || found.same || found.reorg:
 		return g.keep(limited, chain, known, numbers, histories, found)
 	}
@@ -246,6 +252,19 @@ func (g *Guard) suspect(ctx context.Context, chain uint64, fault string) (Verdic
 	return g.forget(ctx, chain, known)
 }
 
+// suspectBack notes that a chain looks as if it had gone back to an earlier state. While its head moves it begins
+// anew: nodes that only lag come to the newest kept block again, and others to one of which they have another.
+func (g *Guard) suspectBack(ctx context.Context, chain uint64, known Record, found judgement) (Verdict, error) {
+	fault := fmt.Sprintf("block %d was read, and no node has come to a block after %d", known.Blocks[0].Number,
+		found.head)
+	if known.SuspectedAt != nil && known.Fault != fault {
+		if err := g.store.Keep(ctx, chain, nil, nil); err != nil {
+			return Verdict{}, err
+		}
+	}
+	return g.suspect(ctx, chain, fault)
+}
+
 // Forget removes what is stored of a chain but for what was imported, now.
 func (g *Guard) Forget(ctx context.Context, chain uint64) (Forgotten, error) {
 	removed, err := g.store.Forget(ctx, chain)
@@ -283,6 +302,7 @@ func (g *Guard) verdict(chain uint64, r Record) (v Verdict) {
 		what = fmt.Sprintf("what was read of it is forgotten after %s if that goes on, or now by the command "+
 			"\"wallet reset-chain %s\"", v.ForgetAt.UTC().Format(time.RFC3339), caip.ChainID(chain))
 	}
-	v.Fault = fmt.Sprintf("the chain was reset, or its nodes are of another one: %s; %s", r.Fault, what)
+	v.Fault = fmt.Sprintf("the chain was reset or went back to an earlier state, or its nodes are of another one: "+
+		"%s; %s", r.Fault, what)
 	return v
 }

@@ -18,7 +18,11 @@ type judgement struct {
 	// same: a node has the newest kept block. Or enough have others of the last ones alone, those after common.
 	same, reorg bool
 	common      uint64
-	fault       string // what they show, where one of them has another block
+	// back: enough nodes answer, and none has come to the newest kept block or has another one where one is kept. They
+	// lag, or the chain went back to an earlier state; head is the newest of theirs.
+	back  bool
+	head  uint64
+	fault string // what they show, where one of them has another block
 }
 
 // side is on which side a node is.
@@ -33,12 +37,15 @@ const (
 
 // judge compares what nodes say with the kept blocks, the newest first. need is how many nodes have to agree.
 func judge(kept []block.Block, nodes []History, need int) (j judgement) {
-	resets, reorgs := map[block.Block]int{}, 0
+	resets, reorgs, behinds := map[block.Block]int{}, 0, 0
 	for _, n := range nodes {
+		j.head = max(j.head, n.Head.Number)
 		at, lowest, common := sideOf(kept, n)
 		switch at {
 		case same:
 			j.same = true
+		case behind:
+			behinds++
 		case reorged:
 			if reorgs == 0 || common < j.common {
 				j.common = common
@@ -56,6 +63,7 @@ func judge(kept []block.Block, nodes []History, need int) (j judgement) {
 	}
 	j.reset = j.reset && !j.same
 	j.reorg = reorgs >= need && !j.same && !j.reset
+	j.back = behinds >= need && behinds == len(nodes) && j.head < kept[0].Number
 	return j
 }
 

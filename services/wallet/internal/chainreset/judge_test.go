@@ -36,32 +36,42 @@ func TestWhatNodesShow(t *testing.T) {
 	node := func(fork int64, then byte, head uint64) History { return history(kept, fork, then, head) }
 	sound, lagging := node(2000, 'a', 1003), node(2000, 'a', 700)
 	fresh, elsewhere, forked := node(0, 'b', 5), node(-1, 'b', 5000), node(970, 'b', 1001)
+	third := node(0, 'c', 5)
+	both := []History{elsewhere, elsewhere}
+	farther := node(2000, 'a', 600)
+	blank := History{Head: on('a', 1000), Blocks: make([]block.Block, len(kept))}
 	for name, tc := range map[string]struct {
 		nodes              []History
 		need               int
 		reset, same, reorg bool
+		back               bool
 	}{
-		"the only node has the newest":             {[]History{sound}, 1, false, true, false},
-		"the only node lags":                       {[]History{lagging}, 1, false, false, false},
-		"it stands at the first block":             {[]History{node(2000, 'a', 0)}, 1, false, false, false},
-		"it began anew":                            {[]History{fresh}, 1, true, false, false},
-		"it is of another chain":                   {[]History{elsewhere}, 1, true, false, false},
-		"it went far back, and is farther again":   {[]History{node(600, 'b', 1200)}, 1, true, false, false},
-		"it went back a little, and is not as far": {[]History{node(970, 'b', 995)}, 1, true, false, false},
-		"a reorg":                                    {[]History{forked}, 1, false, false, true},
-		"one of two began anew":                      {[]History{fresh, sound}, 2, false, true, false},
-		"one of two is of another chain":             {[]History{elsewhere, lagging}, 2, false, false, false},
-		"one of two is of another chain, one silent": {[]History{elsewhere}, 2, false, false, false},
-		"two are, and the third is sound":            {[]History{elsewhere, elsewhere, sound}, 2, false, true, false},
-		"two are of two other chains":                {[]History{fresh, node(0, 'c', 5)}, 2, false, false, false},
-		"both began anew":                            {[]History{fresh, fresh}, 2, true, false, false},
-		"both did, and a third lags":                 {[]History{fresh, fresh, lagging}, 2, true, false, false},
-		"control: one of two, if one were enough":    {[]History{elsewhere, lagging}, 1, true, false, false},
-		"one of two is on a fork of the last blocks": {[]History{forked, sound}, 2, false, true, false},
-		"both are on a fork of the last blocks":      {[]History{forked, forked}, 2, false, false, true},
+		"the only node has the newest":             {[]History{sound}, 1, false, true, false, false},
+		"the only node lags":                       {[]History{lagging}, 1, false, false, false, true},
+		"it stands at the first block":             {[]History{node(2000, 'a', 0)}, 1, false, false, false, true},
+		"it began anew":                            {[]History{fresh}, 1, true, false, false, false},
+		"it is of another chain":                   {[]History{elsewhere}, 1, true, false, false, false},
+		"it went far back, and is farther again":   {[]History{node(600, 'b', 1200)}, 1, true, false, false, false},
+		"it went back a little, and is not as far": {[]History{node(970, 'b', 995)}, 1, true, false, false, false},
+		"both lag":                                   {[]History{lagging, farther}, 2, false, false, false, true},
+		"one of two lags":                            {[]History{lagging, sound}, 2, false, true, false, false},
+		"one of two lags, the other is silent":       {[]History{lagging}, 2, false, false, false, false},
+		"one of two lags, the other is reset":        {[]History{lagging, fresh}, 2, false, false, false, false},
+		"it has the number and not the block":        {[]History{blank}, 1, false, false, false, false},
+		"a reorg":                                    {[]History{forked}, 1, false, false, true, false},
+		"one of two began anew":                      {[]History{fresh, sound}, 2, false, true, false, false},
+		"one of two is of another chain":             {[]History{elsewhere, lagging}, 2, false, false, false, false},
+		"one of two is of another, one silent":       {[]History{elsewhere}, 2, false, false, false, false},
+		"two are, the third is sound":                {append(both, sound), 2, false, true, false, false},
+		"two are of two other chains":                {[]History{fresh, third}, 2, false, false, false, false},
+		"both began anew":                            {[]History{fresh, fresh}, 2, true, false, false, false},
+		"both did, and a third lags":                 {[]History{fresh, fresh, lagging}, 2, true, false, false, false},
+		"control: one of two, if one were enough":    {[]History{elsewhere, lagging}, 1, true, false, false, false},
+		"one of two is on a fork of the last blocks": {[]History{forked, sound}, 2, false, true, false, false},
+		"both are on a fork of the last blocks":      {[]History{forked, forked}, 2, false, false, true, false},
 	} {
 		got := judge(kept, tc.nodes, tc.need)
-		if got.reset != tc.reset || got.same != tc.same || got.reorg != tc.reorg {
+		if got.reset != tc.reset || got.same != tc.same || got.reorg != tc.reorg || got.back != tc.back {
 			t.Errorf("%s: %+v", name, got)
 		}
 		if got.reset && got.fault == "" || got.reorg && got.common != 960 {

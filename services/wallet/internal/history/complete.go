@@ -23,9 +23,9 @@ const (
 	// retryAfter is how long after the last attempt a token that could not be read,
 	// or a price that the source did not have, is requested again.
 	retryAfter = 10 * time.Minute
-	// writeTimeout bounds the write of what was read, which is made even after
-	// the caller's context has ended.
-	writeTimeout = 3 * time.Second
+	// writeGrace is how long the write of what was read may go on after the call has ended. A database that is slow
+	// has all of the call's time.
+	writeGrace = 3 * time.Second
 )
 
 // deadlines are when the parts of one call end.
@@ -178,14 +178,19 @@ func (p pricedSpan) complete(sofar progress) (completion, error) {
 func (s *Service) readMissing(ctx context.Context, wallets ownerWallets, lock *ownerLock, ends deadlines, sp span,
 	done hourSet) (readResult, error) {
 	nothing := readResult{done: done}
-	ctx, cancel := context.WithDeadline(ctx, ends.read)
+	limited, cancel := context.WithDeadline(ctx, ends.read)
 	defer cancel()
 	missing := missingHours(wallets.all, sp, done)
-	if len(missing) == 0 || ctx.Err() != nil {
+	if len(missing) == 0 || limited.Err() != nil {
 		return nothing, nil
 	}
-	if err := lock.acquire(ctx); err != nil {
+	if err := lock.acquire(limited); err != nil {
 		return nothing, err
 	}
-	return newReader(s, wallets, sp, done).read(ctx, missing)
+	write := func(hours []HourBalances) error {
+		finishing, cancel := deadline.Grace(ctx, writeGrace)
+		defer cancel()
+		return s.store.SaveBalances(finishing, hours)
+	}
+	return newReader(s, wallets, sp, done, write).read(limited, missing)
 }

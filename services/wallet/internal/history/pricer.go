@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
@@ -127,9 +128,9 @@ func PricesAt(hours []TokenHour, history map[string][]price.Price, maxAge time.D
 	return prices
 }
 
-// savePrices stores prices, also after ctx has ended.
+// savePrices stores prices, also for a moment after ctx has ended.
 func (s *Service) savePrices(ctx context.Context, prices []HourPrice, fetchedAt time.Time) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+	finishing, cancel := deadline.Grace(ctx, writeGrace)
 	defer cancel()
-	return s.store.SavePrices(ctx, prices, fetchedAt)
+	return s.store.SavePrices(finishing, prices, fetchedAt)
 }

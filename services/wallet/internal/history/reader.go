@@ -39,8 +39,8 @@ type readResult struct {
 
 // reader reads the missing balances of a span.
 type reader struct {
-	store   Store
 	chains  BalanceReader
+	write   func([]HourBalances) error // stores hours; it isn't bound by the time to read
 	log     *slog.Logger
 	now     func() time.Time
 	wallets ownerWallets
@@ -69,8 +69,8 @@ func (c *chainErrors) all() map[uint64]error {
 	return maps.Clone(c.byChain)
 }
 
-func newReader(s *Service, wallets ownerWallets, sp span, done hourSet) *reader {
-	return &reader{store: s.store, chains: s.chains, log: s.log, now: s.now, wallets: wallets, span: sp,
+func newReader(s *Service, wallets ownerWallets, sp span, done hourSet, write func([]HourBalances) error) *reader {
+	return &reader{write: write, chains: s.chains, log: s.log, now: s.now, wallets: wallets, span: sp,
 		result: readResult{done: maps.Clone(done), errors: map[WalletHour]string{}}}
 }
 
@@ -187,7 +187,7 @@ func (r *reader) readGroup(ctx context.Context, g walletGroup, hours []time.Time
 	}
 	readings, err := r.chains.ReadAt(ctx, g.chain, hours, g.holders, r.wallets.tokens[g.chain])
 	r.recordErrors(ctx, g.chain, hours, readings, err)
-	return r.save(ctx, r.balances(g, hours, readings))
+	return r.save(r.balances(g, hours, readings))
 }
 
 // runsOf divides hours, which are in order, into those without a gap.
@@ -274,14 +274,12 @@ func (r *reader) balances(g walletGroup, hours []time.Time, readings []Reading) 
 	return read
 }
 
-// save stores hours, also after ctx has ended.
-func (r *reader) save(ctx context.Context, hours []HourBalances) error {
+// save stores hours, also after the time to read has ended.
+func (r *reader) save(hours []HourBalances) error {
 	if len(hours) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
-	defer cancel()
-	if err := r.store.SaveBalances(ctx, hours); err != nil {
+	if err := r.write(hours); err != nil {
 		return err
 	}
 	r.mu.Lock()

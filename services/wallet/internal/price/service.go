@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/pkg/cache"
+	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
@@ -46,8 +47,9 @@ func NewService(s Store, src *Sources, c *cache.Cache[Quote], p Policy, log *slo
 }
 
 // fetchTimeout bounds a fetch. It goes on after the end of the call that caused
-// it, since other calls wait for the same prices.
-const fetchTimeout = 4 * time.Second
+// it, since other calls wait for the same prices. What was fetched in the last moment
+// has writeGrace more to be stored.
+const fetchTimeout, writeGrace = 4 * time.Second, 2 * time.Second
 
 // errSource fails a load whose sources failed, so that nothing of it is cached:
 // a single failure, or a caller who leaves, must not hide a price from others.
@@ -184,7 +186,9 @@ func (s *Service) fetch(ctx context.Context, due []token.Token, stored map[strin
 			delete(fetched, id)
 		}
 	}
-	if err := s.store.SavePrices(ctx, fetched, now); err != nil {
+	finishing, done := deadline.Grace(ctx, writeGrace)
+	defer done()
+	if err := s.store.SavePrices(finishing, fetched, now); err != nil {
 		s.log.WarnContext(ctx, "prices could not be stored", "error", err)
 	}
 	if failed != nil {

@@ -69,8 +69,9 @@ const (
 	// readBudget is how long a call reads from the sources, and readShare the share of its
 	// own time that this may take.
 	readBudget, readShare = 6 * time.Second, 0.5
-	// writeTimeout bounds the storing of what was read, also after the call has ended.
-	writeTimeout = 5 * time.Second
+	// writeTimeout bounds the storing of what was read, also after the call has ended: a
+	// database that is only slow is waited for, or the sources would be asked again and again.
+	writeTimeout = 30 * time.Second
 	// retryAfter is after how long what the sources did not have is asked for again.
 	retryAfter = 10 * time.Minute
 )
@@ -186,7 +187,11 @@ func (s *Service) readMissing(ctx context.Context, missing []history.TokenHour) 
 	}
 	ctx, cancelWrite := context.WithTimeout(ctx, writeTimeout)
 	defer cancelWrite()
-	return s.store.SavePrices(ctx, history.PricesAt(missing, found, s.policy.Bridge), now)
+	err := s.store.SavePrices(ctx, history.PricesAt(missing, found, s.policy.Bridge), now)
+	if err != nil { // nobody may wait for it any more
+		s.log.WarnContext(ctx, "prices could not be stored", "error", err)
+	}
+	return err
 }
 
 // quote returns the price of a token at an hour.

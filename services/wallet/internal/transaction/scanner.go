@@ -11,6 +11,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
+	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/token"
@@ -21,6 +22,9 @@ const (
 	maxWalletsPerStep = 100
 	// maxStepBlocks is how many blocks one step looks at; the node may give fewer.
 	maxStepBlocks = 1 << 20
+	// writeGrace is how long the write of a step may go on after ctx has ended. A database that is slow has all of the
+	// scan's time.
+	writeGrace = 30 * time.Second
 )
 
 // Scanner looks for movements. It is safe for concurrent use.
@@ -170,9 +174,9 @@ func (s *Scanner) step(ctx context.Context, chain uint64, due []Scan) (int, erro
 	if found.Tokens, err = s.discover(ctx, chain, reading.Found); err != nil {
 		return 0, err
 	}
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	finishing, cancel := deadline.Grace(ctx, writeGrace)
 	defer cancel()
-	return s.store.SaveStep(limited, found)
+	return s.store.SaveStep(finishing, found)
 }
 
 // discover returns the tokens of what was found that are not known yet.

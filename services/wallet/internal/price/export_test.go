@@ -1,0 +1,4 @@
+package price
+
+// Fetch is fetch, without the cache that calls it.
+var Fetch = (*Service).fetch
