@@ -198,6 +198,14 @@ func (b *blunderer) timeMistakes() []mistake {
 			}
 			return err
 		}},
+		{"a watched value in no currency after a text that is no cursor", func(ctx context.Context) error {
+			stream, err := p.WatchValuation(ctx,
+				&portfoliov1.WatchValuationRequest{Currency: "euro", Cursor: "yesterday"})
+			if err == nil {
+				_, err = stream.Recv()
+			}
+			return err
+		}},
 		{"a portfolio_id that is no UUID", func(ctx context.Context) error {
 			return get(p.GetValuation(ctx, &portfoliov1.GetValuationRequest{PortfolioId: "default"}))
 		}},

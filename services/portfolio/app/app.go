@@ -30,6 +30,7 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/store"
 	"github.com/purserhq/purser/services/portfolio/internal/timeline"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
+	"github.com/purserhq/purser/services/portfolio/internal/watch"
 	"github.com/purserhq/purser/services/portfolio/migrations"
 )
 
@@ -69,7 +70,10 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	valuations := newValuationCache(b, cfg.Cache.Valuation)
 	portfolioStore.CacheValuations(valuations)
 	portfolios := portfolio.NewService(portfolioStore, snapshotStore, holdingsReader, valuations, time.Now)
-	followHoldings(b, valuations, portfolioStore, portfolios, walletHoldings, self)
+	prices := walletv1.NewPriceServiceClient(wallet)
+	hub := newHub(b, portfolioStore, prices, self, cfg.WatchPricesEvery)
+	followHoldings(b, valuations, portfolioStore, portfolios, hub, walletHoldings, self)
+	b.Loop("watched valuations", hub.Run)
 	snapshots := snapshot.NewService(snapshotStore, portfolios, holdingsReader, log, time.Now)
 	scheduled, err := b.AddJobs(append(snapshotJobs(self, portfolioStore, portfolios, snapshots, snapshotStore,
 		holdingsReader, cfg, log),
@@ -83,7 +87,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		return nil, err
 	}
 	rates := currency.NewService(store.NewCurrencyRates(b.DB, time.Now),
-		holdings.NewRates(walletv1.NewPriceServiceClient(wallet), time.Now), time.Now)
+		holdings.NewRates(prices, time.Now), time.Now)
 	methods := rpc.NewPortfolioServer(rpc.Services{
 		Portfolios: portfolios, Snapshots: snapshots,
 		Named:        portfolio.NewNamed(portfolioStore, holdingsReader, cfg.PortfoliosPerOwner, time.Now),
@@ -92,6 +96,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		Figures:     kpi.NewService(portfolios, snapshotStore, time.Now),
 		Allocations: allocation.NewService(portfolios, snapshotStore, time.Now),
 		Exporter:    export.NewService(snapshotStore, time.Now),
+		Watches:     watch.NewService(hub, portfolios, rates),
 	})
 	server.CheckMessages(methods.Check)
 	portfoliov1.RegisterPortfolioServiceServer(server, methods)
@@ -110,16 +115,27 @@ func newValuationCache(b *chassis.Builder, ttl time.Duration) *cache.Cache[valua
 	return c
 }
 
-// followHoldings has a valuation worked out anew, and snapshots out of date, as soon as the wallet service tells that
-// something of their owner changed. Without an account of the service, or while Redis or the wallet service is away, a
-// valuation lives for its TTL, and the next valuation or snapshot finds which wallets there are.
+// newHub returns what wakes the streams of valuations. Without an account of the service each looks for itself.
+func newHub(b *chassis.Builder, store *store.Portfolios, prices walletv1.PriceServiceClient, self chassis.Identity,
+	every time.Duration) *watch.Hub {
+	if self == nil {
+		return watch.NewHub(store, nil, every, b.Log)
+	}
+	return watch.NewHub(store, holdings.NewPrices(prices, self), every, b.Log)
+}
+
+// followHoldings has a valuation worked out anew, snapshots out of date, and the streams of the value woken, as soon
+// as the wallet service tells that something of their owner changed. Without an account of the service, or while Redis
+// or the wallet service is away, a valuation lives for its TTL, and the next valuation or snapshot finds which wallets
+// there are.
 func followHoldings(b *chassis.Builder, valuations *cache.Cache[valuation.Valuation], store *store.Portfolios,
-	portfolios *portfolio.Service, wallet walletv1.HoldingsServiceClient, self chassis.Identity) {
+	portfolios *portfolio.Service, hub *watch.Hub, wallet walletv1.HoldingsServiceClient, self chassis.Identity) {
 	if self == nil {
 		return
 	}
-	b.Loop("changes of holdings", holdings.NewFollower(wallet, self,
+	follower := holdings.NewFollower(wallet, self,
 		func(ctx context.Context, owners []uuid.UUID) error {
+			hub.Owners(owners)
 			if valuations == nil {
 				return nil
 			}
@@ -129,7 +145,9 @@ func followHoldings(b *chassis.Builder, valuations *cache.Cache[valuation.Valuat
 			}
 			_ = valuations.Invalidate(ctx, keys...) // counted; without Redis nothing is read from the cache
 			return nil
-		}, b.Log).WithWallets(portfolios.FollowOwner).Run)
+		}, b.Log).WithWallets(portfolios.FollowOwner).OnAnew(hub.All)
+	hub.FollowedWhile(follower.Following)
+	b.Loop("changes of holdings", follower.Run)
 }
 
 // Program is the service's main.

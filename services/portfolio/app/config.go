@@ -23,6 +23,8 @@ type Config struct {
 	PortfoliosPerOwner int `env:"PORTFOLIOS_PER_OWNER" envDefault:"100"`
 	// RecomputeCron is when snapshots that are out of date are looked for, and taken again.
 	RecomputeCron string `env:"RECOMPUTE_CRON" envDefault:"*/5 * * * *"`
+	// WatchPricesEvery is how often the prices of what is watched are compared with what streams have told.
+	WatchPricesEvery time.Duration `env:"WATCH_PRICES_EVERY" envDefault:"30s"`
 	// Wallet is the wallet service.
 	Wallet grpcclient.Config `envPrefix:"WALLET_"`
 	Cache  CacheConfig       `envPrefix:"CACHE_"`
@@ -62,6 +64,9 @@ func (c Config) Validate() error {
 		chassis.CheckCron("PURSER_RECOMPUTE_CRON", c.RecomputeCron)}
 	if c.PortfoliosPerOwner < 1 || c.PortfoliosPerOwner > 10_000 {
 		found = append(found, errors.New("PURSER_PORTFOLIOS_PER_OWNER must be 1 to 10000"))
+	}
+	if c.WatchPricesEvery < time.Second || c.WatchPricesEvery > time.Hour {
+		found = append(found, errors.New("PURSER_WATCH_PRICES_EVERY must be 1s to 1h"))
 	}
 	if c.Wallet.Addr == "" {
 		found = append(found, errors.New("PURSER_WALLET_ADDR is needed: host:port of the wallet service"))

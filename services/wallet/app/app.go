@@ -25,6 +25,7 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/history"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
 	"github.com/purserhq/purser/services/wallet/internal/importing"
+	"github.com/purserhq/purser/services/wallet/internal/newblocks"
 	"github.com/purserhq/purser/services/wallet/internal/ownership"
 	"github.com/purserhq/purser/services/wallet/internal/partition"
 	"github.com/purserhq/purser/services/wallet/internal/price"
@@ -94,6 +95,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	syncRound := balancesync.NewRound(wallets, tokens, contracts, nodes, cfg.SyncEvery, cfg.BalancesPerCall, log,
 		time.Now)
 	syncRound.WatchResets(resets)
+	if cfg.NewBlocksEvery > 0 {
+		b.Loop("new blocks", newblocks.New(nodes, wallets, tokens, syncRound, cfg.NewBlocksEvery, log, time.Now).Run)
+	}
 	syncs := balancesync.NewService(wallets, tokens, contracts, nodes, time.Now)
 	syncs.WatchResets(resets)
 	scanner := transaction.NewScanner(transactions, nodes, cfg.TransactionsFirstBlock, log)

@@ -36,6 +36,9 @@ type Config struct {
 	// SyncCron is when wallets are synced that were not for SyncEvery.
 	SyncCron  string        `env:"SYNC_CRON" envDefault:"*/5 * * * *"`
 	SyncEvery time.Duration `env:"SYNC_EVERY" envDefault:"5m"`
+	// NewBlocksEvery is how often new blocks of each chain are looked for, to sync the wallets that they touch at
+	// once; 0 for never.
+	NewBlocksEvery time.Duration `env:"NEW_BLOCKS_EVERY" envDefault:"0s"`
 	// WalletsPerOwner is how many wallets an owner may have, archived ones included.
 	WalletsPerOwner int `env:"WALLETS_PER_OWNER" envDefault:"10000"`
 	// SyncsPerMinute is how often an owner may call SyncWallet.
@@ -87,6 +90,9 @@ func (c Config) Validate() error {
 	}
 	if c.SyncEvery <= 0 {
 		found = append(found, errors.New("PURSER_SYNC_EVERY must be above 0"))
+	}
+	if c.NewBlocksEvery != 0 && (c.NewBlocksEvery < 100*time.Millisecond || c.NewBlocksEvery > time.Hour) {
+		found = append(found, errors.New("PURSER_NEW_BLOCKS_EVERY must be 0, for never, or 100ms to 1h"))
 	}
 	if c.WalletsPerOwner < 1 || c.WalletsPerOwner > 1_000_000 {
 		found = append(found, errors.New("PURSER_WALLETS_PER_OWNER must be 1 to 1000000"))

@@ -45,6 +45,9 @@ CREATE INDEX wallets_sync_queue ON wallets (
     id
 ) WHERE archived_at IS NULL;
 
+-- The wallets of the accounts that a block has touched.
+CREATE INDEX wallets_account ON wallets (account) WHERE archived_at IS NULL;
+
 -- The response to each request_id, for repeated calls.
 CREATE TABLE requests (
     owner_id     uuid        NOT NULL,
@@ -192,6 +195,16 @@ CREATE TABLE chain_resets (
     forgetting        boolean     NOT NULL DEFAULT false,
     forgotten_through uuid        NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
     forgotten_at      timestamptz -- when all of it was, the last time
+);
+
+-- The newest block of each chain whose transfers were looked for, by the replica that follows the chain until its
+-- lease ends.
+CREATE TABLE chain_heads (
+    chain        bigint      PRIMARY KEY,
+    replica      uuid        NOT NULL,
+    lease_until  timestamptz NOT NULL,
+    block_number bigint      NOT NULL DEFAULT 0,
+    block_hash   bytea       NOT NULL DEFAULT '\x'
 );
 
 -- Prices: the newest one of each token, and of each currency under its code of ISO 4217.
@@ -436,6 +449,7 @@ DROP TABLE balance_history;
 DROP TABLE wallet_history;
 DROP TABLE imported_prices;
 DROP TABLE prices;
+DROP TABLE chain_heads;
 DROP TABLE chain_resets;
 DROP TABLE chain_blocks;
 DROP TABLE transactions;

@@ -87,6 +87,9 @@ func run(ctx context.Context, args, environ []string, out io.Writer) (err error)
 		return err
 	}
 	extra["auth"] = suite.Override(suite.ShortKeys(), extra["auth"])
+	if s.Chain == "" { // the calls to the embedded node are free
+		extra["wallet"] = suite.Override([]string{"PURSER_NEW_BLOCKS_EVERY=1s"}, extra["wallet"])
+	}
 	configured := s.Dir
 	if s.Dir, err = dataDir(s.Dir); err != nil {
 		return err

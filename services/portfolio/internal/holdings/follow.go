@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -32,8 +33,11 @@ type Follower struct {
 	changed func(ctx context.Context, owners []uuid.UUID) error
 	// wallets is called with each owner of whom a wallet came, changed or went; nil for nobody.
 	wallets func(ctx context.Context, owner uuid.UUID) error
-	log     *slog.Logger
-	cursor  string
+	// anew is called when a stream without a cursor has begun; nil for nobody.
+	anew      func()
+	following atomic.Bool
+	log       *slog.Logger
+	cursor    string
 }
 
 // NewFollower returns a follower that calls with the service's own token, which asSelf
@@ -49,6 +53,16 @@ func (f *Follower) WithWallets(fn func(ctx context.Context, owner uuid.UUID) err
 	f.wallets = fn
 	return f
 }
+
+// OnAnew has fn called when changes are followed from now on, and not from where they were followed to: some may have
+// been missed. Call it before Run.
+func (f *Follower) OnAnew(fn func()) *Follower {
+	f.anew = fn
+	return f
+}
+
+// Following reports whether a stream is open that has had a message.
+func (f *Follower) Following() bool { return f.following.Load() }
 
 // Run follows until ctx ends. It goes on after the last message whose owners changed
 // took, and begins anew where wallet no longer has what followed it: use it only for
@@ -80,6 +94,7 @@ func (f *Follower) Run(ctx context.Context) error {
 func (f *Follower) follow(ctx context.Context) (heard bool, err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	defer f.following.Store(false)
 	ctx, err = f.asSelf(ctx)
 	if err != nil {
 		return false, err
@@ -98,6 +113,9 @@ func (f *Follower) follow(ctx context.Context) (heard bool, err error) {
 		}
 		heard = true
 		quiet.Reset(silence)
+		if !f.following.Swap(true) && f.cursor == "" && f.anew != nil {
+			f.anew()
+		}
 		if owners := ownersOf(m.GetChanges()); len(owners) > 0 {
 			if err := f.changed(ctx, owners); err != nil {
 				return heard, err

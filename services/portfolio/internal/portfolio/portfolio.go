@@ -108,6 +108,18 @@ func (s *Service) Value(ctx context.Context, p Portfolio) (valuation.Valuation, 
 // stale, or the error of Value if there is no snapshot.
 func (s *Service) ValueOrLastSnapshot(ctx context.Context, p Portfolio) (valuation.Valuation, error) {
 	v, err := s.cachedValue(ctx, p)
+	return s.orLastSnapshot(ctx, p, v, err)
+}
+
+// ValueAnew is ValueOrLastSnapshot without the cache.
+func (s *Service) ValueAnew(ctx context.Context, p Portfolio) (valuation.Valuation, error) {
+	v, err := s.Value(ctx, p)
+	return s.orLastSnapshot(ctx, p, v, err)
+}
+
+// orLastSnapshot returns the last snapshot in place of what is unavailable.
+func (s *Service) orLastSnapshot(ctx context.Context, p Portfolio, v valuation.Valuation,
+	err error) (valuation.Valuation, error) {
 	if !errs.Is(err, errs.KindUnavailable) {
 		return v, err
 	}

@@ -23,6 +23,8 @@ func (s *PortfolioServer) Check(m proto.Message) error {
 			err = s.portfolios.CheckAsOf(asOf)
 		}
 		return errs.AllInvalid(err, currency.Check("currency", r.GetCurrency()))
+	case *portfoliov1.WatchValuationRequest:
+		return checkWatch(r)
 	case *portfoliov1.CreatePortfolioRequest:
 		c, err := creationFromProto(r)
 		if c.Wallets == nil { // the rules of the contract name which one is no UUID

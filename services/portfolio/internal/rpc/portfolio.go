@@ -21,6 +21,7 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
 	"github.com/purserhq/purser/services/portfolio/internal/timeline"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
+	"github.com/purserhq/purser/services/portfolio/internal/watch"
 )
 
 // Page sizes of ListSnapshots, which the contract states.
@@ -41,7 +42,9 @@ type PortfolioServer struct {
 	figures      *kpi.Service
 	allocations  *allocation.Service
 	exporter     *export.Service
+	watches      *watch.Service
 	exports      *streams.Pool // by caller
+	watchers     *streams.Pool // by caller
 }
 
 // NewPortfolioServer serves portfolios, their snapshots, timelines, performance and other figures.
@@ -56,13 +59,15 @@ type Services struct {
 	Figures      *kpi.Service
 	Allocations  *allocation.Service
 	Exporter     *export.Service
+	Watches      *watch.Service
 }
 
 // NewPortfolioServer serves portfolios, their snapshots, timelines, performance and other figures.
 func NewPortfolioServer(s Services) *PortfolioServer {
 	return &PortfolioServer{portfolios: s.Portfolios, named: s.Named, snapshots: s.Snapshots, timelines: s.Timelines,
 		performances: s.Performances, currencies: s.Currencies, figures: s.Figures, allocations: s.Allocations,
-		exporter: s.Exporter, exports: streams.NewPool(maxExports, maxExportsPerCaller)}
+		exporter: s.Exporter, exports: streams.NewPool(maxExports, maxExportsPerCaller), watches: s.Watches,
+		watchers: streams.NewPool(maxWatchers, maxWatchersPerCaller)}
 }
 
 // GetPortfolio implements the RPC.

@@ -78,6 +78,24 @@ func (s *Portfolios) ValuationKeys(ctx context.Context, owners []uuid.UUID) (key
 	return keys, nil
 }
 
+// Versions implements watch.Versions.
+func (s *Portfolios) Versions(ctx context.Context, portfolios []portfolio.Portfolio) (map[uuid.UUID]int64, error) {
+	pairs := make([][]any, len(portfolios))
+	for i, p := range portfolios {
+		pairs[i] = []any{p.Owner, p.ID}
+	}
+	var rows []portfolioRow
+	err := s.db.Gorm(ctx).Select("id", "version").Where("(owner_id, id) IN ?", pairs).Find(&rows).Error
+	if err != nil {
+		return nil, fmt.Errorf("read versions of portfolios: %w", err)
+	}
+	versions := make(map[uuid.UUID]int64, len(rows))
+	for _, r := range rows {
+		versions[r.ID] = r.Version
+	}
+	return versions, nil
+}
+
 // FindOrCreateDefault implements portfolio.Store.
 func (s *Portfolios) FindOrCreateDefault(ctx context.Context, p portfolio.Portfolio) (portfolio.Portfolio, error) {
 	return s.caches.portfolios.Get(ctx, defaultKey(p.Owner),

@@ -149,6 +149,9 @@ func (r *Round) WatchResets(w Resets) { r.resets = w }
 type counts struct {
 	mu             sync.Mutex
 	synced, failed int
+	// wanted is a block that the balances should be of, or of a later one; behind when they are not.
+	wanted uint64
+	behind bool
 }
 
 // Run syncs the due wallets of one shard, all chains concurrently. Its error
@@ -289,7 +292,7 @@ func (r *Round) syncBatch(ctx context.Context, chain uint64, wallets []wallet.Wa
 	discovered map[uuid.UUID][]token.Token, n *counts) (chainErr, err error) {
 	started := make([]Outcome, len(wallets))
 	asks := make([]Ask, len(wallets))
-	atLeast := uint64(0)
+	atLeast := n.wanted
 	for i, w := range wallets {
 		started[i] = Outcome{Wallet: w, Sync: w.Sync}
 		started[i].Sync.State, started[i].Sync.RetryAt = wallet.Syncing, leaseUntil(ctx, r.now())
@@ -310,6 +313,7 @@ func (r *Round) syncBatch(ctx context.Context, chain uint64, wallets []wallet.Wa
 		return fmt.Errorf("chain %s: %w", caip.ChainID(chain), err),
 			r.saveAndCount(ctx, r.allFailed(wallets, err), n)
 	}
+	n.behind = n.behind || readings[0].Block.Number < n.wanted
 	tokens = r.contracts.CheckUnread(ctx, chain, tokens, unreadOf(tokens, readings...))
 	outcomes := make([]Outcome, len(wallets))
 	for i, w := range wallets {

@@ -967,6 +967,126 @@ func (x *GetValuationResponse) GetValuation() *Valuation {
 	return nil
 }
 
+type WatchValuationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty for the default portfolio.
+	PortfolioId string `protobuf:"bytes,1,opt,name=portfolio_id,json=portfolioId,proto3" json:"portfolio_id,omitempty"`
+	// As in GetValuationRequest.
+	Currency string `protobuf:"bytes,2,opt,name=currency,proto3" json:"currency,omitempty"`
+	// cursor of the last message that was received, from any replica and however long ago: the
+	// first message has no valuation then if the state is the same now, the times in it aside.
+	// States between the two are not told. Of another portfolio or currency it is as none.
+	Cursor        string `protobuf:"bytes,3,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchValuationRequest) Reset() {
+	*x = WatchValuationRequest{}
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchValuationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchValuationRequest) ProtoMessage() {}
+
+func (x *WatchValuationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchValuationRequest.ProtoReflect.Descriptor instead.
+func (*WatchValuationRequest) Descriptor() ([]byte, []int) {
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *WatchValuationRequest) GetPortfolioId() string {
+	if x != nil {
+		return x.PortfolioId
+	}
+	return ""
+}
+
+func (x *WatchValuationRequest) GetCurrency() string {
+	if x != nil {
+		return x.Currency
+	}
+	return ""
+}
+
+func (x *WatchValuationRequest) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+type WatchValuationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The state now. Unset when it is that of the message before, or of the cursor of the
+	// request: a new valuation_time, price_time or rate_time alone is no change.
+	Valuation *Valuation `protobuf:"bytes,1,opt,name=valuation,proto3" json:"valuation,omitempty"`
+	// Stands for the state that the reader has by now.
+	Cursor        string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchValuationResponse) Reset() {
+	*x = WatchValuationResponse{}
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchValuationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchValuationResponse) ProtoMessage() {}
+
+func (x *WatchValuationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchValuationResponse.ProtoReflect.Descriptor instead.
+func (*WatchValuationResponse) Descriptor() ([]byte, []int) {
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *WatchValuationResponse) GetValuation() *Valuation {
+	if x != nil {
+		return x.Valuation
+	}
+	return nil
+}
+
+func (x *WatchValuationResponse) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
 type TakeSnapshotRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty for the default portfolio.
@@ -981,7 +1101,7 @@ type TakeSnapshotRequest struct {
 
 func (x *TakeSnapshotRequest) Reset() {
 	*x = TakeSnapshotRequest{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[9]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -993,7 +1113,7 @@ func (x *TakeSnapshotRequest) String() string {
 func (*TakeSnapshotRequest) ProtoMessage() {}
 
 func (x *TakeSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[9]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1006,7 +1126,7 @@ func (x *TakeSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*TakeSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{9}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *TakeSnapshotRequest) GetPortfolioId() string {
@@ -1045,7 +1165,7 @@ type TakeSnapshotResponse struct {
 
 func (x *TakeSnapshotResponse) Reset() {
 	*x = TakeSnapshotResponse{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[10]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1057,7 +1177,7 @@ func (x *TakeSnapshotResponse) String() string {
 func (*TakeSnapshotResponse) ProtoMessage() {}
 
 func (x *TakeSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[10]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1070,7 +1190,7 @@ func (x *TakeSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*TakeSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{10}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TakeSnapshotResponse) GetSnapshot() *Snapshot {
@@ -1118,7 +1238,7 @@ type BackfillProgress struct {
 
 func (x *BackfillProgress) Reset() {
 	*x = BackfillProgress{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[11]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1250,7 @@ func (x *BackfillProgress) String() string {
 func (*BackfillProgress) ProtoMessage() {}
 
 func (x *BackfillProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[11]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1263,7 @@ func (x *BackfillProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackfillProgress.ProtoReflect.Descriptor instead.
 func (*BackfillProgress) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{11}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *BackfillProgress) GetProcessedCount() int32 {
@@ -1204,7 +1324,7 @@ type RecomputeSnapshotsRequest struct {
 
 func (x *RecomputeSnapshotsRequest) Reset() {
 	*x = RecomputeSnapshotsRequest{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[12]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1216,7 +1336,7 @@ func (x *RecomputeSnapshotsRequest) String() string {
 func (*RecomputeSnapshotsRequest) ProtoMessage() {}
 
 func (x *RecomputeSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[12]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1229,7 +1349,7 @@ func (x *RecomputeSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecomputeSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*RecomputeSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{12}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RecomputeSnapshotsRequest) GetPortfolioId() string {
@@ -1269,7 +1389,7 @@ type RecomputeSnapshotsResponse struct {
 
 func (x *RecomputeSnapshotsResponse) Reset() {
 	*x = RecomputeSnapshotsResponse{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[13]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1401,7 @@ func (x *RecomputeSnapshotsResponse) String() string {
 func (*RecomputeSnapshotsResponse) ProtoMessage() {}
 
 func (x *RecomputeSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[13]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +1414,7 @@ func (x *RecomputeSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecomputeSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*RecomputeSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{13}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RecomputeSnapshotsResponse) GetProgress() *BackfillProgress {
@@ -1318,7 +1438,7 @@ type ListSnapshotsRequest struct {
 
 func (x *ListSnapshotsRequest) Reset() {
 	*x = ListSnapshotsRequest{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[14]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1330,7 +1450,7 @@ func (x *ListSnapshotsRequest) String() string {
 func (*ListSnapshotsRequest) ProtoMessage() {}
 
 func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[14]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1343,7 +1463,7 @@ func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{14}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListSnapshotsRequest) GetPortfolioId() string {
@@ -1378,7 +1498,7 @@ type ListSnapshotsResponse struct {
 
 func (x *ListSnapshotsResponse) Reset() {
 	*x = ListSnapshotsResponse{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[15]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1390,7 +1510,7 @@ func (x *ListSnapshotsResponse) String() string {
 func (*ListSnapshotsResponse) ProtoMessage() {}
 
 func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[15]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1403,7 +1523,7 @@ func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{15}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListSnapshotsResponse) GetSnapshots() []*Snapshot {
@@ -1448,7 +1568,7 @@ type GetTimelineRequest struct {
 
 func (x *GetTimelineRequest) Reset() {
 	*x = GetTimelineRequest{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[16]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1460,7 +1580,7 @@ func (x *GetTimelineRequest) String() string {
 func (*GetTimelineRequest) ProtoMessage() {}
 
 func (x *GetTimelineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[16]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1473,7 +1593,7 @@ func (x *GetTimelineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTimelineRequest.ProtoReflect.Descriptor instead.
 func (*GetTimelineRequest) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{16}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetTimelineRequest) GetPortfolioId() string {
@@ -1548,7 +1668,7 @@ type GetTimelineResponse struct {
 
 func (x *GetTimelineResponse) Reset() {
 	*x = GetTimelineResponse{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[17]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1560,7 +1680,7 @@ func (x *GetTimelineResponse) String() string {
 func (*GetTimelineResponse) ProtoMessage() {}
 
 func (x *GetTimelineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[17]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1573,7 +1693,7 @@ func (x *GetTimelineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTimelineResponse.ProtoReflect.Descriptor instead.
 func (*GetTimelineResponse) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{17}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetTimelineResponse) GetCurrency() string {
@@ -1628,7 +1748,7 @@ type GetPerformanceRequest struct {
 
 func (x *GetPerformanceRequest) Reset() {
 	*x = GetPerformanceRequest{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[18]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1640,7 +1760,7 @@ func (x *GetPerformanceRequest) String() string {
 func (*GetPerformanceRequest) ProtoMessage() {}
 
 func (x *GetPerformanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[18]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1653,7 +1773,7 @@ func (x *GetPerformanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPerformanceRequest.ProtoReflect.Descriptor instead.
 func (*GetPerformanceRequest) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{18}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetPerformanceRequest) GetPortfolioId() string {
@@ -1714,7 +1834,7 @@ type GetPerformanceResponse struct {
 
 func (x *GetPerformanceResponse) Reset() {
 	*x = GetPerformanceResponse{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[19]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1726,7 +1846,7 @@ func (x *GetPerformanceResponse) String() string {
 func (*GetPerformanceResponse) ProtoMessage() {}
 
 func (x *GetPerformanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[19]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1739,7 +1859,7 @@ func (x *GetPerformanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPerformanceResponse.ProtoReflect.Descriptor instead.
 func (*GetPerformanceResponse) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{19}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetPerformanceResponse) GetPerformance() *Performance {
@@ -1815,7 +1935,7 @@ type Performance struct {
 
 func (x *Performance) Reset() {
 	*x = Performance{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[20]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1827,7 +1947,7 @@ func (x *Performance) String() string {
 func (*Performance) ProtoMessage() {}
 
 func (x *Performance) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[20]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1840,7 +1960,7 @@ func (x *Performance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Performance.ProtoReflect.Descriptor instead.
 func (*Performance) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{20}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Performance) GetCurrency() string {
@@ -2055,7 +2175,7 @@ type Ratio struct {
 
 func (x *Ratio) Reset() {
 	*x = Ratio{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[21]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2067,7 +2187,7 @@ func (x *Ratio) String() string {
 func (*Ratio) ProtoMessage() {}
 
 func (x *Ratio) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[21]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2080,7 +2200,7 @@ func (x *Ratio) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ratio.ProtoReflect.Descriptor instead.
 func (*Ratio) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{21}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Ratio) GetValue() float64 {
@@ -2113,7 +2233,7 @@ type Return struct {
 
 func (x *Return) Reset() {
 	*x = Return{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[22]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2125,7 +2245,7 @@ func (x *Return) String() string {
 func (*Return) ProtoMessage() {}
 
 func (x *Return) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[22]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2138,7 +2258,7 @@ func (x *Return) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Return.ProtoReflect.Descriptor instead.
 func (*Return) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{22}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Return) GetPeriod() *Ratio {
@@ -2178,7 +2298,7 @@ type Drawdown struct {
 
 func (x *Drawdown) Reset() {
 	*x = Drawdown{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[23]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2190,7 +2310,7 @@ func (x *Drawdown) String() string {
 func (*Drawdown) ProtoMessage() {}
 
 func (x *Drawdown) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[23]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2203,7 +2323,7 @@ func (x *Drawdown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drawdown.ProtoReflect.Descriptor instead.
 func (*Drawdown) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{23}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Drawdown) GetDepth() *Ratio {
@@ -2249,7 +2369,7 @@ type Benchmark struct {
 
 func (x *Benchmark) Reset() {
 	*x = Benchmark{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[24]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2261,7 +2381,7 @@ func (x *Benchmark) String() string {
 func (*Benchmark) ProtoMessage() {}
 
 func (x *Benchmark) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[24]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2274,7 +2394,7 @@ func (x *Benchmark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Benchmark.ProtoReflect.Descriptor instead.
 func (*Benchmark) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{24}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Benchmark) GetTokenId() string {
@@ -2378,7 +2498,14 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"as_of_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\basOfTime\x12$\n" +
 	"\bcurrency\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\bcurrency\"T\n" +
 	"\x14GetValuationResponse\x12<\n" +
-	"\tvaluation\x18\x01 \x01(\v2\x1e.purser.portfolio.v1.ValuationR\tvaluation\"\xb7\x01\n" +
+	"\tvaluation\x18\x01 \x01(\v2\x1e.purser.portfolio.v1.ValuationR\tvaluation\"\x8e\x01\n" +
+	"\x15WatchValuationRequest\x12.\n" +
+	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x12$\n" +
+	"\bcurrency\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\bcurrency\x12\x1f\n" +
+	"\x06cursor\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x06cursor\"n\n" +
+	"\x16WatchValuationResponse\x12<\n" +
+	"\tvaluation\x18\x01 \x01(\v2\x1e.purser.portfolio.v1.ValuationR\tvaluation\x12\x16\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"\xb7\x01\n" +
 	"\x13TakeSnapshotRequest\x12.\n" +
 	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x129\n" +
 	"\n" +
@@ -2506,7 +2633,7 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x10INTERVAL_MONTHLY\x10\x04*@\n" +
 	"\tFlowBasis\x12\x1a\n" +
 	"\x16FLOW_BASIS_UNSPECIFIED\x10\x00\x12\x17\n" +
-	"\x13FLOW_BASIS_HOLDINGS\x10\x012\x83\x13\n" +
+	"\x13FLOW_BASIS_HOLDINGS\x10\x012\x8a\x14\n" +
 	"\x10PortfolioService\x12|\n" +
 	"\fGetPortfolio\x12(.purser.portfolio.v1.GetPortfolioRequest\x1a).purser.portfolio.v1.GetPortfolioResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12\x83\x01\n" +
 	"\x0fCreatePortfolio\x12+.purser.portfolio.v1.CreatePortfolioRequest\x1a,.purser.portfolio.v1.CreatePortfolioResponse\"\x15\x8a\xe7\x18\x11\x1a\x0fportfolio:write\x12\x82\x01\n" +
@@ -2517,7 +2644,8 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x16ChangePortfolioWallets\x122.purser.portfolio.v1.ChangePortfolioWalletsRequest\x1a3.purser.portfolio.v1.ChangePortfolioWalletsResponse\"\x18\x8a\xe7\x18\x11\x1a\x0fportfolio:write\x90\x02\x02\x12\x85\x01\n" +
 	"\x0fListMemberships\x12+.purser.portfolio.v1.ListMembershipsRequest\x1a,.purser.portfolio.v1.ListMembershipsResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12\x8f\x01\n" +
 	"\x12RecomputeSnapshots\x12..purser.portfolio.v1.RecomputeSnapshotsRequest\x1a/.purser.portfolio.v1.RecomputeSnapshotsResponse\"\x18\x8a\xe7\x18\x11\x1a\x0fportfolio:write\x90\x02\x02\x12|\n" +
-	"\fGetValuation\x12(.purser.portfolio.v1.GetValuationRequest\x1a).purser.portfolio.v1.GetValuationResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12}\n" +
+	"\fGetValuation\x12(.purser.portfolio.v1.GetValuationRequest\x1a).purser.portfolio.v1.GetValuationResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12\x84\x01\n" +
+	"\x0eWatchValuation\x12*.purser.portfolio.v1.WatchValuationRequest\x1a+.purser.portfolio.v1.WatchValuationResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x020\x01\x12}\n" +
 	"\fTakeSnapshot\x12(.purser.portfolio.v1.TakeSnapshotRequest\x1a).purser.portfolio.v1.TakeSnapshotResponse\"\x18\x8a\xe7\x18\x11\x1a\x0fportfolio:write\x90\x02\x02\x12\x7f\n" +
 	"\rListSnapshots\x12).purser.portfolio.v1.ListSnapshotsRequest\x1a*.purser.portfolio.v1.ListSnapshotsResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12y\n" +
 	"\vGetTimeline\x12'.purser.portfolio.v1.GetTimelineRequest\x1a(.purser.portfolio.v1.GetTimelineResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12\x82\x01\n" +
@@ -2540,7 +2668,7 @@ func file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP() []byte {
 }
 
 var file_purser_portfolio_v1_portfolio_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_purser_portfolio_v1_portfolio_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_purser_portfolio_v1_portfolio_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_purser_portfolio_v1_portfolio_service_proto_goTypes = []any{
 	(Interval)(0),                          // 0: purser.portfolio.v1.Interval
 	(FlowBasis)(0),                         // 1: purser.portfolio.v1.FlowBasis
@@ -2553,138 +2681,143 @@ var file_purser_portfolio_v1_portfolio_service_proto_goTypes = []any{
 	(*GetPortfolioResponse)(nil),           // 8: purser.portfolio.v1.GetPortfolioResponse
 	(*GetValuationRequest)(nil),            // 9: purser.portfolio.v1.GetValuationRequest
 	(*GetValuationResponse)(nil),           // 10: purser.portfolio.v1.GetValuationResponse
-	(*TakeSnapshotRequest)(nil),            // 11: purser.portfolio.v1.TakeSnapshotRequest
-	(*TakeSnapshotResponse)(nil),           // 12: purser.portfolio.v1.TakeSnapshotResponse
-	(*BackfillProgress)(nil),               // 13: purser.portfolio.v1.BackfillProgress
-	(*RecomputeSnapshotsRequest)(nil),      // 14: purser.portfolio.v1.RecomputeSnapshotsRequest
-	(*RecomputeSnapshotsResponse)(nil),     // 15: purser.portfolio.v1.RecomputeSnapshotsResponse
-	(*ListSnapshotsRequest)(nil),           // 16: purser.portfolio.v1.ListSnapshotsRequest
-	(*ListSnapshotsResponse)(nil),          // 17: purser.portfolio.v1.ListSnapshotsResponse
-	(*GetTimelineRequest)(nil),             // 18: purser.portfolio.v1.GetTimelineRequest
-	(*GetTimelineResponse)(nil),            // 19: purser.portfolio.v1.GetTimelineResponse
-	(*GetPerformanceRequest)(nil),          // 20: purser.portfolio.v1.GetPerformanceRequest
-	(*GetPerformanceResponse)(nil),         // 21: purser.portfolio.v1.GetPerformanceResponse
-	(*Performance)(nil),                    // 22: purser.portfolio.v1.Performance
-	(*Ratio)(nil),                          // 23: purser.portfolio.v1.Ratio
-	(*Return)(nil),                         // 24: purser.portfolio.v1.Return
-	(*Drawdown)(nil),                       // 25: purser.portfolio.v1.Drawdown
-	(*Benchmark)(nil),                      // 26: purser.portfolio.v1.Benchmark
-	(*timestamppb.Timestamp)(nil),          // 27: google.protobuf.Timestamp
-	(*Portfolio)(nil),                      // 28: purser.portfolio.v1.Portfolio
-	(*CreatePortfolioRequest)(nil),         // 29: purser.portfolio.v1.CreatePortfolioRequest
-	(*ListPortfoliosRequest)(nil),          // 30: purser.portfolio.v1.ListPortfoliosRequest
-	(*UpdatePortfolioRequest)(nil),         // 31: purser.portfolio.v1.UpdatePortfolioRequest
-	(*DeletePortfolioRequest)(nil),         // 32: purser.portfolio.v1.DeletePortfolioRequest
-	(*SetPortfolioWalletsRequest)(nil),     // 33: purser.portfolio.v1.SetPortfolioWalletsRequest
-	(*ChangePortfolioWalletsRequest)(nil),  // 34: purser.portfolio.v1.ChangePortfolioWalletsRequest
-	(*ListMembershipsRequest)(nil),         // 35: purser.portfolio.v1.ListMembershipsRequest
-	(*GetKpiRequest)(nil),                  // 36: purser.portfolio.v1.GetKpiRequest
-	(*GetAllocationRequest)(nil),           // 37: purser.portfolio.v1.GetAllocationRequest
-	(*GetAllocationHistoryRequest)(nil),    // 38: purser.portfolio.v1.GetAllocationHistoryRequest
-	(*ExportSnapshotsRequest)(nil),         // 39: purser.portfolio.v1.ExportSnapshotsRequest
-	(*CreatePortfolioResponse)(nil),        // 40: purser.portfolio.v1.CreatePortfolioResponse
-	(*ListPortfoliosResponse)(nil),         // 41: purser.portfolio.v1.ListPortfoliosResponse
-	(*UpdatePortfolioResponse)(nil),        // 42: purser.portfolio.v1.UpdatePortfolioResponse
-	(*DeletePortfolioResponse)(nil),        // 43: purser.portfolio.v1.DeletePortfolioResponse
-	(*SetPortfolioWalletsResponse)(nil),    // 44: purser.portfolio.v1.SetPortfolioWalletsResponse
-	(*ChangePortfolioWalletsResponse)(nil), // 45: purser.portfolio.v1.ChangePortfolioWalletsResponse
-	(*ListMembershipsResponse)(nil),        // 46: purser.portfolio.v1.ListMembershipsResponse
-	(*GetKpiResponse)(nil),                 // 47: purser.portfolio.v1.GetKpiResponse
-	(*GetAllocationResponse)(nil),          // 48: purser.portfolio.v1.GetAllocationResponse
-	(*GetAllocationHistoryResponse)(nil),   // 49: purser.portfolio.v1.GetAllocationHistoryResponse
-	(*ExportSnapshotsResponse)(nil),        // 50: purser.portfolio.v1.ExportSnapshotsResponse
+	(*WatchValuationRequest)(nil),          // 11: purser.portfolio.v1.WatchValuationRequest
+	(*WatchValuationResponse)(nil),         // 12: purser.portfolio.v1.WatchValuationResponse
+	(*TakeSnapshotRequest)(nil),            // 13: purser.portfolio.v1.TakeSnapshotRequest
+	(*TakeSnapshotResponse)(nil),           // 14: purser.portfolio.v1.TakeSnapshotResponse
+	(*BackfillProgress)(nil),               // 15: purser.portfolio.v1.BackfillProgress
+	(*RecomputeSnapshotsRequest)(nil),      // 16: purser.portfolio.v1.RecomputeSnapshotsRequest
+	(*RecomputeSnapshotsResponse)(nil),     // 17: purser.portfolio.v1.RecomputeSnapshotsResponse
+	(*ListSnapshotsRequest)(nil),           // 18: purser.portfolio.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil),          // 19: purser.portfolio.v1.ListSnapshotsResponse
+	(*GetTimelineRequest)(nil),             // 20: purser.portfolio.v1.GetTimelineRequest
+	(*GetTimelineResponse)(nil),            // 21: purser.portfolio.v1.GetTimelineResponse
+	(*GetPerformanceRequest)(nil),          // 22: purser.portfolio.v1.GetPerformanceRequest
+	(*GetPerformanceResponse)(nil),         // 23: purser.portfolio.v1.GetPerformanceResponse
+	(*Performance)(nil),                    // 24: purser.portfolio.v1.Performance
+	(*Ratio)(nil),                          // 25: purser.portfolio.v1.Ratio
+	(*Return)(nil),                         // 26: purser.portfolio.v1.Return
+	(*Drawdown)(nil),                       // 27: purser.portfolio.v1.Drawdown
+	(*Benchmark)(nil),                      // 28: purser.portfolio.v1.Benchmark
+	(*timestamppb.Timestamp)(nil),          // 29: google.protobuf.Timestamp
+	(*Portfolio)(nil),                      // 30: purser.portfolio.v1.Portfolio
+	(*CreatePortfolioRequest)(nil),         // 31: purser.portfolio.v1.CreatePortfolioRequest
+	(*ListPortfoliosRequest)(nil),          // 32: purser.portfolio.v1.ListPortfoliosRequest
+	(*UpdatePortfolioRequest)(nil),         // 33: purser.portfolio.v1.UpdatePortfolioRequest
+	(*DeletePortfolioRequest)(nil),         // 34: purser.portfolio.v1.DeletePortfolioRequest
+	(*SetPortfolioWalletsRequest)(nil),     // 35: purser.portfolio.v1.SetPortfolioWalletsRequest
+	(*ChangePortfolioWalletsRequest)(nil),  // 36: purser.portfolio.v1.ChangePortfolioWalletsRequest
+	(*ListMembershipsRequest)(nil),         // 37: purser.portfolio.v1.ListMembershipsRequest
+	(*GetKpiRequest)(nil),                  // 38: purser.portfolio.v1.GetKpiRequest
+	(*GetAllocationRequest)(nil),           // 39: purser.portfolio.v1.GetAllocationRequest
+	(*GetAllocationHistoryRequest)(nil),    // 40: purser.portfolio.v1.GetAllocationHistoryRequest
+	(*ExportSnapshotsRequest)(nil),         // 41: purser.portfolio.v1.ExportSnapshotsRequest
+	(*CreatePortfolioResponse)(nil),        // 42: purser.portfolio.v1.CreatePortfolioResponse
+	(*ListPortfoliosResponse)(nil),         // 43: purser.portfolio.v1.ListPortfoliosResponse
+	(*UpdatePortfolioResponse)(nil),        // 44: purser.portfolio.v1.UpdatePortfolioResponse
+	(*DeletePortfolioResponse)(nil),        // 45: purser.portfolio.v1.DeletePortfolioResponse
+	(*SetPortfolioWalletsResponse)(nil),    // 46: purser.portfolio.v1.SetPortfolioWalletsResponse
+	(*ChangePortfolioWalletsResponse)(nil), // 47: purser.portfolio.v1.ChangePortfolioWalletsResponse
+	(*ListMembershipsResponse)(nil),        // 48: purser.portfolio.v1.ListMembershipsResponse
+	(*GetKpiResponse)(nil),                 // 49: purser.portfolio.v1.GetKpiResponse
+	(*GetAllocationResponse)(nil),          // 50: purser.portfolio.v1.GetAllocationResponse
+	(*GetAllocationHistoryResponse)(nil),   // 51: purser.portfolio.v1.GetAllocationHistoryResponse
+	(*ExportSnapshotsResponse)(nil),        // 52: purser.portfolio.v1.ExportSnapshotsResponse
 }
 var file_purser_portfolio_v1_portfolio_service_proto_depIdxs = []int32{
 	4,  // 0: purser.portfolio.v1.Valuation.positions:type_name -> purser.portfolio.v1.Position
-	27, // 1: purser.portfolio.v1.Valuation.valuation_time:type_name -> google.protobuf.Timestamp
+	29, // 1: purser.portfolio.v1.Valuation.valuation_time:type_name -> google.protobuf.Timestamp
 	3,  // 2: purser.portfolio.v1.Valuation.rate:type_name -> purser.portfolio.v1.ExchangeRate
-	27, // 3: purser.portfolio.v1.ExchangeRate.rate_time:type_name -> google.protobuf.Timestamp
-	27, // 4: purser.portfolio.v1.Position.price_time:type_name -> google.protobuf.Timestamp
-	27, // 5: purser.portfolio.v1.Snapshot.bucket_time:type_name -> google.protobuf.Timestamp
-	27, // 6: purser.portfolio.v1.Snapshot.snapshot_time:type_name -> google.protobuf.Timestamp
-	27, // 7: purser.portfolio.v1.TimelinePoint.start_time:type_name -> google.protobuf.Timestamp
-	27, // 8: purser.portfolio.v1.TimelinePoint.end_time:type_name -> google.protobuf.Timestamp
-	28, // 9: purser.portfolio.v1.GetPortfolioResponse.portfolio:type_name -> purser.portfolio.v1.Portfolio
-	27, // 10: purser.portfolio.v1.GetValuationRequest.as_of_time:type_name -> google.protobuf.Timestamp
+	29, // 3: purser.portfolio.v1.ExchangeRate.rate_time:type_name -> google.protobuf.Timestamp
+	29, // 4: purser.portfolio.v1.Position.price_time:type_name -> google.protobuf.Timestamp
+	29, // 5: purser.portfolio.v1.Snapshot.bucket_time:type_name -> google.protobuf.Timestamp
+	29, // 6: purser.portfolio.v1.Snapshot.snapshot_time:type_name -> google.protobuf.Timestamp
+	29, // 7: purser.portfolio.v1.TimelinePoint.start_time:type_name -> google.protobuf.Timestamp
+	29, // 8: purser.portfolio.v1.TimelinePoint.end_time:type_name -> google.protobuf.Timestamp
+	30, // 9: purser.portfolio.v1.GetPortfolioResponse.portfolio:type_name -> purser.portfolio.v1.Portfolio
+	29, // 10: purser.portfolio.v1.GetValuationRequest.as_of_time:type_name -> google.protobuf.Timestamp
 	2,  // 11: purser.portfolio.v1.GetValuationResponse.valuation:type_name -> purser.portfolio.v1.Valuation
-	27, // 12: purser.portfolio.v1.TakeSnapshotRequest.start_time:type_name -> google.protobuf.Timestamp
-	27, // 13: purser.portfolio.v1.TakeSnapshotRequest.end_time:type_name -> google.protobuf.Timestamp
-	5,  // 14: purser.portfolio.v1.TakeSnapshotResponse.snapshot:type_name -> purser.portfolio.v1.Snapshot
-	13, // 15: purser.portfolio.v1.TakeSnapshotResponse.backfill:type_name -> purser.portfolio.v1.BackfillProgress
-	27, // 16: purser.portfolio.v1.BackfillProgress.next_start_time:type_name -> google.protobuf.Timestamp
-	27, // 17: purser.portfolio.v1.RecomputeSnapshotsRequest.start_time:type_name -> google.protobuf.Timestamp
-	27, // 18: purser.portfolio.v1.RecomputeSnapshotsRequest.end_time:type_name -> google.protobuf.Timestamp
-	13, // 19: purser.portfolio.v1.RecomputeSnapshotsResponse.progress:type_name -> purser.portfolio.v1.BackfillProgress
-	5,  // 20: purser.portfolio.v1.ListSnapshotsResponse.snapshots:type_name -> purser.portfolio.v1.Snapshot
-	0,  // 21: purser.portfolio.v1.GetTimelineRequest.interval:type_name -> purser.portfolio.v1.Interval
-	27, // 22: purser.portfolio.v1.GetTimelineRequest.start_time:type_name -> google.protobuf.Timestamp
-	27, // 23: purser.portfolio.v1.GetTimelineRequest.end_time:type_name -> google.protobuf.Timestamp
-	6,  // 24: purser.portfolio.v1.GetTimelineResponse.points:type_name -> purser.portfolio.v1.TimelinePoint
-	27, // 25: purser.portfolio.v1.GetPerformanceRequest.start_time:type_name -> google.protobuf.Timestamp
-	27, // 26: purser.portfolio.v1.GetPerformanceRequest.end_time:type_name -> google.protobuf.Timestamp
-	22, // 27: purser.portfolio.v1.GetPerformanceResponse.performance:type_name -> purser.portfolio.v1.Performance
-	27, // 28: purser.portfolio.v1.Performance.start_time:type_name -> google.protobuf.Timestamp
-	27, // 29: purser.portfolio.v1.Performance.end_time:type_name -> google.protobuf.Timestamp
-	1,  // 30: purser.portfolio.v1.Performance.flow_basis:type_name -> purser.portfolio.v1.FlowBasis
-	24, // 31: purser.portfolio.v1.Performance.time_weighted:type_name -> purser.portfolio.v1.Return
-	24, // 32: purser.portfolio.v1.Performance.money_weighted:type_name -> purser.portfolio.v1.Return
-	23, // 33: purser.portfolio.v1.Performance.modified_dietz:type_name -> purser.portfolio.v1.Ratio
-	23, // 34: purser.portfolio.v1.Performance.volatility:type_name -> purser.portfolio.v1.Ratio
-	23, // 35: purser.portfolio.v1.Performance.downside_deviation:type_name -> purser.portfolio.v1.Ratio
-	23, // 36: purser.portfolio.v1.Performance.sharpe:type_name -> purser.portfolio.v1.Ratio
-	23, // 37: purser.portfolio.v1.Performance.sortino:type_name -> purser.portfolio.v1.Ratio
-	23, // 38: purser.portfolio.v1.Performance.calmar:type_name -> purser.portfolio.v1.Ratio
-	25, // 39: purser.portfolio.v1.Performance.max_drawdown:type_name -> purser.portfolio.v1.Drawdown
-	26, // 40: purser.portfolio.v1.Performance.benchmark:type_name -> purser.portfolio.v1.Benchmark
-	23, // 41: purser.portfolio.v1.Return.period:type_name -> purser.portfolio.v1.Ratio
-	23, // 42: purser.portfolio.v1.Return.annualized:type_name -> purser.portfolio.v1.Ratio
-	23, // 43: purser.portfolio.v1.Drawdown.depth:type_name -> purser.portfolio.v1.Ratio
-	27, // 44: purser.portfolio.v1.Drawdown.peak_time:type_name -> google.protobuf.Timestamp
-	27, // 45: purser.portfolio.v1.Drawdown.trough_time:type_name -> google.protobuf.Timestamp
-	27, // 46: purser.portfolio.v1.Drawdown.recovery_time:type_name -> google.protobuf.Timestamp
-	23, // 47: purser.portfolio.v1.Benchmark.token_return:type_name -> purser.portfolio.v1.Ratio
-	23, // 48: purser.portfolio.v1.Benchmark.tracking_difference:type_name -> purser.portfolio.v1.Ratio
-	7,  // 49: purser.portfolio.v1.PortfolioService.GetPortfolio:input_type -> purser.portfolio.v1.GetPortfolioRequest
-	29, // 50: purser.portfolio.v1.PortfolioService.CreatePortfolio:input_type -> purser.portfolio.v1.CreatePortfolioRequest
-	30, // 51: purser.portfolio.v1.PortfolioService.ListPortfolios:input_type -> purser.portfolio.v1.ListPortfoliosRequest
-	31, // 52: purser.portfolio.v1.PortfolioService.UpdatePortfolio:input_type -> purser.portfolio.v1.UpdatePortfolioRequest
-	32, // 53: purser.portfolio.v1.PortfolioService.DeletePortfolio:input_type -> purser.portfolio.v1.DeletePortfolioRequest
-	33, // 54: purser.portfolio.v1.PortfolioService.SetPortfolioWallets:input_type -> purser.portfolio.v1.SetPortfolioWalletsRequest
-	34, // 55: purser.portfolio.v1.PortfolioService.ChangePortfolioWallets:input_type -> purser.portfolio.v1.ChangePortfolioWalletsRequest
-	35, // 56: purser.portfolio.v1.PortfolioService.ListMemberships:input_type -> purser.portfolio.v1.ListMembershipsRequest
-	14, // 57: purser.portfolio.v1.PortfolioService.RecomputeSnapshots:input_type -> purser.portfolio.v1.RecomputeSnapshotsRequest
-	9,  // 58: purser.portfolio.v1.PortfolioService.GetValuation:input_type -> purser.portfolio.v1.GetValuationRequest
-	11, // 59: purser.portfolio.v1.PortfolioService.TakeSnapshot:input_type -> purser.portfolio.v1.TakeSnapshotRequest
-	16, // 60: purser.portfolio.v1.PortfolioService.ListSnapshots:input_type -> purser.portfolio.v1.ListSnapshotsRequest
-	18, // 61: purser.portfolio.v1.PortfolioService.GetTimeline:input_type -> purser.portfolio.v1.GetTimelineRequest
-	20, // 62: purser.portfolio.v1.PortfolioService.GetPerformance:input_type -> purser.portfolio.v1.GetPerformanceRequest
-	36, // 63: purser.portfolio.v1.PortfolioService.GetKpi:input_type -> purser.portfolio.v1.GetKpiRequest
-	37, // 64: purser.portfolio.v1.PortfolioService.GetAllocation:input_type -> purser.portfolio.v1.GetAllocationRequest
-	38, // 65: purser.portfolio.v1.PortfolioService.GetAllocationHistory:input_type -> purser.portfolio.v1.GetAllocationHistoryRequest
-	39, // 66: purser.portfolio.v1.PortfolioService.ExportSnapshots:input_type -> purser.portfolio.v1.ExportSnapshotsRequest
-	8,  // 67: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
-	40, // 68: purser.portfolio.v1.PortfolioService.CreatePortfolio:output_type -> purser.portfolio.v1.CreatePortfolioResponse
-	41, // 69: purser.portfolio.v1.PortfolioService.ListPortfolios:output_type -> purser.portfolio.v1.ListPortfoliosResponse
-	42, // 70: purser.portfolio.v1.PortfolioService.UpdatePortfolio:output_type -> purser.portfolio.v1.UpdatePortfolioResponse
-	43, // 71: purser.portfolio.v1.PortfolioService.DeletePortfolio:output_type -> purser.portfolio.v1.DeletePortfolioResponse
-	44, // 72: purser.portfolio.v1.PortfolioService.SetPortfolioWallets:output_type -> purser.portfolio.v1.SetPortfolioWalletsResponse
-	45, // 73: purser.portfolio.v1.PortfolioService.ChangePortfolioWallets:output_type -> purser.portfolio.v1.ChangePortfolioWalletsResponse
-	46, // 74: purser.portfolio.v1.PortfolioService.ListMemberships:output_type -> purser.portfolio.v1.ListMembershipsResponse
-	15, // 75: purser.portfolio.v1.PortfolioService.RecomputeSnapshots:output_type -> purser.portfolio.v1.RecomputeSnapshotsResponse
-	10, // 76: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
-	12, // 77: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
-	17, // 78: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
-	19, // 79: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
-	21, // 80: purser.portfolio.v1.PortfolioService.GetPerformance:output_type -> purser.portfolio.v1.GetPerformanceResponse
-	47, // 81: purser.portfolio.v1.PortfolioService.GetKpi:output_type -> purser.portfolio.v1.GetKpiResponse
-	48, // 82: purser.portfolio.v1.PortfolioService.GetAllocation:output_type -> purser.portfolio.v1.GetAllocationResponse
-	49, // 83: purser.portfolio.v1.PortfolioService.GetAllocationHistory:output_type -> purser.portfolio.v1.GetAllocationHistoryResponse
-	50, // 84: purser.portfolio.v1.PortfolioService.ExportSnapshots:output_type -> purser.portfolio.v1.ExportSnapshotsResponse
-	67, // [67:85] is the sub-list for method output_type
-	49, // [49:67] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	2,  // 12: purser.portfolio.v1.WatchValuationResponse.valuation:type_name -> purser.portfolio.v1.Valuation
+	29, // 13: purser.portfolio.v1.TakeSnapshotRequest.start_time:type_name -> google.protobuf.Timestamp
+	29, // 14: purser.portfolio.v1.TakeSnapshotRequest.end_time:type_name -> google.protobuf.Timestamp
+	5,  // 15: purser.portfolio.v1.TakeSnapshotResponse.snapshot:type_name -> purser.portfolio.v1.Snapshot
+	15, // 16: purser.portfolio.v1.TakeSnapshotResponse.backfill:type_name -> purser.portfolio.v1.BackfillProgress
+	29, // 17: purser.portfolio.v1.BackfillProgress.next_start_time:type_name -> google.protobuf.Timestamp
+	29, // 18: purser.portfolio.v1.RecomputeSnapshotsRequest.start_time:type_name -> google.protobuf.Timestamp
+	29, // 19: purser.portfolio.v1.RecomputeSnapshotsRequest.end_time:type_name -> google.protobuf.Timestamp
+	15, // 20: purser.portfolio.v1.RecomputeSnapshotsResponse.progress:type_name -> purser.portfolio.v1.BackfillProgress
+	5,  // 21: purser.portfolio.v1.ListSnapshotsResponse.snapshots:type_name -> purser.portfolio.v1.Snapshot
+	0,  // 22: purser.portfolio.v1.GetTimelineRequest.interval:type_name -> purser.portfolio.v1.Interval
+	29, // 23: purser.portfolio.v1.GetTimelineRequest.start_time:type_name -> google.protobuf.Timestamp
+	29, // 24: purser.portfolio.v1.GetTimelineRequest.end_time:type_name -> google.protobuf.Timestamp
+	6,  // 25: purser.portfolio.v1.GetTimelineResponse.points:type_name -> purser.portfolio.v1.TimelinePoint
+	29, // 26: purser.portfolio.v1.GetPerformanceRequest.start_time:type_name -> google.protobuf.Timestamp
+	29, // 27: purser.portfolio.v1.GetPerformanceRequest.end_time:type_name -> google.protobuf.Timestamp
+	24, // 28: purser.portfolio.v1.GetPerformanceResponse.performance:type_name -> purser.portfolio.v1.Performance
+	29, // 29: purser.portfolio.v1.Performance.start_time:type_name -> google.protobuf.Timestamp
+	29, // 30: purser.portfolio.v1.Performance.end_time:type_name -> google.protobuf.Timestamp
+	1,  // 31: purser.portfolio.v1.Performance.flow_basis:type_name -> purser.portfolio.v1.FlowBasis
+	26, // 32: purser.portfolio.v1.Performance.time_weighted:type_name -> purser.portfolio.v1.Return
+	26, // 33: purser.portfolio.v1.Performance.money_weighted:type_name -> purser.portfolio.v1.Return
+	25, // 34: purser.portfolio.v1.Performance.modified_dietz:type_name -> purser.portfolio.v1.Ratio
+	25, // 35: purser.portfolio.v1.Performance.volatility:type_name -> purser.portfolio.v1.Ratio
+	25, // 36: purser.portfolio.v1.Performance.downside_deviation:type_name -> purser.portfolio.v1.Ratio
+	25, // 37: purser.portfolio.v1.Performance.sharpe:type_name -> purser.portfolio.v1.Ratio
+	25, // 38: purser.portfolio.v1.Performance.sortino:type_name -> purser.portfolio.v1.Ratio
+	25, // 39: purser.portfolio.v1.Performance.calmar:type_name -> purser.portfolio.v1.Ratio
+	27, // 40: purser.portfolio.v1.Performance.max_drawdown:type_name -> purser.portfolio.v1.Drawdown
+	28, // 41: purser.portfolio.v1.Performance.benchmark:type_name -> purser.portfolio.v1.Benchmark
+	25, // 42: purser.portfolio.v1.Return.period:type_name -> purser.portfolio.v1.Ratio
+	25, // 43: purser.portfolio.v1.Return.annualized:type_name -> purser.portfolio.v1.Ratio
+	25, // 44: purser.portfolio.v1.Drawdown.depth:type_name -> purser.portfolio.v1.Ratio
+	29, // 45: purser.portfolio.v1.Drawdown.peak_time:type_name -> google.protobuf.Timestamp
+	29, // 46: purser.portfolio.v1.Drawdown.trough_time:type_name -> google.protobuf.Timestamp
+	29, // 47: purser.portfolio.v1.Drawdown.recovery_time:type_name -> google.protobuf.Timestamp
+	25, // 48: purser.portfolio.v1.Benchmark.token_return:type_name -> purser.portfolio.v1.Ratio
+	25, // 49: purser.portfolio.v1.Benchmark.tracking_difference:type_name -> purser.portfolio.v1.Ratio
+	7,  // 50: purser.portfolio.v1.PortfolioService.GetPortfolio:input_type -> purser.portfolio.v1.GetPortfolioRequest
+	31, // 51: purser.portfolio.v1.PortfolioService.CreatePortfolio:input_type -> purser.portfolio.v1.CreatePortfolioRequest
+	32, // 52: purser.portfolio.v1.PortfolioService.ListPortfolios:input_type -> purser.portfolio.v1.ListPortfoliosRequest
+	33, // 53: purser.portfolio.v1.PortfolioService.UpdatePortfolio:input_type -> purser.portfolio.v1.UpdatePortfolioRequest
+	34, // 54: purser.portfolio.v1.PortfolioService.DeletePortfolio:input_type -> purser.portfolio.v1.DeletePortfolioRequest
+	35, // 55: purser.portfolio.v1.PortfolioService.SetPortfolioWallets:input_type -> purser.portfolio.v1.SetPortfolioWalletsRequest
+	36, // 56: purser.portfolio.v1.PortfolioService.ChangePortfolioWallets:input_type -> purser.portfolio.v1.ChangePortfolioWalletsRequest
+	37, // 57: purser.portfolio.v1.PortfolioService.ListMemberships:input_type -> purser.portfolio.v1.ListMembershipsRequest
+	16, // 58: purser.portfolio.v1.PortfolioService.RecomputeSnapshots:input_type -> purser.portfolio.v1.RecomputeSnapshotsRequest
+	9,  // 59: purser.portfolio.v1.PortfolioService.GetValuation:input_type -> purser.portfolio.v1.GetValuationRequest
+	11, // 60: purser.portfolio.v1.PortfolioService.WatchValuation:input_type -> purser.portfolio.v1.WatchValuationRequest
+	13, // 61: purser.portfolio.v1.PortfolioService.TakeSnapshot:input_type -> purser.portfolio.v1.TakeSnapshotRequest
+	18, // 62: purser.portfolio.v1.PortfolioService.ListSnapshots:input_type -> purser.portfolio.v1.ListSnapshotsRequest
+	20, // 63: purser.portfolio.v1.PortfolioService.GetTimeline:input_type -> purser.portfolio.v1.GetTimelineRequest
+	22, // 64: purser.portfolio.v1.PortfolioService.GetPerformance:input_type -> purser.portfolio.v1.GetPerformanceRequest
+	38, // 65: purser.portfolio.v1.PortfolioService.GetKpi:input_type -> purser.portfolio.v1.GetKpiRequest
+	39, // 66: purser.portfolio.v1.PortfolioService.GetAllocation:input_type -> purser.portfolio.v1.GetAllocationRequest
+	40, // 67: purser.portfolio.v1.PortfolioService.GetAllocationHistory:input_type -> purser.portfolio.v1.GetAllocationHistoryRequest
+	41, // 68: purser.portfolio.v1.PortfolioService.ExportSnapshots:input_type -> purser.portfolio.v1.ExportSnapshotsRequest
+	8,  // 69: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
+	42, // 70: purser.portfolio.v1.PortfolioService.CreatePortfolio:output_type -> purser.portfolio.v1.CreatePortfolioResponse
+	43, // 71: purser.portfolio.v1.PortfolioService.ListPortfolios:output_type -> purser.portfolio.v1.ListPortfoliosResponse
+	44, // 72: purser.portfolio.v1.PortfolioService.UpdatePortfolio:output_type -> purser.portfolio.v1.UpdatePortfolioResponse
+	45, // 73: purser.portfolio.v1.PortfolioService.DeletePortfolio:output_type -> purser.portfolio.v1.DeletePortfolioResponse
+	46, // 74: purser.portfolio.v1.PortfolioService.SetPortfolioWallets:output_type -> purser.portfolio.v1.SetPortfolioWalletsResponse
+	47, // 75: purser.portfolio.v1.PortfolioService.ChangePortfolioWallets:output_type -> purser.portfolio.v1.ChangePortfolioWalletsResponse
+	48, // 76: purser.portfolio.v1.PortfolioService.ListMemberships:output_type -> purser.portfolio.v1.ListMembershipsResponse
+	17, // 77: purser.portfolio.v1.PortfolioService.RecomputeSnapshots:output_type -> purser.portfolio.v1.RecomputeSnapshotsResponse
+	10, // 78: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
+	12, // 79: purser.portfolio.v1.PortfolioService.WatchValuation:output_type -> purser.portfolio.v1.WatchValuationResponse
+	14, // 80: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
+	19, // 81: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
+	21, // 82: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
+	23, // 83: purser.portfolio.v1.PortfolioService.GetPerformance:output_type -> purser.portfolio.v1.GetPerformanceResponse
+	49, // 84: purser.portfolio.v1.PortfolioService.GetKpi:output_type -> purser.portfolio.v1.GetKpiResponse
+	50, // 85: purser.portfolio.v1.PortfolioService.GetAllocation:output_type -> purser.portfolio.v1.GetAllocationResponse
+	51, // 86: purser.portfolio.v1.PortfolioService.GetAllocationHistory:output_type -> purser.portfolio.v1.GetAllocationHistoryResponse
+	52, // 87: purser.portfolio.v1.PortfolioService.ExportSnapshots:output_type -> purser.portfolio.v1.ExportSnapshotsResponse
+	69, // [69:88] is the sub-list for method output_type
+	50, // [50:69] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_purser_portfolio_v1_portfolio_service_proto_init() }
@@ -2696,14 +2829,14 @@ func file_purser_portfolio_v1_portfolio_service_proto_init() {
 	file_purser_portfolio_v1_export_proto_init()
 	file_purser_portfolio_v1_kpi_proto_init()
 	file_purser_portfolio_v1_portfolio_proto_init()
-	file_purser_portfolio_v1_portfolio_service_proto_msgTypes[21].OneofWrappers = []any{}
+	file_purser_portfolio_v1_portfolio_service_proto_msgTypes[23].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_portfolio_v1_portfolio_service_proto_rawDesc), len(file_purser_portfolio_v1_portfolio_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   25,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -29,6 +29,7 @@ const (
 	PortfolioService_ListMemberships_FullMethodName        = "/purser.portfolio.v1.PortfolioService/ListMemberships"
 	PortfolioService_RecomputeSnapshots_FullMethodName     = "/purser.portfolio.v1.PortfolioService/RecomputeSnapshots"
 	PortfolioService_GetValuation_FullMethodName           = "/purser.portfolio.v1.PortfolioService/GetValuation"
+	PortfolioService_WatchValuation_FullMethodName         = "/purser.portfolio.v1.PortfolioService/WatchValuation"
 	PortfolioService_TakeSnapshot_FullMethodName           = "/purser.portfolio.v1.PortfolioService/TakeSnapshot"
 	PortfolioService_ListSnapshots_FullMethodName          = "/purser.portfolio.v1.PortfolioService/ListSnapshots"
 	PortfolioService_GetTimeline_FullMethodName            = "/purser.portfolio.v1.PortfolioService/GetTimeline"
@@ -127,6 +128,27 @@ type PortfolioServiceClient interface {
 	// FAILED_PRECONDITION (NO_SNAPSHOT) when there is none so early, INVALID_ARGUMENT for
 	// a time in the future.
 	GetValuation(ctx context.Context, in *GetValuationRequest, opts ...grpc.CallOption) (*GetValuationResponse, error)
+	// WatchValuation returns what the portfolio is worth now, and again each time that it is
+	// worth something else or for another reason: other holdings, prices, rates or wallets, a
+	// value that became complete, stale or neither. It goes on until it is ended.
+	//
+	// The first message comes at once. Changes in quick succession are one message, and at most
+	// two come a second; a slow reader gets the newest state, not those in between. Without
+	// news a message without a valuation comes every 5 seconds: without any for 15 seconds,
+	// take the connection for lost.
+	//
+	// A change of holdings shows as soon as the wallet service has stored it, one of the
+	// portfolio's own wallets within about a second. Prices and rates are compared every
+	// PURSER_WATCH_PRICES_EVERY (30 seconds), once for all streams of a replica. What nobody
+	// tells of, such as a sync that failed, shows within 2 minutes. While the wallet service
+	// is unavailable the state is the last snapshot, with stale set, as in GetValuation.
+	//
+	// Errors as those of GetValuation without as_of_time, also in the midst of the stream.
+	// NOT_FOUND once the portfolio is deleted. INVALID_ARGUMENT for a text that is no cursor.
+	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) for more than 16 streams of one caller on a
+	// replica. DEADLINE_EXCEEDED (READER_TOO_SLOW) when a message was not taken for 30 seconds.
+	// UNAVAILABLE (SHUTTING_DOWN) when the replica ends: open it again with the last cursor.
+	WatchValuation(ctx context.Context, in *WatchValuationRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchValuationResponse], error)
 	// TakeSnapshot stores the portfolio's value for the current hour, UTC. There is one
 	// snapshot an hour. One that is out of date is replaced. A complete one replaces an
 	// incomplete one. Of two incomplete ones
@@ -322,6 +344,25 @@ func (c *portfolioServiceClient) GetValuation(ctx context.Context, in *GetValuat
 	return out, nil
 }
 
+func (c *portfolioServiceClient) WatchValuation(ctx context.Context, in *WatchValuationRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchValuationResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &PortfolioService_ServiceDesc.Streams[0], PortfolioService_WatchValuation_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchValuationRequest, WatchValuationResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PortfolioService_WatchValuationClient = grpc.ServerStreamingClient[WatchValuationResponse]
+
 func (c *portfolioServiceClient) TakeSnapshot(ctx context.Context, in *TakeSnapshotRequest, opts ...grpc.CallOption) (*TakeSnapshotResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(TakeSnapshotResponse)
@@ -394,7 +435,7 @@ func (c *portfolioServiceClient) GetAllocationHistory(ctx context.Context, in *G
 
 func (c *portfolioServiceClient) ExportSnapshots(ctx context.Context, in *ExportSnapshotsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportSnapshotsResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &PortfolioService_ServiceDesc.Streams[0], PortfolioService_ExportSnapshots_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &PortfolioService_ServiceDesc.Streams[1], PortfolioService_ExportSnapshots_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -499,6 +540,27 @@ type PortfolioServiceServer interface {
 	// FAILED_PRECONDITION (NO_SNAPSHOT) when there is none so early, INVALID_ARGUMENT for
 	// a time in the future.
 	GetValuation(context.Context, *GetValuationRequest) (*GetValuationResponse, error)
+	// WatchValuation returns what the portfolio is worth now, and again each time that it is
+	// worth something else or for another reason: other holdings, prices, rates or wallets, a
+	// value that became complete, stale or neither. It goes on until it is ended.
+	//
+	// The first message comes at once. Changes in quick succession are one message, and at most
+	// two come a second; a slow reader gets the newest state, not those in between. Without
+	// news a message without a valuation comes every 5 seconds: without any for 15 seconds,
+	// take the connection for lost.
+	//
+	// A change of holdings shows as soon as the wallet service has stored it, one of the
+	// portfolio's own wallets within about a second. Prices and rates are compared every
+	// PURSER_WATCH_PRICES_EVERY (30 seconds), once for all streams of a replica. What nobody
+	// tells of, such as a sync that failed, shows within 2 minutes. While the wallet service
+	// is unavailable the state is the last snapshot, with stale set, as in GetValuation.
+	//
+	// Errors as those of GetValuation without as_of_time, also in the midst of the stream.
+	// NOT_FOUND once the portfolio is deleted. INVALID_ARGUMENT for a text that is no cursor.
+	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) for more than 16 streams of one caller on a
+	// replica. DEADLINE_EXCEEDED (READER_TOO_SLOW) when a message was not taken for 30 seconds.
+	// UNAVAILABLE (SHUTTING_DOWN) when the replica ends: open it again with the last cursor.
+	WatchValuation(*WatchValuationRequest, grpc.ServerStreamingServer[WatchValuationResponse]) error
 	// TakeSnapshot stores the portfolio's value for the current hour, UTC. There is one
 	// snapshot an hour. One that is out of date is replaced. A complete one replaces an
 	// incomplete one. Of two incomplete ones
@@ -623,6 +685,9 @@ func (UnimplementedPortfolioServiceServer) RecomputeSnapshots(context.Context, *
 }
 func (UnimplementedPortfolioServiceServer) GetValuation(context.Context, *GetValuationRequest) (*GetValuationResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetValuation not implemented")
+}
+func (UnimplementedPortfolioServiceServer) WatchValuation(*WatchValuationRequest, grpc.ServerStreamingServer[WatchValuationResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchValuation not implemented")
 }
 func (UnimplementedPortfolioServiceServer) TakeSnapshot(context.Context, *TakeSnapshotRequest) (*TakeSnapshotResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TakeSnapshot not implemented")
@@ -849,6 +914,17 @@ func _PortfolioService_GetValuation_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PortfolioService_WatchValuation_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchValuationRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(PortfolioServiceServer).WatchValuation(m, &grpc.GenericServerStream[WatchValuationRequest, WatchValuationResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PortfolioService_WatchValuationServer = grpc.ServerStreamingServer[WatchValuationResponse]
+
 func _PortfolioService_TakeSnapshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(TakeSnapshotRequest)
 	if err := dec(in); err != nil {
@@ -1063,6 +1139,11 @@ var PortfolioService_ServiceDesc = grpc.ServiceDesc{
 		},
 	},
 	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "WatchValuation",
+			Handler:       _PortfolioService_WatchValuation_Handler,
+			ServerStreams: true,
+		},
 		{
 			StreamName:    "ExportSnapshots",
 			Handler:       _PortfolioService_ExportSnapshots_Handler,

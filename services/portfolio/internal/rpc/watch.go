@@ -1,0 +1,55 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/errs"
+	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	"github.com/purserhq/purser/services/internal/streams"
+	"github.com/purserhq/purser/services/portfolio/internal/currency"
+	"github.com/purserhq/purser/services/portfolio/internal/watch"
+)
+
+// Limits of the streams of WatchValuation, of which the contract states the second and the third.
+const (
+	maxWatchers, maxWatchersPerCaller = 4000, 16
+	watchSendTime                     = 30 * time.Second
+)
+
+// WatchValuation implements the RPC.
+func (s *PortfolioServer) WatchValuation(req *portfoliov1.WatchValuationRequest,
+	stream grpc.ServerStreamingServer[portfoliov1.WatchValuationResponse]) error {
+	if err := checkWatch(req); err != nil {
+		return err
+	}
+	p, err := s.callersPortfolio(stream.Context(), req.GetPortfolioId())
+	if err != nil {
+		return err
+	}
+	ctx, end, err := s.watchers.Begin(stream.Context(), authn.CallerFrom(stream.Context()).UserID.String())
+	if err != nil {
+		return err
+	}
+	defer end()
+	err = s.watches.Watch(ctx, p, req.GetCurrency(), req.GetCursor(), func(state *watch.State, cursor string) error {
+		m := &portfoliov1.WatchValuationResponse{Cursor: cursor}
+		if state != nil {
+			m.Valuation = valuationToProto(state.Valuation, state.Rate)
+		}
+		return streams.Deliver(ctx, watchSendTime, func() error { return stream.Send(m) })
+	})
+	if errors.Is(context.Cause(ctx), streams.ErrTaken) {
+		return errs.Exhausted("TOO_MANY_STREAMS", "you have the most streams, and another caller needs one")
+	}
+	return err
+}
+
+// checkWatch returns errs.Invalid with every mistake that the contract can't tell of.
+func checkWatch(req *portfoliov1.WatchValuationRequest) error {
+	return errs.AllInvalid(currency.Check("currency", req.GetCurrency()), watch.CheckCursor(req.GetCursor()))
+}
