@@ -70,8 +70,8 @@ func (l ledger) jobStates(ctx context.Context, jobs []string) (states []jobState
 
 // insertSchedule begins a job's schedule: its ticks from now on are due.
 func (l ledger) insertSchedule(ctx context.Context, job string) error {
-	_, err := l.exec(l.db.Gorm(ctx), `INSERT INTO job_schedules VALUES (@job, {now}) ON CONFLICT DO NOTHING`,
-		args{"job": job})
+	_, err := l.exec(l.db.Gorm(ctx), `
+		INSERT INTO job_schedules (job, planned_until) VALUES (@job, {now}) ON CONFLICT DO NOTHING`, args{"job": job})
 	return err
 }
 

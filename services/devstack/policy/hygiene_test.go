@@ -60,7 +60,11 @@ var (
 	money = regexp.MustCompile(`(?i)(amount|balance|price|value|cost|fee)`)
 )
 
-// codeViolations checks a Go file against the rules on sleeping, panics, floats and length.
+// insertsAll matches a statement that stores rows without naming their columns. During a rollout the table has those
+// of the next release too.
+var insertsAll = regexp.MustCompile(`INSERT INTO\s+[a-z_.]+(\s+AS\s+[a-z_]+)?\s+(SELECT|VALUES)\b`)
+
+// codeViolations checks a Go file against the rules on sleeping, panics, floats, statements and length.
 func codeViolations(s source) []string {
 	var found []string
 	tell := func(line int, text string) { found = append(found, fmt.Sprintf("%s:%d: %s", s.path, line, text)) }
@@ -84,6 +88,12 @@ func codeViolations(s source) []string {
 		code, _, _ := strings.Cut(line, "//")
 		if s.under("services/wallet", "services/portfolio") && float.MatchString(code) && money.MatchString(code) {
 			tell(number, "a float can't carry money: 0.1 + 0.2 is not 0.3; use integer base units or a decimal")
+		}
+	}
+	if !s.isTest() {
+		for _, at := range insertsAll.FindAllStringIndex(s.text, -1) {
+			tell(1+strings.Count(s.text[:at[0]], "\n"), "an INSERT names its columns: otherwise it fails while the "+
+				"table has those of the next release")
 		}
 	}
 	if number > maxLines {
@@ -138,9 +148,14 @@ func TestViolationsOfTheCodeRulesAreReported(t *testing.T) {
 		"a share as a float": {"services/portfolio/x.go",
 			"type t struct { Share float64 } // of the value", ""},
 		"a price as a float, not of a token": {"pkg/x/x.go", "type t struct { Price float64 }", ""},
-		"a file of 401 lines":                {"pkg/x/x.go", strings.Repeat("\n", 400), "at most 400 lines"},
-		"a file of 400 lines":                {"pkg/x/x.go", strings.Repeat("\n", 399), ""},
-		"a file that is no Go":               {"pkg/x/x.go", "func {", "expected"},
+		"an INSERT of all columns": {"services/x/x.go", "const s = `\n\tINSERT INTO a SELECT * FROM b`",
+			"x.go:3: an INSERT names its columns"},
+		"an INSERT of all values": {"services/x/x.go", "const s = `INSERT INTO a AS x VALUES (1)`",
+			"names its columns"},
+		"an INSERT of named columns": {"services/x/x.go", "const s = `INSERT INTO a (b) VALUES (1)`", ""},
+		"a file of 401 lines":        {"pkg/x/x.go", strings.Repeat("\n", 400), "at most 400 lines"},
+		"a file of 400 lines":        {"pkg/x/x.go", strings.Repeat("\n", 399), ""},
+		"a file that is no Go":       {"pkg/x/x.go", "func {", "expected"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := strings.Join(codeViolations(source{tt.path, "package x\n" + tt.body}), "\n")

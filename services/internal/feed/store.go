@@ -59,12 +59,12 @@ func Erase(tx *gorm.DB, owner uuid.UUID, kind string, limit int) (more bool, err
 	if done.RowsAffected > 0 {
 		return true, nil
 	}
-	var told bool
-	err = tx.Raw("SELECT EXISTS (SELECT FROM changes WHERE owner_id = ? AND kind = ?)", owner, kind).Scan(&told).Error
+	var found bool
+	err = tx.Raw("SELECT EXISTS (SELECT FROM changes WHERE owner_id = ? AND kind = ?)", owner, kind).Scan(&found).Error
 	if err != nil {
 		return false, fmt.Errorf("read changes: %w", err)
 	}
-	if told {
+	if found {
 		return false, nil
 	}
 	return false, Append(tx, Change{Owner: owner, Kind: kind})

@@ -67,8 +67,8 @@ func (f *Feed) Watch(ctx context.Context, from string, filter Filter, send func(
 	if err := w.open(ctx, from); err != nil {
 		return err
 	}
-	beat := time.NewTicker(Heartbeat)
-	defer beat.Stop()
+	heartbeat := time.NewTicker(Heartbeat)
+	defer heartbeat.Stop()
 	for due, first := from == "", true; ; first = false {
 		changes, news, err := w.next(ctx)
 		if err != nil {
@@ -82,7 +82,7 @@ func (f *Feed) Watch(ctx context.Context, from string, filter Filter, send func(
 				return err
 			}
 			due = false
-			beat.Reset(Heartbeat)
+			heartbeat.Reset(Heartbeat)
 		}
 		if news == nil {
 			continue
@@ -91,7 +91,7 @@ func (f *Feed) Watch(ctx context.Context, from string, filter Filter, send func(
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-news:
-		case <-beat.C:
+		case <-heartbeat.C:
 			due = true
 		}
 	}

@@ -84,26 +84,26 @@ func (p *Pool) Begin(ctx context.Context, client string) (_ context.Context, end
 // that has most, if that is more than the network of client would have with one
 // more; in client's own network, if it is more than client would have.
 func (p *Pool) takeFromLargest(client string) bool {
-	from, most := p.byNetwork[networkOf(client)], 1
+	from, streams := p.byNetwork[networkOf(client)], 1
 	if from != nil {
-		most += from.open
+		streams += from.open
 	}
 	own := true
 	for _, other := range p.byNetwork {
-		if other.open > most {
-			from, most, own = other, other.open, false
+		if other.open > streams {
+			from, streams, own = other, other.open, false
 		}
 	}
 	if from == nil {
 		return false
 	}
-	largest, least := "", 0
+	largest, streamsOfLargest := "", 0
 	if own {
-		least = len(p.byClient[client]) + 1
+		streamsOfLargest = len(p.byClient[client]) + 1
 	}
 	for other := range from.clients {
-		if open := len(p.byClient[other]); open > least {
-			largest, least = other, open
+		if open := len(p.byClient[other]); open > streamsOfLargest {
+			largest, streamsOfLargest = other, open
 		}
 	}
 	if largest == "" {

@@ -239,18 +239,18 @@ func byValue(a, b Entry) int {
 }
 
 // fold makes one entry of those beyond the largest.
-func fold(entries []Entry, most int) ([]Entry, error) {
-	if most == 0 || len(entries) <= most {
+func fold(entries []Entry, maxEntries int) ([]Entry, error) {
+	if maxEntries == 0 || len(entries) <= maxEntries {
 		return entries, nil
 	}
-	rest := Entry{Label: other, Value: new(apd.Decimal), Other: true, Count: len(entries) - most}
-	for _, e := range entries[most:] {
+	rest := Entry{Label: other, Value: new(apd.Decimal), Other: true, Count: len(entries) - maxEntries}
+	for _, e := range entries[maxEntries:] {
 		var err error
 		if rest.Value, err = valuation.Sum(rest.Value, e.Value); err != nil {
 			return nil, err
 		}
 	}
-	return append(slices.Clip(entries[:most]), rest), nil
+	return append(slices.Clip(entries[:maxEntries]), rest), nil
 }
 
 // shares returns the share of each value in their sum; nil if that is 0. Values are not below 0.

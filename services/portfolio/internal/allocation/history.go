@@ -122,7 +122,7 @@ func (s *Service) History(ctx context.Context, p portfolio.Portfolio, r HistoryR
 }
 
 // seriesOf turns allocations over time into series of the entries with the largest sums, and one of the others.
-func seriesOf(allocations []Allocation, most int) ([]Series, error) {
+func seriesOf(allocations []Allocation, maxEntries int) ([]Series, error) {
 	type sum struct {
 		Series
 		sum *apd.Decimal
@@ -149,7 +149,7 @@ func seriesOf(allocations []Allocation, most int) ([]Series, error) {
 	var out []Series
 	rest := Series{Label: other, Other: true, Values: slices.Repeat([]*apd.Decimal{zero}, len(allocations))}
 	for n, s := range all {
-		if n < most {
+		if n < maxEntries {
 			out = append(out, s.Series)
 			continue
 		}
@@ -160,7 +160,7 @@ func seriesOf(allocations []Allocation, most int) ([]Series, error) {
 			}
 		}
 	}
-	if len(all) > most {
+	if len(all) > maxEntries {
 		out = append(out, rest)
 	}
 	for i := range allocations {

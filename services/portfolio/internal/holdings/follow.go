@@ -16,14 +16,14 @@ import (
 )
 
 const (
-	// silence is how long a stream of changes may say nothing: three heartbeats.
-	silence = 15 * time.Second
+	// silenceTimeout is how long a stream of changes may say nothing: three heartbeats.
+	silenceTimeout = 15 * time.Second
 	// reopenAfter is the pause before a stream is opened again.
 	reopenAfter = time.Second
 )
 
 // errSilent ends a stream that says nothing.
-var errSilent = errors.New("no message came for " + silence.String())
+var errSilent = errors.New("no message came for " + silenceTimeout.String())
 
 // Follower follows the changes of all owners' holdings, for what is cached of them.
 type Follower struct {
@@ -99,7 +99,7 @@ func (f *Follower) follow(ctx context.Context) (heard bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	quiet := time.AfterFunc(silence, func() { stop(errSilent) })
+	quiet := time.AfterFunc(silenceTimeout, func() { stop(errSilent) })
 	defer quiet.Stop()
 	stream, err := f.client.WatchChanges(ctx, &walletv1.WatchChangesRequest{Cursor: f.cursor,
 		Shard: &walletv1.Shard{Count: 1}})
@@ -112,7 +112,7 @@ func (f *Follower) follow(ctx context.Context) (heard bool, err error) {
 			return heard, errors.Join(err, context.Cause(ctx))
 		}
 		heard = true
-		quiet.Reset(silence)
+		quiet.Reset(silenceTimeout)
 		if !f.following.Swap(true) && f.cursor == "" && f.anew != nil {
 			f.anew()
 		}

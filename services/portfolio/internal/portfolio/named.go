@@ -251,14 +251,14 @@ func notOwned(missing []uuid.UUID) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	const most = 5
-	text := idsField(missing[:min(most, len(missing))])
-	if n := len(missing) - most; n > 0 {
+	const maxNamed = 5
+	text := idsField(missing[:min(maxNamed, len(missing))])
+	if n := len(missing) - maxNamed; n > 0 {
 		text += fmt.Sprintf(" and %d more", n)
 	}
 	err := errs.NotFound("wallet " + text)
 	err.Message += "; restore one that is archived first"
-	return err.With("wallet_ids", idsField(missing[:min(most, len(missing))]))
+	return err.With("wallet_ids", idsField(missing[:min(maxNamed, len(missing))]))
 }
 
 func timeField(t time.Time) string {

@@ -251,8 +251,11 @@ func insertMemberships(tx *gorm.DB, id uuid.UUID, all portfolio.Memberships, fro
 	if err != nil {
 		return fmt.Errorf("encode memberships: %w", err)
 	}
-	err = tx.Exec("INSERT INTO memberships SELECT * FROM json_populate_recordset(null::memberships, ?)",
-		string(body)).Error
+	// The columns are named: one that a later release has added gets its default.
+	err = tx.Exec(`
+		INSERT INTO memberships (portfolio_id, valid_from, number, wallet_ids, wallets_digest, no_wallets)
+		SELECT portfolio_id, valid_from, number, wallet_ids, wallets_digest, no_wallets
+		FROM json_populate_recordset(null::memberships, ?)`, string(body)).Error
 	if err != nil {
 		return fmt.Errorf("store memberships: %w", err)
 	}

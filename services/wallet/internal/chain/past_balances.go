@@ -90,8 +90,8 @@ func (r *Reader) readAgreedAt(ctx context.Context, chain uint64, times []time.Ti
 		readings[i] = history.Reading{Error: fmt.Sprintf("%d nodes of chain eip155:%d have to agree on the balances "+
 			"of this hour, and don't", quorum, chain)}
 		for _, a := range answers {
-			if told := a.value[i].Error; told != "" {
-				readings[i].Error = told
+			if text := a.value[i].Error; text != "" {
+				readings[i].Error = text
 			}
 		}
 		r.log.WarnContext(ctx, "nodes disagree", "chain", chain, "about", "balances of "+times[i].Format(time.RFC3339))
