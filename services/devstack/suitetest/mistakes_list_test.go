@@ -118,6 +118,11 @@ func (b *blunderer) listMistakes() []mistake {
 	list := func(name string, r *walletv1.ListWalletsRequest) mistake {
 		return mistake{name, func(ctx context.Context) error { return get(wallets.ListWallets(ctx, r)) }}
 	}
+	getToken := func(name, id string) mistake {
+		return mistake{name, func(ctx context.Context) error {
+			return get(tokens.GetToken(ctx, &walletv1.GetTokenRequest{TokenId: id}))
+		}}
+	}
 	price := func(name string, ids ...string) mistake {
 		return mistake{name, func(ctx context.Context) error {
 			return get(prices.GetPrices(ctx, &walletv1.GetPricesRequest{TokenIds: ids}))
@@ -136,12 +141,15 @@ func (b *blunderer) listMistakes() []mistake {
 		{"a number for a chain's id", func(ctx context.Context) error {
 			return get(tokens.ListTokens(ctx, &walletv1.ListTokensRequest{ChainId: "1"}))
 		}},
-		{"a symbol for a token's id", func(ctx context.Context) error {
-			return get(tokens.GetToken(ctx, &walletv1.GetTokenRequest{TokenId: "USDC"}))
+		{"a chain's id as wallets in browsers have it", func(ctx context.Context) error {
+			return get(tokens.ListTokens(ctx, &walletv1.ListTokensRequest{ChainId: "0x7a69"}))
 		}},
-		{"a token that is not on the list", func(ctx context.Context) error {
-			return get(tokens.GetToken(ctx, &walletv1.GetTokenRequest{TokenId: "eip155:1/slip44:60"}))
-		}},
+		getToken("a symbol for a token's id", "USDC"),
+		getToken("the symbol of a chain's coin for its id", "ETH"),
+		getToken("a contract for a token's id", someAddress),
+		getToken("a contract as price feeds have it", "ethereum:"+someAddress),
+		getToken("an account for a token's id", "eip155:1:"+someAddress),
+		getToken("a token that is not on the list", "eip155:1/slip44:60"),
 		price("no token for a price"),
 		price("a token twice", "eip155:1/slip44:60", "eip155:1/slip44:60"),
 		price("symbols for tokens", "ETH", "eip155:1/slip44:60", "eip155:1/erc721:"+someAddress),

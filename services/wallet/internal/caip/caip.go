@@ -43,8 +43,8 @@ type Account struct {
 // ParseAccount parses a CAIP-10 id. The error is one of this package's.
 func ParseAccount(s string) (Account, error) {
 	parts := strings.Split(s, ":")
-	if len(parts) != 3 || parts[0] != Namespace {
-		return Account{}, &idError{ErrForm, explainForm(s, ":<address>")}
+	if len(parts) != 3 || parts[0] != Namespace || strings.Contains(s, "/") {
+		return Account{}, &idError{ErrForm, explainForm(s, anAccount)}
 	}
 	chain, err := parseChain(parts[1])
 	if err != nil {
@@ -70,8 +70,8 @@ func ChainID(chain uint64) string { return Namespace + ":" + strconv.FormatUint(
 // package's.
 func ParseChainID(s string) (uint64, error) {
 	reference, ok := strings.CutPrefix(s, Namespace+":")
-	if !ok {
-		return 0, &idError{ErrChainForm, explainForm(s, "")}
+	if !ok || strings.ContainsAny(reference, ":/") {
+		return 0, &idError{ErrChainForm, explainForm(s, aChain)}
 	}
 	return parseChain(reference)
 }
@@ -116,7 +116,7 @@ func ParseAsset(s string) (Asset, error) {
 	chainPart, assetPart, ok := strings.Cut(s, "/")
 	reference, isEVM := strings.CutPrefix(chainPart, Namespace+":")
 	if !ok || !isEVM {
-		return Asset{}, &idError{ErrAssetForm, explainForm(s, "/slip44:60")}
+		return Asset{}, &idError{ErrAssetForm, explainForm(s, anAsset)}
 	}
 	chain, err := parseChain(reference)
 	if err != nil {
@@ -130,10 +130,14 @@ func ParseAsset(s string) (Asset, error) {
 	case "slip44":
 		coin, err := strconv.ParseUint(id, 10, 31)
 		if err != nil || strconv.FormatUint(coin, 10) != id {
-			return Asset{}, &idError{ErrAssetForm, errs.Given(s) + ", whose coin must be a number of SLIP-44"}
+			return Asset{}, &idError{ErrAssetForm, errs.Given(s) + ", whose coin must be a number of SLIP-44, " +
+				"for example 60, which is ether"}
 		}
 		return Asset{Chain: chain, Native: true, Coin: uint32(coin)}, nil
 	default:
+		if hint := rewritten(s, anAsset); hint != "" {
+			return Asset{}, &idError{ErrAssetForm, hint}
+		}
 		return Asset{}, &idError{ErrAssetForm, errs.Given(s) + `, whose kind must be "slip44" or "erc20"`}
 	}
 }

@@ -45,13 +45,13 @@ func otherNamespaces() []string {
 	return []string{"bip122", "cosmos", "solana", "polkadot", "starknet", "tezos", "near", "stellar", "sui", "aptos"}
 }
 
-// explainForm says what an id, which has not the form of its rule, is instead. rest is
-// what follows the chain in a right one, for example ":<address>".
-func explainForm(s, rest string) string {
+// explainForm says what an id, which has not the form of its rule, is instead.
+func explainForm(s string, wanted kind) string {
 	trimmed := strings.TrimSpace(s)
 	namespace, after, _ := strings.Cut(trimmed, ":")
 	chain, isName := knownNames()[strings.ToLower(namespace)]
-	given := errs.Given(s)
+	given, hint := errs.Given(s), rewritten(s, wanted)
+	isENS := domainName.MatchString(s) || domainName.MatchString(lastPart(s))
 	switch {
 	case s == "":
 		return given
@@ -61,13 +61,17 @@ func explainForm(s, rest string) string {
 		return given + ": remove the white space around it"
 	case keyOrHash.MatchString(s):
 		return keyGiven
-	case bareAddress.MatchString(s):
+	case wanted == anAsset && symbol.MatchString(s) && !isENS && !strings.EqualFold(s, Namespace):
+		return explainSymbol(s)
+	case bareAddress.MatchString(s) && wanted == anAccount:
 		return given + ", an address without its chain: put the chain's id before it, for example " +
 			strconv.Quote(ChainID(1)+":"+s) + " on Ethereum"
 	case bareChain.MatchString(s):
 		return given + ": put " + strconv.Quote(Namespace+":") + " before the number"
-	case domainName.MatchString(s), domainName.MatchString(lastPart(s)):
+	case isENS:
 		return given + nameGiven
+	case hint != "" && (!isName || wanted != anAccount):
+		return hint
 	case isName:
 		return fmt.Sprintf("%s: write %q in place of %q", given, ChainID(chain), namespace)
 	case strings.EqualFold(namespace, Namespace) && namespace != Namespace:
@@ -76,8 +80,8 @@ func explainForm(s, rest string) string {
 		return given + ": put " + strconv.Quote(Namespace+":") + " before the chain's number"
 	case slices.Contains(otherNamespaces(), namespace):
 		return fmt.Sprintf("%s, of %q: only EVM chains, %q, are supported", given, namespace, Namespace)
-	case namespace == Namespace && !strings.ContainsAny(after, ":/") && rest != "":
-		return given + ", a chain alone: put " + strconv.Quote(rest) + " behind it"
+	case namespace == Namespace && !strings.ContainsAny(after, ":/") && wanted == anAccount:
+		return given + ", a chain alone: put " + strconv.Quote(":<address>") + " behind it"
 	}
 	return given
 }
@@ -138,8 +142,13 @@ func explainCharacter(s, digits string, i int, r rune, prefixed bool) string {
 		return given + nameGiven
 	case !prefixed && strings.HasPrefix(s, "0X"):
 		return given + ": write 0x with a small x"
+	case !prefixed && strings.HasPrefix(strings.ToLower(s), "ox"):
+		return given + ", which begins with the letter O: write 0x with the digit"
 	}
 	at := 1 + utf8.RuneCountInString(digits[:i]) + len(s) - len(digits)
+	if r == 'O' || r == 'o' {
+		return fmt.Sprintf("%s, whose character %d is the letter O, perhaps for the digit", given, at)
+	}
 	if r > unicode.MaxASCII {
 		return fmt.Sprintf("%s, whose character %d is %U, which only looks like a digit if at all", given, at, r)
 	}
