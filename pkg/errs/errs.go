@@ -161,6 +161,22 @@ func NotFound(what string) *Error {
 		" not found: there is none by this id or name, or it is not the caller's"}
 }
 
+// ListedBy adds to an error of NotFound which method lists the things that there are
+// for the caller, for example "WalletService.ListWallets", and returns it.
+func (e *Error) ListedBy(method string) *Error {
+	c := *e
+	c.Message += "; see " + method
+	return &c
+}
+
+// Unlisted is NotFound for a thing that is nobody's own, such as a token. given is its id
+// or name as the caller gave it, and which says what there is instead, for example
+// "see TokenService.ListTokens".
+func Unlisted(what, given, which string) *Error {
+	return &Error{Kind: KindNotFound, Reason: "NOT_FOUND",
+		Message: what + " not found, " + Given(given) + "; " + which}
+}
+
 // AlreadyExists is returned for a create of a thing that exists already.
 func AlreadyExists(reason, message string) *Error {
 	return &Error{Kind: KindAlreadyExists, Reason: reason, Message: message}

@@ -42,7 +42,7 @@ func violationText(v *protovalidate.Violation) string {
 	case "string.max_bytes":
 		return fmt.Sprintf("must have at most %v bytes, got %d", v.RuleValue.Interface(), len(text))
 	case "string.pattern":
-		return fmt.Sprintf("must match %v, %s", v.RuleValue.Interface(), given(v, text))
+		return fmt.Sprintf("must match %v, %s%s", v.RuleValue.Interface(), given(v, text), inLowerCase(v, text))
 	case "string.ip_prefix":
 		return `must be an address range whose host bits are 0, for example "192.0.2.0/24", ` + given(v, text)
 	case "repeated.unique":
@@ -52,6 +52,7 @@ func violationText(v *protovalidate.Violation) string {
 	}
 	message := between.ReplaceAllString(v.Proto.GetMessage(), "must be $1 to $2")
 	message = items.ReplaceAllString(message, "must have $1 $2 items")
+	message = strings.Replace(message, " 1 items", " 1 item", 1)
 	if message == "" {
 		message = "breaks the rule " + rule
 	}
@@ -81,6 +82,17 @@ func expected(rule string) string {
 		return " to an e-mail address" + emailExample
 	}
 	return ""
+}
+
+// inLowerCase says how to write a text that matches the pattern of its field in lower
+// case only, without white space around it.
+func inLowerCase(v *protovalidate.Violation, text string) string {
+	small := strings.ToLower(strings.TrimSpace(text))
+	pattern, err := regexp.Compile(v.RuleValue.String())
+	if err != nil || !pattern.MatchString(small) || given(v, text) != "got "+strconv.Quote(text) { // a secret
+		return ""
+	}
+	return ": write " + strconv.Quote(small)
 }
 
 // stringValue returns the text of a string field or item.

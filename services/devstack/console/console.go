@@ -137,6 +137,7 @@ func (c *Console) routes() http.Handler {
 	})
 	mux.HandleFunc("GET /trace/{id}", c.serveTrace)
 	mux.HandleFunc("GET /value.json", c.serveChart)
+	mux.HandleFunc("GET /live", c.serveLive)
 	mux.HandleFunc("POST /currency", c.chooseCurrency)
 	mux.Handle("GET /currency", http.RedirectHandler("/", http.StatusSeeOther)) // the address after a refusal
 	mux.HandleFunc("POST /sign-in", c.signIn)

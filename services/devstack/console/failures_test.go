@@ -1,6 +1,7 @@
 package console_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,6 +58,11 @@ func (s *stage) keepsAnOpenTrace(t *testing.T, b *browser) {
 func (s *stage) filtersTraces(t *testing.T, b *browser) {
 	t.Helper()
 	all := len(b.text(".group"))
+	// Nothing begins elsewhere, whatever method was called.
+	want := []string{"any service", "auth", "demo", "portfolio", "wallet"}
+	if got := b.text("#filter [name=service] option"); !slices.Equal(got, want) {
+		t.Errorf("traces began in %q, want %q", got, want)
+	}
 	b.fill("#filter [name=text]", "getwallet")
 	testkit.Eventually(t, pageTimeout, func() bool { return len(b.text(".group")) == 1 })
 	b.shows(".group > summary .title", "WalletService/GetWallet")

@@ -48,7 +48,11 @@ func (s *services) holdings(ctx context.Context, currency string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := resp.GetValuation()
+	return portfolioOf(resp.GetValuation())
+}
+
+// portfolioOf returns a valuation as it is shown. One that is stale is the data of an error.
+func portfolioOf(v *portfoliov1.Valuation) (any, error) {
 	p := portfolio{Total: v.GetTotal(), Currency: v.GetCurrency(), Time: moment(v.GetValuationTime())}
 	for _, reason := range v.GetIncompleteReasons() {
 		p.Incomplete = append(p.Incomplete, incompleteness{reason, meaning(reason)})

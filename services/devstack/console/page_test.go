@@ -98,6 +98,10 @@ func (s *stage) showsKeysAndJobs(t *testing.T, b *browser) {
 		return len(want) > 1 && len(want) == len(b.text("[data-kid]"))
 	})
 	b.shows("#keys", "Next step in ")
+	if err := conn.Invoke(as, "/purser.made.up.Service/Method", &authv1.ListSigningKeysRequest{},
+		&authv1.ListSigningKeysResponse{}); err == nil {
+		t.Error("a method that there is not was called")
+	}
 	jobs := jobsv1.NewJobServiceClient(conn)
 	s.trigger(t, jobs)
 	b.shows("[data-run=auth] th", "seal_audit by hand")

@@ -67,6 +67,14 @@ func (p *panel) refresh(ctx context.Context) state {
 	return p.state
 }
 
+// put sets what a load would give.
+func (p *panel) put(data any, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.loadedAt = time.Now()
+	p.state = p.state.next(p.service, data, err, p.loadedAt)
+}
+
 // next returns the state after a load that gave data or err.
 func (s state) next(service string, data any, err error, now time.Time) state {
 	var dependency *dependencyError

@@ -169,6 +169,7 @@ func (s *Suite) start(ctx context.Context, name string, build func(*slog.Logger)
 		if err != nil {
 			return "", err
 		}
+		traces.Listens(a.Addr(), name)
 		running, stop := context.WithCancel(traces.WithService(context.WithoutCancel(ctx), name))
 		r := &service{name: name, stop: stop, done: make(chan struct{})}
 		s.running = append(s.running, r)

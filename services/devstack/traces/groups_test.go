@@ -14,9 +14,10 @@ import (
 func TestTracesAreGroupedAndFilteredByWhatBeganThem(t *testing.T) {
 	ring := traces.NewRing(100)
 	tr := tracer(ring)
-	call := func(method, code, reason string) {
+	listens()
+	call := func(port int, method, code, reason string) {
 		ctx, root := tr.Start(t.Context(), method, trace.WithSpanKind(trace.SpanKindClient))
-		_, answer := tr.Start(ctx, method, trace.WithSpanKind(trace.SpanKindServer))
+		_, answer := tr.Start(at(ctx, port), method, trace.WithSpanKind(trace.SpanKindServer))
 		for _, s := range []trace.Span{answer, root} {
 			s.SetAttributes(attribute.String("rpc.response.status_code", code))
 		}
@@ -27,9 +28,9 @@ func TestTracesAreGroupedAndFilteredByWhatBeganThem(t *testing.T) {
 		root.End()
 	}
 	const get, list = "purser.wallet.v1.WalletService/GetWallet", "purser.portfolio.v1.PortfolioService/GetValuation"
-	call(get, "NOT_FOUND", "NOT_FOUND")
-	call(get, "OK", "")
-	call(list, "UNAVAILABLE", "WALLET_UNAVAILABLE")
+	call(walletPort, get, "NOT_FOUND", "NOT_FOUND")
+	call(walletPort, get, "OK", "")
+	call(portfolioPort, list, "UNAVAILABLE", "WALLET_UNAVAILABLE")
 	_, job := tr.Start(t.Context(), "job sync_wallets")
 	job.SetStatus(codes.Error, "failed")
 	job.End()

@@ -2,6 +2,7 @@ package traces_test
 
 import (
 	"context"
+	"net"
 	"strings"
 	"testing"
 
@@ -9,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/peer"
 
 	"github.com/purserhq/purser/services/devstack/traces"
 )
@@ -17,28 +19,50 @@ func tracer(ring *traces.Ring) trace.Tracer {
 	return sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(ring)).Tracer("test")
 }
 
-// remote is what a server's context has of its caller.
-func remote(span trace.Span) context.Context {
-	return trace.ContextWithRemoteSpanContext(context.Background(), span.SpanContext())
+// The ports of services in these tests.
+const (
+	walletPort    = 1002
+	portfolioPort = 1003
+)
+
+func listens() {
+	traces.Listens("127.0.0.1:1002", "wallet")
+	traces.Listens("127.0.0.1:1003", "portfolio")
 }
 
-func TestASpanIsOfTheServiceThatItsMethodContextOrDatabaseNames(t *testing.T) {
+// at is the context of a call that a server on a port has.
+func at(ctx context.Context, port int) context.Context {
+	local := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}
+	return peer.NewContext(ctx, &peer.Peer{Addr: &net.TCPAddr{IP: local.IP, Port: 50000}, LocalAddr: local})
+}
+
+// remote is what the context of a server on a port has of its caller.
+func remote(span trace.Span, port int) context.Context {
+	return at(trace.ContextWithRemoteSpanContext(context.Background(), span.SpanContext()), port)
+}
+
+func TestASpanIsOfTheServiceThatItsAddressContextOrDatabaseNames(t *testing.T) {
+	listens()
 	ring := traces.NewRing(100)
 	tr := tracer(ring)
 	client, server := trace.WithSpanKind(trace.SpanKindClient), trace.WithSpanKind(trace.SpanKindServer)
 
 	ctx, root := tr.Start(traces.WithService(t.Context(), "demo"), "purser.portfolio.v1.PortfolioService/GetValuation",
 		client)
-	_, answer := tr.Start(remote(root), "purser.portfolio.v1.PortfolioService/GetValuation", server)
+	_, answer := tr.Start(remote(root, portfolioPort), "purser.portfolio.v1.PortfolioService/GetValuation", server)
 	inside, call := tr.Start(trace.ContextWithSpan(t.Context(), answer),
 		"purser.wallet.v1.HoldingsService/GetHoldings", client)
 	_, read := tr.Start(inside, "get", client, trace.WithAttributes(attribute.String("db.system.name", "redis")))
-	_, other := tr.Start(remote(root), "grpc.reflection.v1.ServerReflection/ServerReflectionInfo", server)
+	_, other := tr.Start(remote(root, 1009), "grpc.reflection.v1.ServerReflection/ServerReflectionInfo", server)
+	_, lists := tr.Start(remote(root, portfolioPort), "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+		server)
+	_, status := tr.Start(remote(root, walletPort), "purser.status.v1.StatusService/GetStatus", server)
+	_, made := tr.Start(remote(root, walletPort), "purser.made.up.Service/Method", server)
 	above, job := tr.Start(t.Context(), "job take_snapshots")
 	_, row := tr.Start(above, "SELECT", client,
 		trace.WithAttributes(attribute.String("db.namespace", "purser_wallet")))
 	_ = ctx
-	for _, s := range []trace.Span{row, job, other, read, call, answer, root} {
+	for _, s := range []trace.Span{row, job, made, status, lists, other, read, call, answer, root} {
 		s.End()
 	}
 
@@ -53,10 +77,13 @@ func TestASpanIsOfTheServiceThatItsMethodContextOrDatabaseNames(t *testing.T) {
 		want string
 	}{
 		"the caller's, by its context":          {root, "demo"},
-		"the answer, by its method":             {answer, "portfolio"},
+		"the answer, by where it was called":    {answer, "portfolio"},
 		"a call to another, by what is above":   {call, "portfolio"},
 		"a command, by what is far above":       {read, "portfolio"},
-		"a method of nobody's":                  {other, ""},
+		"an address of nobody's":                {other, ""},
+		"a method that every server has":        {lists, "portfolio"},
+		"a method that every service has":       {status, "wallet"},
+		"a method that there is not":            {made, "wallet"},
 		"a statement, by its database":          {row, "wallet"},
 		"a job, by the statement that is below": {job, "wallet"},
 	} {

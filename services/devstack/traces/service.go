@@ -3,12 +3,14 @@ package traces
 import (
 	"context"
 	"strings"
+	"sync"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.37.0"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/peer"
 )
 
 // Service is the attribute with the name of a span's service.
@@ -24,11 +26,17 @@ func WithService(ctx context.Context, service string) context.Context {
 	return context.WithValue(ctx, serviceKey{}, service)
 }
 
-// setService finds the service of a span: by the method that it serves, else by its parent span in
-// this process, its context or its database. The span of a job has none of these; it gets the service
+// servers are the names of the services by the address that each listens on.
+var servers sync.Map
+
+// Listens says which service of this process listens on an address, host:port.
+func Listens(address, service string) { servers.Store(address, service) }
+
+// setService finds the service of a span: by the address at which it was called, else by its parent span
+// in this process, its context or its database. The span of a job has none of these; it gets the service
 // of its first child with a database.
 func setService(ctx context.Context, s sdktrace.ReadWriteSpan) {
-	service := servedBy(s)
+	service := servedBy(ctx, s)
 	parent, unnamed := trace.SpanFromContext(ctx).(sdktrace.ReadWriteSpan)
 	unnamed = unnamed && service == ""
 	if unnamed {
@@ -51,19 +59,18 @@ func setService(ctx context.Context, s sdktrace.ReadWriteSpan) {
 }
 
 // servedBy returns the service that a server span belongs to, chain for the embedded node; "" for
-// other spans.
-func servedBy(s sdktrace.ReadOnlySpan) string {
+// other spans. The method doesn't tell it: every service serves the health of its jobs and dependencies,
+// and anybody can call a method that there is not.
+func servedBy(ctx context.Context, s sdktrace.ReadOnlySpan) string {
 	if strings.HasPrefix(s.Name(), "jsonrpc.") {
 		return chain
 	}
-	if s.SpanKind() != trace.SpanKindServer {
+	called, ok := peer.FromContext(ctx)
+	if s.SpanKind() != trace.SpanKindServer || !ok || called.LocalAddr == nil {
 		return ""
 	}
-	method, ok := strings.CutPrefix(s.Name(), "purser.")
-	service, _, _ := strings.Cut(method, ".")
-	if !ok || service == "jobs" { // which every service serves: its database tells which one
-		return ""
-	}
+	name, _ := servers.Load(called.LocalAddr.String())
+	service, _ := name.(string)
 	return service
 }
 

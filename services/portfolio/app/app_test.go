@@ -56,6 +56,15 @@ func (s service) calls(id string) map[string]func(context.Context) error {
 			_, _, err := s.export(ctx, &portfoliov1.ExportSnapshotsRequest{PortfolioId: id})
 			return err
 		},
+		"WatchValuation": func(ctx context.Context) error {
+			ctx, stop := context.WithCancel(ctx)
+			defer stop()
+			stream, err := s.WatchValuation(ctx, &portfoliov1.WatchValuationRequest{PortfolioId: id})
+			if err == nil {
+				_, err = stream.Recv()
+			}
+			return err
+		},
 		"GetAllocationHistory": func(ctx context.Context) error {
 			_, err := s.GetAllocationHistory(ctx, &portfoliov1.GetAllocationHistoryRequest{PortfolioId: id})
 			return err
@@ -77,8 +86,9 @@ func TestAPortfolioOfSomebodyElseIsNotFound(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			theirs := servicetest.WantError(t, call(mallory), errs.KindNotFound, "NOT_FOUND")
 			for _, nobodys := range []string{uuid.NewString(), uuid.Nil.String()} {
+				// The id that was given is all that differs.
 				if e := servicetest.WantError(t, s.calls(nobodys)[name](mallory), errs.KindNotFound,
-					"NOT_FOUND"); e.Error() != theirs.Error() {
+					"NOT_FOUND"); e.Error() != strings.ReplaceAll(theirs.Error(), id, nobodys) {
 					t.Errorf("told apart: %v and %v", theirs, e)
 				}
 			}

@@ -18,12 +18,15 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"maps"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -198,7 +201,8 @@ func (s *Service) start(ctx context.Context, provider, redirectURI string, r *Re
 func (s *Service) request(ctx context.Context, provider, redirectURI string) (Started, State, error) {
 	p, ok := s.Providers[provider]
 	if !ok {
-		return Started{}, State{}, errs.NotFound("provider")
+		names := strings.Join(slices.Sorted(maps.Keys(s.Providers)), ", ")
+		return Started{}, State{}, errs.Unlisted("provider", provider, "this deployment has "+cmp.Or(names, "none"))
 	}
 	started := Started{State: challenge.New(), Secret: challenge.New()}
 	st := State{

@@ -73,7 +73,7 @@ func promotionReason(s signing.Step) string {
 // RevokeKey implements signing.RotationStore.
 func (s *Keys) RevokeKey(ctx context.Context, issuer, kid string) error {
 	if strings.ContainsRune(kid, 0) { // Postgres has no text with a NUL
-		return errs.NotFound("signing key")
+		return errs.Unlisted("signing key", kid, "see AdminService.ListSigningKeys")
 	}
 	err := s.updateRing(ctx, issuer, func(tx *gorm.DB, _ int64, _ time.Time) error {
 		var state string
@@ -83,7 +83,7 @@ func (s *Keys) RevokeKey(ctx context.Context, issuer, kid string) error {
 		}
 		switch signing.State(state) {
 		case "":
-			return errs.NotFound("signing key")
+			return errs.Unlisted("signing key", kid, "see AdminService.ListSigningKeys")
 		case signing.Revoked:
 			return errUnchanged
 		}

@@ -117,16 +117,39 @@
     }
   }
 
+  // While the suite tells of other values, the panels that show it are loaded when it does, and rarely besides, for
+  // what else they show. A hidden page has no such connection: a browser allows only a few to one host.
+  const ofValue = panels.filter((p) => "live" in p.dataset);
+  let live;
+  const told = (part) => live?.readyState === EventSource.OPEN && ofValue.includes(part);
+  const loadValue = () => {
+    if (!paused) { for (const p of ofValue) { attempt(p, () => refresh(p)); } }
+  };
+  function follow() {
+    live?.close();
+    live = undefined;
+    if (document.hidden || paused || ofValue.length === 0) { return; }
+    const own = live = new EventSource("/live");
+    own.addEventListener("value", loadValue);
+    own.addEventListener("error", () => {
+      if (own !== live) { return; }
+      loadValue();
+      if (own.readyState === EventSource.CLOSED) { setTimeout(() => own === live && follow(), 5 * refreshMillis); }
+    });
+  }
+  document.addEventListener("visibilitychange", follow);
+
   // poll loads one part of the page again and again, so that a slow one delays no other.
-  async function poll(part, load) {
-    if (!paused && !document.hidden) { await attempt(part, load); }
-    setTimeout(poll, refreshMillis, part, load);
+  async function poll(part, load, turn = 0) {
+    if (!paused && !document.hidden && (!told(part) || turn % 10 === 0)) { await attempt(part, load); }
+    setTimeout(poll, refreshMillis, part, load, turn + 1);
   }
 
   pause.addEventListener("click", () => {
     paused = !paused;
     pause.setAttribute("aria-pressed", String(paused));
     pause.textContent = paused ? "Paused" : "Pause";
+    follow();
   });
 
   document.querySelector("#currency select")?.addEventListener("change", (e) => e.target.form.submit());
@@ -165,6 +188,7 @@
 
   setInterval(showRelativeTimes, 1000);
   showRelativeTimes();
+  follow();
   for (const panel of panels) { poll(panel, () => refresh(panel)); }
   poll("chart", async () => chart.show(await (await get("/value.json")).json()));
 })();

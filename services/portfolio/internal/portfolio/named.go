@@ -256,8 +256,8 @@ func notOwned(missing []uuid.UUID) error {
 	if n := len(missing) - maxNamed; n > 0 {
 		text += fmt.Sprintf(" and %d more", n)
 	}
-	err := errs.NotFound("wallet " + text)
-	err.Message += "; restore one that is archived first"
+	err := errs.NotFound("wallet " + text).ListedBy("WalletService.ListWallets")
+	err.Message += ", and restore one that is archived first"
 	return err.With("wallet_ids", idsField(missing[:min(maxNamed, len(missing))]))
 }
 

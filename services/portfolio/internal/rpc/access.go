@@ -23,7 +23,8 @@ func (s *PortfolioServer) callersPortfolio(ctx context.Context, portfolioID stri
 			return portfolio.Portfolio{}, errs.Invalid("portfolio_id", "must be a UUID")
 		}
 		if id == uuid.Nil { // which means the default portfolio to Find
-			return portfolio.Portfolio{}, errs.NotFound("portfolio")
+			return portfolio.Portfolio{}, errs.NotFound("portfolio " + portfolioID).
+				ListedBy("PortfolioService.ListPortfolios")
 		}
 	}
 	return s.portfolios.Find(ctx, authn.CallerFrom(ctx).UserID, id)

@@ -11,7 +11,6 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/purserhq/purser/pkg/cache"
-	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
@@ -189,7 +188,7 @@ func lockPortfolio(tx *gorm.DB, owner, id uuid.UUID) (row portfolioRow, err erro
 	err = tx.Raw("SELECT * FROM portfolios WHERE id = ? AND owner_id = ? FOR NO KEY UPDATE", id, owner).
 		Take(&row).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
-		return row, errs.NotFound("portfolio")
+		return row, noPortfolio(id)
 	}
 	if err != nil {
 		return row, fmt.Errorf("lock portfolio: %w", err)

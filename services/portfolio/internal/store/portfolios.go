@@ -47,6 +47,11 @@ type Portfolios struct {
 // NewPortfolios returns the portfolios in db.
 func NewPortfolios(db *postgres.DB, c *Caches) *Portfolios { return &Portfolios{db: db, caches: c} }
 
+// noPortfolio says that the caller has no portfolio with this id.
+func noPortfolio(id uuid.UUID) error {
+	return errs.NotFound("portfolio " + id.String()).ListedBy("PortfolioService.ListPortfolios")
+}
+
 // ByID implements portfolio.Store: the owner is part of the query and of the cache
 // key, so nobody reads another owner's portfolio. That there is none is not cached,
 // since callers can make up any number of ids.
@@ -58,7 +63,7 @@ func (s *Portfolios) ByID(ctx context.Context, owner, id uuid.UUID) (portfolio.P
 			return portfolioFromRow(row), err
 		})
 	if errors.Is(err, gorm.ErrRecordNotFound) {
-		return portfolio.Portfolio{}, errs.NotFound("portfolio")
+		return portfolio.Portfolio{}, noPortfolio(id)
 	}
 	if err != nil {
 		return portfolio.Portfolio{}, fmt.Errorf("read portfolio: %w", err)

@@ -13,7 +13,6 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/purserhq/purser/pkg/cache"
-	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
@@ -78,7 +77,7 @@ func (s *Snapshots) Save(ctx context.Context, p portfolio.Portfolio, bucket time
 	batch := []portfolioCandidates{{p, []candidate{{snapshotToRow(p.ID, bucket, v, false), v.Positions}}}}
 	err = s.upsert(ctx, batch, false, func(tx *gorm.DB, existing map[uuid.UUID]bool, upserted []snapshotRow) error {
 		if !existing[p.ID] {
-			return errs.NotFound("portfolio")
+			return noPortfolio(p.ID)
 		}
 		var row snapshotRow
 		err := tx.Select(readColumns).Where("portfolio_id = ? AND bucket = ?", p.ID, bucket).
@@ -120,7 +119,7 @@ func (s *Snapshots) saveHours(ctx context.Context, p portfolio.Portfolio, hours 
 	err = s.upsert(ctx, []portfolioCandidates{{p, candidates}}, ties,
 		func(_ *gorm.DB, existing map[uuid.UUID]bool, upserted []snapshotRow) error {
 			if !existing[p.ID] {
-				return errs.NotFound("portfolio")
+				return noPortfolio(p.ID)
 			}
 			stored, err = snapshotsFromRows(upserted)
 			return err

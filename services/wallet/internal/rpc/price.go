@@ -106,7 +106,7 @@ func (s *PriceServer) ListPriceHistory(ctx context.Context,
 	}
 	t, has := known[id]
 	if !has {
-		return nil, errs.NotFound("token")
+		return nil, errs.Unlisted("token", id, "see TokenService.ListTokens")
 	}
 	query := page.NewQuery("ListPriceHistory", id, req.GetCurrency(), from.String(), until.String())
 	start, continued, err := page.Parse[int64](query, req.GetPageToken())

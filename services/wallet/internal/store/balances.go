@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"gorm.io/gorm"
 
-	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
@@ -81,7 +80,7 @@ func saveSync(tx *gorm.DB, owner, id uuid.UUID, state wallet.Sync) error {
 		return fmt.Errorf("save sync state: %w", res.Error)
 	}
 	if res.RowsAffected == 0 {
-		return errs.NotFound("wallet")
+		return noWallet(id)
 	}
 	return nil
 }

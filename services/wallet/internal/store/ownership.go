@@ -8,7 +8,6 @@ import (
 	"github.com/google/uuid"
 	"gorm.io/gorm"
 
-	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/wallet/internal/ownership"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
@@ -24,7 +23,7 @@ func (s *Wallets) PutChallenge(ctx context.Context, owner, id uuid.UUID, c owner
 		return fmt.Errorf("store challenge: %w", done.Error)
 	}
 	if done.RowsAffected == 0 {
-		return errs.NotFound("wallet")
+		return noWallet(id)
 	}
 	return nil
 }

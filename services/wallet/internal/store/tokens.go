@@ -32,7 +32,7 @@ func (s *Tokens) ByID(ctx context.Context, id string) (token.Token, error) {
 		return row, err
 	})
 	if errors.Is(err, gorm.ErrRecordNotFound) {
-		return token.Token{}, errs.NotFound("token")
+		return token.Token{}, errs.Unlisted("token", id, "see TokenService.ListTokens")
 	}
 	if err != nil {
 		return token.Token{}, fmt.Errorf("read token: %w", err)

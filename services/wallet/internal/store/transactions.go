@@ -12,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"gorm.io/gorm"
 
-	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/transaction"
@@ -63,7 +62,7 @@ func (s *Transactions) List(ctx context.Context, owner uuid.UUID, f transaction.
 			return nil, fmt.Errorf("read wallet: %w", err)
 		}
 		if !one {
-			return nil, errs.NotFound("wallet")
+			return nil, noWallet(f.Wallet)
 		}
 		add("t.wallet_id = ?", f.Wallet)
 	} else {

@@ -123,7 +123,7 @@ func locked(tx *gorm.DB, owner, id uuid.UUID) (row walletRow, err error) {
 	err = tx.Clauses(clause.Locking{Strength: clause.LockingStrengthUpdate}).
 		Where("id = ? AND owner_id = ?", id, owner).Take(&row).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
-		return row, errs.NotFound("wallet")
+		return row, noWallet(id)
 	}
 	if err != nil {
 		return row, fmt.Errorf("lock wallet %s: %w", id, err)

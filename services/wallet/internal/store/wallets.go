@@ -67,12 +67,17 @@ func (s *Wallets) change(ctx context.Context, owner uuid.UUID, fn func(tx *gorm.
 	})
 }
 
+// noWallet says that the caller has no wallet with this id.
+func noWallet(id uuid.UUID) error {
+	return errs.NotFound("wallet " + id.String()).ListedBy("WalletService.ListWallets")
+}
+
 // ByID implements wallet.Store.
 func (s *Wallets) ByID(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet, error) {
 	var row walletRow
 	err := s.db.Gorm(ctx).Where("id = ? AND owner_id = ?", id, owner).Take(&row).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
-		return wallet.Wallet{}, errs.NotFound("wallet")
+		return wallet.Wallet{}, noWallet(id)
 	}
 	if err != nil {
 		return wallet.Wallet{}, fmt.Errorf("read wallet: %w", err)
@@ -85,7 +90,7 @@ func (s *Wallets) OwnerOf(ctx context.Context, id uuid.UUID) (owner uuid.UUID, e
 	var row walletRow
 	err = s.db.Gorm(ctx).Select("owner_id").Where("id = ?", id).Take(&row).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
-		return owner, errs.NotFound("wallet")
+		return owner, noWallet(id)
 	}
 	if err != nil {
 		return owner, fmt.Errorf("read wallet: %w", err)
