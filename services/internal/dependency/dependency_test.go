@@ -41,9 +41,9 @@ func pass(d time.Duration) {
 }
 
 func TestAnOutageIsSeenWithItsTimeAndItsEnd(t *testing.T) {
-	var away atomic.Bool
+	var unavailable atomic.Bool
 	ask := func(ctx context.Context) error {
-		if away.Load() {
+		if unavailable.Load() {
 			<-ctx.Done()
 			return fmt.Errorf("ask: %w", ctx.Err())
 		}
@@ -63,7 +63,7 @@ func TestAnOutageIsSeenWithItsTimeAndItsEnd(t *testing.T) {
 		if r := report(); !r.Since.Equal(begun.Since) || !r.CheckedAt.After(begun.CheckedAt) {
 			t.Errorf("it has been reachable since %s, not %s", begun.Since, r.Since)
 		}
-		away.Store(true)
+		unavailable.Store(true)
 		frozen := time.Now()
 		pass(Interval + Interval/10 + defaultTimeout)
 		r := report()
@@ -71,7 +71,7 @@ func TestAnOutageIsSeenWithItsTimeAndItsEnd(t *testing.T) {
 			r.Median != 10*time.Millisecond {
 			t.Errorf("during the outage %+v", r)
 		}
-		away.Store(false)
+		unavailable.Store(false)
 		pass(Interval + Interval/10 + defaultTimeout)
 		if r := report(); r.State != Reachable || r.Reason != "" || r.Error != "" || r.Max != defaultTimeout {
 			t.Errorf("after it %+v", r)

@@ -27,8 +27,8 @@ func TestMain(m *testing.M) {
 	testkit.Main(m)
 }
 
-// patience is how long a test waits for what has to happen.
-const patience = time.Minute
+// timeout is how long a test waits for what has to happen.
+const timeout = time.Minute
 
 // database has the feed, and a counter for each owner, which is what changes.
 func database(t *testing.T) *testkit.DB {
@@ -97,7 +97,7 @@ var errEnough = fmt.Errorf("enough")
 // take returns the next n changes after a cursor, or more, and the cursor after them.
 func take(t *testing.T, f *Feed, from string, filter Filter, n int) (changes []Change, cursor string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	err := f.Watch(ctx, from, filter, func(c []Change, at string) error {
 		if changes, cursor = append(changes, c...), at; len(changes) >= n {
@@ -220,7 +220,7 @@ func TestEveryChangeIsReadOnceAndThoseOfAnOwnerInOrder(t *testing.T) {
 		lost = int(committed.Load()) - found
 	})
 	read := make([][]Change, 4)
-	ctx, stop := context.WithTimeout(t.Context(), 5*patience)
+	ctx, stop := context.WithTimeout(t.Context(), 5*timeout)
 	defer stop()
 	for r := range read {
 		others.Go(func() {
@@ -298,7 +298,7 @@ func TestTheDelayFromTheCommitToAStreamOfAnotherReplica(t *testing.T) {
 		}
 		committed := time.Now()
 		here.Wake()
-		delays[i] = testkit.Receive(t, heard, patience).Sub(committed)
+		delays[i] = testkit.Receive(t, heard, timeout).Sub(committed)
 	}
 	stop()
 	watching.Wait()

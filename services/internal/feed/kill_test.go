@@ -85,11 +85,11 @@ func TestNothingIsMissedWhenWritersAndReadersAreKilled(t *testing.T) {
 	spawnWriter := func(i int) *testkit.Child { return testkit.Spawn(t, "writer", db.URL, owners[i]) }
 	spawnReader := func() *testkit.Child { return testkit.Spawn(t, "reader", db.URL, server.URL()) }
 	following := spawnReader()
-	testkit.Eventually(t, patience, func() bool { return one("SELECT count(*) FROM reader WHERE cursor <> ''") == 1 })
+	testkit.Eventually(t, timeout, func() bool { return one("SELECT count(*) FROM reader WHERE cursor <> ''") == 1 })
 	writers := []*testkit.Child{spawnWriter(0), spawnWriter(1)}
 	for i := range kills {
 		seen := one("SELECT count(*) FROM seen")
-		testkit.Eventually(t, patience, func() bool { return one("SELECT count(*) FROM seen") > seen+20 })
+		testkit.Eventually(t, timeout, func() bool { return one("SELECT count(*) FROM seen") > seen+20 })
 		following.Kill()
 		writers[i%2].Kill()
 		writers[i%2], following = spawnWriter(i%2), spawnReader()
@@ -98,7 +98,7 @@ func TestNothingIsMissedWhenWritersAndReadersAreKilled(t *testing.T) {
 		w.Kill()
 	}
 	// A transaction of a killed process may still be under way.
-	testkit.Eventually(t, patience, func() bool {
+	testkit.Eventually(t, timeout, func() bool {
 		return one("SELECT count(*) FROM seen") == one("SELECT sum(n)::bigint FROM counters") &&
 			one("SELECT count(*) FROM changes WHERE number IS NULL") == 0
 	})

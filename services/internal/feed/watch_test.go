@@ -28,7 +28,7 @@ func TestASlowReaderHasEverythingAndKeepsNothingInMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, blocked := []int64(nil), true
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	err := f.Watch(ctx, start, Filter{Owner: owner}, func(c []Change, _ string) error {
 		if blocked { // meanwhile everything else happens
@@ -38,7 +38,7 @@ func TestASlowReaderHasEverythingAndKeepsNothingInMemory(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			testkit.Eventually(t, patience, func() bool {
+			testkit.Eventually(t, timeout, func() bool {
 				f.mu.Lock()
 				defer f.mu.Unlock()
 				if len(f.tail) > 2*maxTail+maxBatch {
@@ -135,7 +135,7 @@ func TestAStreamWhoseNextChangesAreTrimmedIsTold(t *testing.T) {
 	if err := count(t.Context(), db.DB, owner, nothing); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	sent := 0
 	err := f.Watch(ctx, start, Filter{}, func(c []Change, _ string) error {
@@ -147,7 +147,7 @@ func TestAStreamWhoseNextChangesAreTrimmedIsTold(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		testkit.Eventually(t, patience, func() bool {
+		testkit.Eventually(t, timeout, func() bool {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			return f.last >= n

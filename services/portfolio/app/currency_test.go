@@ -23,8 +23,8 @@ import (
 // and "eip155:137/slip44:966" the price of the first token of fakeHistory.
 type fakeRates struct {
 	walletv1.UnimplementedPriceServiceServer
-	away  atomic.Bool
-	calls atomic.Int64
+	unavailable atomic.Bool
+	calls       atomic.Int64
 }
 
 func rateOfHour(h time.Time) string { return fmt.Sprintf("1.%04d", h.Unix()/3600%997) }
@@ -48,7 +48,7 @@ func (r *fakeRates) price(id string, h time.Time) (*walletv1.Price, error) {
 }
 
 func (r *fakeRates) GetPrices(_ context.Context, req *walletv1.GetPricesRequest) (*walletv1.GetPricesResponse, error) {
-	if r.away.Load() {
+	if r.unavailable.Load() {
 		return nil, status.Error(codes.Unavailable, "away")
 	}
 	p, _ := r.price(req.GetTokenIds()[0], time.Now().Truncate(time.Hour))
@@ -58,7 +58,7 @@ func (r *fakeRates) GetPrices(_ context.Context, req *walletv1.GetPricesRequest)
 func (r *fakeRates) ListPriceHistory(_ context.Context,
 	req *walletv1.ListPriceHistoryRequest) (*walletv1.ListPriceHistoryResponse, error) {
 	r.calls.Add(1)
-	if r.away.Load() {
+	if r.unavailable.Load() {
 		return nil, status.Error(codes.Unavailable, "away")
 	}
 	if req.GetEndTime().AsTime().After(time.Now()) {
@@ -154,7 +154,7 @@ func TestAPortfolioIsValuedInAnyCurrency(t *testing.T) {
 			t.Errorf("at %s %v, want %s at %s (%v)", h, past, total, rateOfHour(h), err)
 		}
 	}
-	s.wallet.rates.away.Store(true)
+	s.wallet.rates.unavailable.Store(true)
 	calls := s.wallet.rates.calls.Load()
 	if _, err := get("EUR", from); err != nil || s.wallet.rates.calls.Load() != calls {
 		t.Errorf("a rate that was read is asked for again: %v", err)
@@ -253,7 +253,7 @@ func TestATimelineIsInAnyCurrency(t *testing.T) {
 		t.Errorf("without any rate there is a point: %v", p)
 	}
 	// While rates can't be read, the hours that have none are left out, and say so.
-	s.wallet.rates.away.Store(true)
+	s.wallet.rates.unavailable.Store(true)
 	s.exec(t, fmt.Sprintf("DELETE FROM currency_rates WHERE currency = 'EUR' AND bucket >= to_timestamp(%d)",
 		until.Add(-10*time.Hour).Unix()))
 	points := timeline("EUR", portfoliov1.Interval_INTERVAL_HOURLY, until.Add(-20*time.Hour))

@@ -19,11 +19,11 @@ import (
 
 // table is the database's table, whose rows a test commits when it wants.
 type table struct {
-	mu    sync.Mutex
-	rows  []revocation.Entry
-	epoch int64
-	away  error
-	read  int // rows that were returned
+	mu          sync.Mutex
+	rows        []revocation.Entry
+	epoch       int64
+	unavailable error
+	read        int // rows that were returned
 }
 
 func (s *table) Revocations(_ context.Context, _ string, window, keys time.Duration) (revocation.Reading, error) {
@@ -40,7 +40,7 @@ func (s *table) Revocations(_ context.Context, _ string, window, keys time.Durat
 		}
 	}
 	s.read += len(r.Entries)
-	return r, s.away
+	return r, s.unavailable
 }
 
 func (s *table) revoke(kind string, at time.Time) string {
@@ -75,11 +75,11 @@ func policy() revocation.Policy {
 }
 
 // world runs a feed and a reader that is told everything, on a made-up clock.
-func world(t *testing.T, s *table, body func(t *testing.T, f *revocation.Feed, told *heard)) {
+func world(t *testing.T, s *table, body func(t *testing.T, f *revocation.Feed, received *heard)) {
 	synctest.Test(t, func(t *testing.T) {
 		f := revocation.NewFeed("issuer", policy(), s, func() {}, slog.New(slog.DiscardHandler))
 		ctx, stop := context.WithCancel(t.Context())
-		told := &heard{of: map[string]int{}}
+		received := &heard{of: map[string]int{}}
 		go func() { _ = f.Run(ctx) }()
 		go func() {
 			for reader := f.Reader(); ; {
@@ -91,15 +91,15 @@ func world(t *testing.T, s *table, body func(t *testing.T, f *revocation.Feed, t
 					reader = f.Reader() // as a stream that is taken up again
 					<-time.After(time.Second)
 				}
-				told.mu.Lock()
+				received.mu.Lock()
 				for _, r := range news.Revoked {
-					told.of[r.Subject]++
+					received.of[r.Subject]++
 				}
-				told.mu.Unlock()
+				received.mu.Unlock()
 			}
 		}()
 		pass(time.Second)
-		body(t, f, told)
+		body(t, f, received)
 		stop()
 		synctest.Wait()
 	})
@@ -112,7 +112,7 @@ func pass(d time.Duration) {
 
 func TestWhatIsCommittedLateIsToldAll(t *testing.T) {
 	s := &table{epoch: 1}
-	world(t, s, func(t *testing.T, f *revocation.Feed, told *heard) {
+	world(t, s, func(t *testing.T, f *revocation.Feed, received *heard) {
 		for _, late := range []time.Duration{0, time.Second, 29 * time.Second, 55 * time.Second, 10 * time.Minute} {
 			id := s.revoke(authn.RevokedSession, time.Now().Add(-late)) // others were read since
 			s.revoke(authn.RevokedSession, time.Now())
@@ -121,14 +121,14 @@ func TestWhatIsCommittedLateIsToldAll(t *testing.T) {
 				limit = time.Minute + time.Second
 			}
 			pass(limit)
-			if told.times(id) != 1 {
-				t.Errorf("what was committed %s late was told %d times within %s", late, told.times(id), limit)
+			if received.times(id) != 1 {
+				t.Errorf("what was committed %s late was told %d times within %s", late, received.times(id), limit)
 			}
 			if !f.Revoked("", authn.Caller{SessionID: uuid.MustParse(id)}) {
 				t.Errorf("what was committed %s late is not refused here", late)
 			}
 		}
-		for id, n := range told.of {
+		for id, n := range received.of {
 			if n != 1 {
 				t.Errorf("%s was told %d times", id, n)
 			}
@@ -138,9 +138,9 @@ func TestWhatIsCommittedLateIsToldAll(t *testing.T) {
 
 func TestWhatWasRevokedWhileTheDatabaseWasAwayIsToldAfterwards(t *testing.T) {
 	s := &table{epoch: 1}
-	world(t, s, func(t *testing.T, f *revocation.Feed, told *heard) {
+	world(t, s, func(t *testing.T, f *revocation.Feed, received *heard) {
 		pass(50 * time.Second)
-		s.set(func() { s.away = errors.New("away") })
+		s.set(func() { s.unavailable = errors.New("unavailable") })
 		pass(time.Second)
 		id := s.revoke(authn.RevokedUser, time.Now())
 		if !f.Fresh() {
@@ -152,10 +152,10 @@ func TestWhatWasRevokedWhileTheDatabaseWasAwayIsToldAfterwards(t *testing.T) {
 			t.Errorf("after five seconds readers are told %v", err)
 		}
 		pass(4 * time.Minute)
-		s.set(func() { s.away = nil })
+		s.set(func() { s.unavailable = nil })
 		pass(2 * time.Second)
-		if told.times(id) != 1 {
-			t.Errorf("it was told %d times", told.times(id))
+		if received.times(id) != 1 {
+			t.Errorf("it was told %d times", received.times(id))
 		}
 	})
 }

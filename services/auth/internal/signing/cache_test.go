@@ -54,7 +54,7 @@ func TestAReplicaWithoutItsDatabaseLearnsTheNewSetFromTheCache(t *testing.T) {
 	rotator := signing.NewRotator(issuer, w.policy, w.store, sealer(t, "kek"), slog.New(slog.DiscardHandler))
 	rotator.UseCache(sets)
 	old := kidOf(t, cut.Sign)
-	unavailable.err = errors.New("away")
+	unavailable.err = errors.New("unavailable")
 	for range 600 {
 		w.now = w.now.Add(time.Second)
 		if err := rotator.Rotate(t.Context(), false); err != nil {
@@ -95,7 +95,7 @@ func TestAReplicaWithoutItsDatabaseLearnsTheNewSetFromTheCache(t *testing.T) {
 		"published throughout", w.store.promotions)
 	t.Run("control: without the cache it has none", func(t *testing.T) {
 		w, _, cut, unavailable := two(t, nil)
-		unavailable.err = errors.New("away")
+		unavailable.err = errors.New("unavailable")
 		w.now = w.now.Add(time.Minute)
 		if _, ok := cut.Published(); ok {
 			t.Error("it has")
@@ -114,7 +114,7 @@ func TestWhoWritesToTheCacheMakesNoKeys(t *testing.T) {
 	}
 	good := client.Get(t.Context(), keys[0]).Val()
 	later := keys[0][:len(keys[0])-1] + "2"
-	unavailable.err = errors.New("away")
+	unavailable.err = errors.New("unavailable")
 	before, _ := cut.Published()
 	for name, forged := range map[string]string{
 		"the set of another epoch": good,

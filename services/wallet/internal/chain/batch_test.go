@@ -46,7 +46,7 @@ func TestBatchesAndSingleCallsReadTheSame(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, r := range got {
-			lines = append(lines, told(r))
+			lines = append(lines, readingText(r))
 		}
 		return lines
 	}

@@ -80,8 +80,8 @@ func TestWithoutMulticall3BalancesAreReadByBatches(t *testing.T) {
 	t.Run("in the past", func(t *testing.T) {
 		n := withoutMulticall(withPast(newNode(t)))
 		got, err := newReader(t, 10, n.URL).readAt(t, 2, hourOf(40), hourOf(41), hourOf(42))
-		if err != nil || told(got[0]) != "40: 1 2 1 2" || told(got[2]) != "42: 1 2 1 2" {
-			t.Errorf("read %s and %s, %v", told(got[0]), told(got[2]), err)
+		if err != nil || readingText(got[0]) != "40: 1 2 1 2" || readingText(got[2]) != "42: 1 2 1 2" {
+			t.Errorf("read %s and %s, %v", readingText(got[0]), readingText(got[2]), err)
 		}
 	})
 	t.Run("by the state that is gone", func(t *testing.T) {
@@ -89,7 +89,7 @@ func TestWithoutMulticall3BalancesAreReadByBatches(t *testing.T) {
 		n.plain = func(common.Address, json.RawMessage) any { return fault{-32000, "missing trie node"} }
 		got, err := newReader(t, 10, n.URL).readAt(t, 2, hourOf(40))
 		if err != nil || !strings.Contains(got[0].Error, "archive node") {
-			t.Errorf("read %s, %v", told(got[0]), err)
+			t.Errorf("read %s, %v", readingText(got[0]), err)
 		}
 	})
 	t.Run("asked too often", func(t *testing.T) {

@@ -39,8 +39,8 @@ func TestANodeThatHangsLeavesTimeForTheNext(t *testing.T) {
 			defer cancel()
 			got, err := newReader(t, 10, hangs.URL, sound.URL).ReadAt(ctx, 1, []time.Time{hourOf(40)},
 				[]common.Address{{}}, tokens(1))
-			if err != nil || told(got[0]) != "40: 1" {
-				t.Errorf("read %s, %v", told(got[0]), err)
+			if err != nil || readingText(got[0]) != "40: 1" {
+				t.Errorf("read %s, %v", readingText(got[0]), err)
 			}
 		})
 	}
@@ -73,7 +73,7 @@ func TestNodesThatHangLeaveTimeForTheLast(t *testing.T) {
 				got, err := r.ReadAt(ctx, 1, []time.Time{hourOf(40 + uint64(i))}, []common.Address{{}}, tokens(1))
 				cancel()
 				if took := time.Since(begun); err != nil || got[0].Amounts == nil || took > most {
-					t.Errorf("read %q after %s, %v", told(got[0]), took, err)
+					t.Errorf("read %q after %s, %v", readingText(got[0]), took, err)
 				}
 			}
 		})
@@ -88,7 +88,7 @@ func TestANodeThatHangsAtBatchesIsReadBySingleCalls(t *testing.T) {
 	t.Cleanup(func() { close(hang) })
 	n.batch = func(http.ResponseWriter, []rpcCall, []any) { <-hang }
 	got, err := newReader(t, 10, n.URL).readAt(t, 1, hourOf(40), hourOf(41), hourOf(42))
-	if err != nil || told(got[0]) != "40: 1 1" || told(got[2]) != "42: 1 1" {
+	if err != nil || readingText(got[0]) != "40: 1 1" || readingText(got[2]) != "42: 1 1" {
 		t.Errorf("read %v, %v", got, err)
 	}
 }

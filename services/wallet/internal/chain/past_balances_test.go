@@ -43,9 +43,9 @@ func (r *reader) readAt(t testing.TB, count int, times ...time.Time) ([]history.
 	return r.ReadAt(t.Context(), 1, times, []common.Address{{19: 0xaa}, {19: 0xbb}}, tokens(count))
 }
 
-// told is a reading as text: the block and what the two holders have, or why
+// readingText is a reading as text: the block and what the two holders have, or why
 // there is none.
-func told(r history.Reading) string {
+func readingText(r history.Reading) string {
 	if r.Amounts == nil {
 		return r.Error
 	}
@@ -163,17 +163,17 @@ func TestNodesThatAreNotBelievedAboutThePast(t *testing.T) {
 				// Nothing was there at the time, or no contradiction was met: what
 				// must not be is a block after the moment.
 				if err == nil && got[0].Block.Time.After(at) {
-					t.Fatalf("read %s", told(got[0]))
+					t.Fatalf("read %s", readingText(got[0]))
 				}
 				return
 			}
 			unavailable(t, err)
 			if got[0].Amounts != nil || got[0].Error != "" {
-				t.Errorf("and read %s", told(got[0]))
+				t.Errorf("and read %s", readingText(got[0]))
 			}
 			if got, err := newReader(t, 10, hostile.URL, sound.URL).readAt(t, 2, at); err != nil ||
-				told(got[0]) != "40: 1 2 1 2" {
-				t.Errorf("with a sound node beside it: %s, %v", told(got[0]), err)
+				readingText(got[0]) != "40: 1 2 1 2" {
+				t.Errorf("with a sound node beside it: %s, %v", readingText(got[0]), err)
 			}
 		})
 	}
@@ -198,26 +198,26 @@ func TestAnHourThatNoNodeHasTheStateOfFailsWithTheReason(t *testing.T) {
 				return sound(targets)
 			}
 			r := newReader(t, 10, prunes.URL)
-			if got, err := r.readAt(t, 1, hourOf(99)); err != nil || told(got[0]) != "99: 1 1" {
-				t.Fatalf("while it has the state: %s, %v", told(got[0]), err)
+			if got, err := r.readAt(t, 1, hourOf(99)); err != nil || readingText(got[0]) != "99: 1 1" {
+				t.Fatalf("while it has the state: %s, %v", readingText(got[0]), err)
 			}
 			old = true
 			got, err := r.readAt(t, 1, hourOf(40))
 			if err != nil || got[0].Amounts != nil || !strings.Contains(got[0].Error, "archive node") {
-				t.Fatalf("read %s, %v", told(got[0]), err)
+				t.Fatalf("read %s, %v", readingText(got[0]), err)
 			}
 			if r.log.Len() > 0 {
 				t.Errorf("a node without old states is said to fail: %s", r.log)
 			}
 			if got, err := newReader(t, 10, prunes.URL, archive.URL).readAt(t, 1, hourOf(40)); err != nil ||
-				told(got[0]) != "40: 1 1" {
-				t.Errorf("with an archive node beside it: %s, %v", told(got[0]), err)
+				readingText(got[0]) != "40: 1 1" {
+				t.Errorf("with an archive node beside it: %s, %v", readingText(got[0]), err)
 			}
 			down := newNode(t)
 			down.Close()
 			if got, err := newReader(t, 10, prunes.URL, down.URL).readAt(t, 1, hourOf(40)); err != nil ||
 				got[0].Error == "" {
-				t.Errorf("with one beside it that is down: %s, %v", told(got[0]), err)
+				t.Errorf("with one beside it that is down: %s, %v", readingText(got[0]), err)
 			}
 		})
 	}
@@ -230,8 +230,8 @@ func TestAnHourThatNoNodeHasTheStateOfFailsWithTheReason(t *testing.T) {
 			return numbered(number, hourOf(number))
 		}
 		got, err := newReader(t, 10, n.URL).readAt(t, 1, hourOf(40), hourOf(95))
-		if err != nil || got[0].Error == "" || told(got[1]) != "95: 1 1" {
-			t.Errorf("read %s and %s, %v", told(got[0]), told(got[1]), err)
+		if err != nil || got[0].Error == "" || readingText(got[1]) != "95: 1 1" {
+			t.Errorf("read %s and %s, %v", readingText(got[0]), readingText(got[1]), err)
 		}
 	})
 }
@@ -258,8 +258,8 @@ func TestAContractThatWasNotThereYetHeldNothing(t *testing.T) {
 	}
 	r := newReader(t, 10, n.URL)
 	got, err := r.readAt(t, 3, hourOf(40))
-	if err != nil || told(got[0]) != "40: 1 0 - 1 0 -" {
-		t.Fatalf("read %s, %v", told(got[0]), err)
+	if err != nil || readingText(got[0]) != "40: 1 0 - 1 0 -" {
+		t.Fatalf("read %s, %v", readingText(got[0]), err)
 	}
 	before := asked.Load()
 	if _, err := r.readAt(t, 2, hourOf(20), hourOf(30)); err != nil || asked.Load() != before {
@@ -267,15 +267,15 @@ func TestAContractThatWasNotThereYetHeldNothing(t *testing.T) {
 	}
 	n.code = func(common.Address) any { return fault{-32000, "missing trie node"} }
 	if got, err := r.readAt(t, 2, hourOf(60)); err != nil || got[0].Error == "" {
-		t.Errorf("without the state: %s, %v", told(got[0]), err)
+		t.Errorf("without the state: %s, %v", readingText(got[0]), err)
 	}
 }
 
 func TestWhatWasReadIsReturnedWhenTheCallerGoes(t *testing.T) {
 	for _, tc := range []struct {
-		name              string
-		batch             func(http.ResponseWriter, []rpcCall, []any)
-		goes, least, most int // the balances that were read when the caller goes, and how many are returned
+		name                   string
+		batch                  func(http.ResponseWriter, []rpcCall, []any)
+		goes, minRead, maxRead int // the balances that were read when the caller goes, and how many are returned
 	}{
 		{"of a node that takes no batches", noBatches, 50, 10, 60},
 		{"of a node that takes batches", nil, 80, 16, 90},
@@ -306,7 +306,7 @@ func TestWhatWasReadIsReturnedWhenTheCallerGoes(t *testing.T) {
 					t.Errorf("failed: %s", r.Error)
 				}
 			}
-			if err == nil || read < tc.least || read > tc.most {
+			if err == nil || read < tc.minRead || read > tc.maxRead {
 				t.Errorf("%d were read, %v", read, err)
 			}
 		})
@@ -323,8 +323,8 @@ func TestBlocksThatWereFoundAreRemembered(t *testing.T) {
 	r := newReader(t, 10, n.URL)
 	after := func() int64 {
 		searched.Store(0)
-		if got, err := r.readAt(t, 1, hourOf(40)); err != nil || told(got[0]) != "40: 1 1" {
-			t.Fatal(told(got[0]), err)
+		if got, err := r.readAt(t, 1, hourOf(40)); err != nil || readingText(got[0]) != "40: 1 1" {
+			t.Fatal(readingText(got[0]), err)
 		}
 		return searched.Load()
 	}
@@ -359,7 +359,7 @@ func TestTheChunksOfAnHourAreReadConcurrently(t *testing.T) {
 		return answer(targets)
 	}
 	got, err := newReader(t, 2, n.URL).readAt(t, 5, hourOf(40))
-	if err != nil || told(got[0]) != "40: 1 2 3 4 5 1 2 3 4 5" {
-		t.Errorf("read %s, %v", told(got[0]), err)
+	if err != nil || readingText(got[0]) != "40: 1 2 3 4 5 1 2 3 4 5" {
+		t.Errorf("read %s, %v", readingText(got[0]), err)
 	}
 }

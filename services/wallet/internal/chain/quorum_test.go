@@ -360,7 +360,7 @@ func TestPastBalancesNeedTheQuorumToo(t *testing.T) {
 			for _, urls := range [][]string{{liar.URL, a.URL}, {a.URL, liar.URL}, {liar.URL, a.URL, b.URL}} {
 				got, err := newQuorumReader(t, 2, urls...).ReadAt(t.Context(), 1, times, holders, tokens(2))
 				for i, want := range []string{"40: 1040 2040", "41: 1041 2041"} {
-					if is := told(got[i]); is != want && (len(urls) == 3 || got[i].Amounts != nil ||
+					if is := readingText(got[i]); is != want && (len(urls) == 3 || got[i].Amounts != nil ||
 						err == nil && got[i].Error == "") {
 						t.Errorf("read %q, %v, want %q", is, err, want)
 					}

@@ -106,7 +106,7 @@ func TestOverWebSocketTheSameIsReadAsOverHTTP(t *testing.T) {
 		t.Fatalf("read %s, %v", amounts(got), err)
 	}
 	got, err := r.readAt(t, 1, hourOf(40), hourOf(41), hourOf(42)) // in batches
-	if err != nil || told(got[0]) != "40: 1 1" || told(got[2]) != "42: 1 1" || n.batches == 0 {
+	if err != nil || readingText(got[0]) != "40: 1 1" || readingText(got[2]) != "42: 1 1" || n.batches == 0 {
 		t.Errorf("read %v in %d batches, %v", got, n.batches, err)
 	}
 	if opened := s.opened.Load(); opened != 1 {

@@ -48,8 +48,9 @@ func TestBehindABalancerACallIsMadeAgain(t *testing.T) {
 				t.Errorf("asked in chunks %v", n.chunks)
 			}
 			past, err := r.readAt(t, 30, hourOf(40), hourOf(41))
-			if err != nil || !strings.HasPrefix(told(past[0]), "40: 1 2 3 ") || strings.Contains(told(past[1]), "-") {
-				t.Errorf("of the past: %s, %v", told(past[0]), err)
+			if err != nil || !strings.HasPrefix(readingText(past[0]), "40: 1 2 3 ") ||
+				strings.Contains(readingText(past[1]), "-") {
+				t.Errorf("of the past: %s, %v", readingText(past[0]), err)
 			}
 			if r.log.Len() > 0 {
 				t.Errorf("logged %s", r.log)
@@ -92,8 +93,9 @@ func TestABlockThatIsMissingOnceIsAskedForAgain(t *testing.T) {
 		}
 		return sound(number)
 	}
-	if got, err := newReader(t, 10, n.URL).readAt(t, 2, hourOf(40)); err != nil || told(got[0]) != "40: 1 2 1 2" {
-		t.Errorf("read %s, %v", told(got[0]), err)
+	if got, err := newReader(t, 10, n.URL).readAt(t, 2, hourOf(40)); err != nil ||
+		readingText(got[0]) != "40: 1 2 1 2" {
+		t.Errorf("read %s, %v", readingText(got[0]), err)
 	}
 }
 
@@ -118,8 +120,8 @@ func TestANodeWithoutEIP1898IsAskedByNumber(t *testing.T) {
 			got.Block.Number != 100 {
 			t.Errorf("read %s, %v", amounts(got), err)
 		}
-		if got, err := r.readAt(t, 2, hourOf(40)); err != nil || told(got[0]) != "40: 1 2 1 2" {
-			t.Errorf("of the past: %s, %v", told(got[0]), err)
+		if got, err := r.readAt(t, 2, hourOf(40)); err != nil || readingText(got[0]) != "40: 1 2 1 2" {
+			t.Errorf("of the past: %s, %v", readingText(got[0]), err)
 		}
 		if r.log.Len() > 0 {
 			t.Errorf("logged %s", r.log)
@@ -146,7 +148,7 @@ func TestPrunedStatesOfRealNodesAreNoFailure(t *testing.T) {
 		r := newReader(t, 10, n.URL)
 		got, err := r.readAt(t, 1, hourOf(40))
 		if err != nil || !strings.Contains(got[0].Error, "archive node") || r.log.Len() > 0 {
-			t.Errorf("%s: read %s, %v, logged %s", words.Message, told(got[0]), err, r.log)
+			t.Errorf("%s: read %s, %v, logged %s", words.Message, readingText(got[0]), err, r.log)
 		}
 	}
 }
