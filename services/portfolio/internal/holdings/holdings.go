@@ -10,7 +10,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"math/big"
 	"slices"
 	"time"
 
@@ -79,12 +78,16 @@ type collected struct {
 func (c *collected) add(wallets []*walletv1.WalletHoldings, tokens []*walletv1.Token,
 	prices []*walletv1.Price) error {
 	of := assetsOf(tokens, prices)
+	more := 0
+	for _, w := range wallets {
+		more += len(w.GetHoldings())
+	}
+	c.holdings = slices.Grow(c.holdings, more)
 	for _, w := range wallets {
 		if w.GetWalletId() != c.lastWallet {
 			c.lastWallet = w.GetWalletId()
 			c.wallets = append(c.wallets, walletFromProto(w))
 		}
-		c.holdings = slices.Grow(c.holdings, len(w.GetHoldings()))
 		for _, h := range w.GetHoldings() {
 			v, err := of.holding(h)
 			if err != nil {
@@ -172,7 +175,7 @@ func assetsOf(tokens []*walletv1.Token, prices []*walletv1.Price) assets {
 
 func (a assets) holding(h *walletv1.Holding) (valuation.Holding, error) {
 	v, known := a[h.GetTokenId()]
-	amount, ok := new(big.Int).SetString(h.GetAmount(), 10)
+	amount, ok := amountOf(h.GetAmount())
 	if !known || !ok {
 		return v, errs.Internal(fmt.Errorf("holding of %s: amount %q; its token, of up to 255 decimals, is there: %t",
 			h.GetTokenId(), h.GetAmount(), known))

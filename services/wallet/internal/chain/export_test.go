@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -8,7 +9,20 @@ import (
 
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/token"
+	"github.com/purserhq/purser/services/wallet/internal/transaction"
 )
+
+// TransfersIn is transfersIn of a node's answer.
+func TransfersIn(answer []byte, holders []common.Address, blocks transaction.Range) ([]transaction.Found, error) {
+	var events []event
+	if err := json.Unmarshal(answer, &events); err != nil {
+		return nil, err
+	}
+	return transfersIn(events, holders, blocks)
+}
+
+// MetadataIn is metadataIn.
+var MetadataIn = metadataIn
 
 // SetTimeouts sets what readTimeout is computed from.
 func (r *Reader) SetTimeouts(base, perCall time.Duration) {

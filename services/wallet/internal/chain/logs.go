@@ -219,7 +219,10 @@ func (r *Reader) events(ctx context.Context, n *node, holders []common.Address,
 		case time.Since(begun) < quickLogs:
 			n.setLogRange(min(maxLogBlocks, 2*size))
 		}
-		found, err := r.transfers(ctx, n, holders, part, events)
+		found, err := transfersIn(events, holders, part)
+		if err == nil {
+			err = r.timeBlocks(ctx, n, found)
+		}
 		if err != nil {
 			return searched{}, part, err
 		}
@@ -262,10 +265,9 @@ func (r *Reader) eventsOf(ctx context.Context, n *node, holders []common.Address
 	return last[0], all, nil
 }
 
-// transfers returns the movements of the holders in events. It is an error when the events contradict each other or
-// what was asked for; those that are not of ERC-20 are left out.
-func (r *Reader) transfers(ctx context.Context, n *node, holders []common.Address, blocks transaction.Range,
-	events []event) ([]transaction.Found, error) {
+// transfersIn returns the movements of the holders in events, without the times of their blocks. It is an error when
+// the events contradict each other or what was asked for; those that are not of ERC-20 are left out.
+func transfersIn(events []event, holders []common.Address, blocks transaction.Range) ([]transaction.Found, error) {
 	type place struct{ block, log uint64 }
 	hashes, seen := map[uint64]common.Hash{}, map[place]bool{}
 	var out []transaction.Found
@@ -296,7 +298,7 @@ func (r *Reader) transfers(ctx context.Context, n *node, holders []common.Addres
 			Hash: *e.TransactionHash, At: block.Block{Number: number, Hash: *e.BlockHash}}
 		out = append(out, legs(f, holders, from, to)...)
 	}
-	return out, r.timeBlocks(ctx, n, out)
+	return out, nil
 }
 
 // legs returns a transfer as those of the holders see it that it concerns; none when it moves nothing.

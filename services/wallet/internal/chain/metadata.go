@@ -69,20 +69,24 @@ func (r *Reader) metadataOf(ctx context.Context, n *node, contracts []common.Add
 	}
 	out := make([]transaction.Metadata, len(contracts))
 	for i, c := range contracts {
-		symbol, name, decimals := answers[3*i], answers[3*i+1], answers[3*i+2]
-		m := transaction.Metadata{Symbol: token.CleanText(textOf(symbol)), Name: token.CleanText(textOf(name))}
-		if len(decimals) == 32 {
-			if v := new(uint256.Int).SetBytes32(decimals); v.IsUint64() && v.Uint64() <= 255 {
-				m.Decimals, m.Known = uint8(v.Uint64()), true
-			}
-		}
-		m.Spam = token.LooksLikeSpam(m.Symbol) || token.LooksLikeSpam(m.Name)
-		if m.Symbol == "" {
-			m.Symbol = token.ShortAddress(c)
-		}
-		out[i] = m
+		out[i] = metadataIn(c, answers[3*i], answers[3*i+1], answers[3*i+2])
 	}
 	return out, nil
+}
+
+// metadataIn reads what a contract answers to the three calls; empty for one that it refuses.
+func metadataIn(contract common.Address, symbol, name, decimals []byte) transaction.Metadata {
+	m := transaction.Metadata{Symbol: token.CleanText(textOf(symbol)), Name: token.CleanText(textOf(name))}
+	if len(decimals) == 32 {
+		if v := new(uint256.Int).SetBytes32(decimals); v.IsUint64() && v.Uint64() <= 255 {
+			m.Decimals, m.Known = uint8(v.Uint64()), true
+		}
+	}
+	m.Spam = token.LooksLikeSpam(m.Symbol) || token.LooksLikeSpam(m.Name)
+	if m.Symbol == "" {
+		m.Symbol = token.ShortAddress(contract)
+	}
+	return m
 }
 
 // textOf decodes a string, or the bytes32 that contracts older than EIP-20 answer with; "" for anything else.

@@ -1,6 +1,9 @@
 package chain_test
 
 import (
+	"encoding/json"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -68,5 +71,51 @@ func TestTheErrorsOfRealNodes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Contracts that do what anybody's may: each is unread, and the balances around it are right, whatever a node makes of
+// a call that eats the gas of the others. Anvil cuts theirs to 1/64, and Multicall3 may end in OutOfGas itself.
+func TestHostileContractsOnRealNodesAreUnreadAlone(t *testing.T) {
+	text, err := os.ReadFile(filepath.FromSlash("../../../devstack/chain/artifacts/Multicall3.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var multicall3 struct{ Runtime string }
+	if err := json.Unmarshal(text, &multicall3); err != nil {
+		t.Fatal(err)
+	}
+	const answersSeven = "0x600760005260206000f3"
+	codes := []string{answersSeven,
+		"0x5b600056", answersSeven, // a loop without an end
+		"0xfe", answersSeven, // INVALID, which eats all of the gas too
+		"0x00", answersSeven, // success with nothing, as WETH9 answers what it doesn't know
+		"0x600760005260406000f3", answersSeven, // 64 bytes
+		"0x60006000fd", "0x5b600056", answersSeven} // a revert, and another loop
+	for _, kind := range servicetest.NodeKinds() {
+		for _, with := range []string{"a call for each", "Multicall3"} {
+			t.Run(kind+" by "+with, func(t *testing.T) {
+				n := servicetest.StartNode(t, kind)
+				var list []token.Token
+				for i, code := range codes {
+					contract := common.Address{0xc0, byte(i)}
+					n.Call(t, new(any), kind+"_setCode", contract, code)
+					list = append(list, token.Token{ID: contract.Hex(), Chain: 1, Contract: contract})
+				}
+				if with == "Multicall3" {
+					n.Call(t, new(any), kind+"_setCode", chain.Multicall3, multicall3.Runtime)
+				}
+				n.Call(t, new(any), "evm_mine")
+				r := newReader(t, 200, string(n))
+				r.now = time.Now()
+				got, err := r.read(t, list)
+				if err != nil || amounts(got) != "7 - 7 - 7 - 7 - 7 - - 7" {
+					t.Errorf("read %s, %v", amounts(got), err)
+				}
+				if r.log.Len() > 0 {
+					t.Errorf("logged %s", r.log)
+				}
+			})
+		}
 	}
 }

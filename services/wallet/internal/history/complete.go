@@ -103,7 +103,7 @@ func (s *Service) doneHours(ctx context.Context, wallets ownerWallets, sp span) 
 		tokenCounts[w.ID] = len(wallets.tokens[w.Account.Chain])
 	}
 	now := s.now()
-	done := hourSet{}
+	done := make(hourSet, len(records))
 	for _, r := range records {
 		if r.upToDate(tokenCounts[r.Wallet], now) {
 			done[r.WalletHour] = true

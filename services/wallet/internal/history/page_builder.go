@@ -70,8 +70,11 @@ type pageBuilder struct {
 type shownWallet struct {
 	known bool // it is in that hour
 	held  map[string]uint256.Int
-	state wallet.SyncState
-	err   string
+	// held are those of these steps at this version of theirs.
+	steps   *Amounts
+	version int
+	state   wallet.SyncState
+	err     string
 }
 
 func newPageBuilder(w ownerWallets, after Cursor, limit int, stale time.Duration) *pageBuilder {
@@ -109,10 +112,19 @@ func (b *pageBuilder) add(past Past, sp span, failures map[WalletHour]string) {
 
 func (b *pageBuilder) addHour(past Past, at time.Time, steps map[uuid.UUID]*Amounts, failures map[WalletHour]string) {
 	h := Hour{Time: at, OnlyChanges: len(b.page.Hours) > 0}
-	for _, w := range b.wallets.all {
-		is := b.walletAt(past, &w, at, steps[w.ID], failures)
+	blocks := map[uint64]*block.Block{}
+	for _, chain := range b.chains {
+		if found, ok := past.Blocks[ChainHour{chain, at.Unix()}]; ok {
+			blocks[chain] = &found
+		}
+	}
+	for i := range b.wallets.all {
+		w := &b.wallets.all[i]
+		is, sync := b.walletAt(w, at, blocks[w.Account.Chain], steps[w.ID], failures)
 		if changed := b.show(w.ID, is); is.known && (changed || !h.OnlyChanges) {
-			h.Rows = b.appendRows(h.Rows, past, at, w, is.held)
+			then := *w
+			then.Sync = sync
+			h.Rows = b.appendRows(h.Rows, past, at, &then, is.held)
 		}
 	}
 	rows := max(1, len(h.Rows))
@@ -128,8 +140,8 @@ func (b *pageBuilder) addHour(past Past, at time.Time, steps map[uuid.UUID]*Amou
 		b.next = CursorAt(at, h.Rows[room-1])
 	}
 	for _, chain := range b.chains {
-		if found, ok := past.Blocks[ChainHour{chain, at.Unix()}]; ok {
-			h.Blocks = append(h.Blocks, ChainBlock{chain, found})
+		if found := blocks[chain]; found != nil {
+			h.Blocks = append(h.Blocks, ChainBlock{chain, *found})
 		}
 	}
 	b.rows, b.prices = b.rows+rows, b.prices+len(h.Quotes)
@@ -139,28 +151,30 @@ func (b *pageBuilder) addHour(past Past, at time.Time, steps map[uuid.UUID]*Amou
 	b.page.Hours = append(b.page.Hours, h)
 }
 
-// walletAt returns a wallet as it was at an hour, and sets its Sync.
-func (b *pageBuilder) walletAt(past Past, w *wallet.Wallet, at time.Time, steps *Amounts,
-	failures map[WalletHour]string) (is shownWallet) {
+// walletAt returns a wallet as it was at an hour, and its Sync. found is the chain's block of then; nil when the chain
+// began later or is not known.
+func (b *pageBuilder) walletAt(w *wallet.Wallet, at time.Time, found *block.Block, steps *Amounts,
+	failures map[WalletHour]string) (is shownWallet, sync wallet.Sync) {
 	text, failed := failures[WalletHour{w.ID, at.Unix()}]
-	w.Sync = wallet.Sync{}
 	if steps != nil {
 		var unread string
 		if is.known, unread = steps.At(at.Unix()); is.known {
-			found := past.Blocks[ChainHour{w.Account.Chain, at.Unix()}]
-			w.Sync = wallet.Sync{State: wallet.Synced, Block: found.Number, Error: unread}
-			if !found.Time.IsZero() { // the chain had begun
-				w.Sync.At = &found.Time
-				is.held = steps.Held
+			sync = wallet.Sync{State: wallet.Synced, Error: unread}
+			if found != nil {
+				sync.Block = found.Number
+			}
+			if found != nil && !found.Time.IsZero() { // the chain had begun
+				sync.At = &found.Time
+				is.held, is.steps, is.version = steps.Held, steps, steps.Version
 			}
 		}
 	}
 	if failed {
 		is.known = true
-		w.Sync.State, w.Sync.Error = wallet.Failed, text
+		sync.State, sync.Error = wallet.Failed, text
 	}
-	is.state, is.err = w.Sync.State, w.Sync.Error
-	return is
+	is.state, is.err = sync.State, sync.Error
+	return is, sync
 }
 
 // show makes a wallet what it is in an hour, and reports whether that differs from the hour before.
@@ -170,7 +184,8 @@ func (b *pageBuilder) show(id uuid.UUID, is shownWallet) (changed bool) {
 		was = &shownWallet{}
 		b.shown[id] = was
 	}
-	sameAmounts := maps.Equal(was.held, is.held)
+	sameAmounts := is.steps != nil && is.steps == was.steps && is.version == was.version ||
+		maps.Equal(was.held, is.held)
 	if !sameAmounts {
 		for token := range was.held {
 			if b.held[token]--; b.held[token] == 0 {
@@ -190,7 +205,7 @@ func (b *pageBuilder) show(id uuid.UUID, is shownWallet) (changed bool) {
 }
 
 // appendRows appends the rows of a wallet that are after the cursor.
-func (b *pageBuilder) appendRows(rows []holding.Row, past Past, at time.Time, w wallet.Wallet,
+func (b *pageBuilder) appendRows(rows []holding.Row, past Past, at time.Time, w *wallet.Wallet,
 	held map[string]uint256.Int) []holding.Row {
 	token := ""
 	if at.Unix() == b.after.Hour && b.after.Wallet != uuid.Nil {
@@ -204,6 +219,7 @@ func (b *pageBuilder) appendRows(rows []holding.Row, past Past, at time.Time, w 
 	if len(held) == 0 {
 		return append(rows, holding.Row{Wallet: w})
 	}
+	rows = slices.Grow(rows, len(held))
 	for _, id := range slices.Sorted(maps.Keys(held)) {
 		if id > token {
 			rows = append(rows, holding.Row{Wallet: w, Balance: &wallet.Balance{Token: past.Tokens[id],

@@ -71,7 +71,9 @@ func (v *pageView) rows(page history.Page, after history.Cursor, next *history.C
 
 // rowAt is a row as of an hour, which told of its wallet or didn't.
 func rowAt(h history.Hour, r holding.Row, told bool) history.Row {
-	if s := &r.Wallet.Sync; !told && s.State == wallet.Synced {
+	w := *r.Wallet
+	r.Wallet = &w
+	if s := &w.Sync; !told && s.State == wallet.Synced {
 		for _, b := range h.Blocks {
 			if b.Chain == r.Wallet.Account.Chain {
 				s.Block, s.At = b.Number, &b.Time

@@ -79,9 +79,9 @@ type Change struct {
 // Amounts steps through the hours of a wallet.
 type Amounts struct {
 	past  *WalletPast
-	frame int64
-	read  int // ReadHours that end before the hour
-	next  int // the first change after the hour
+	until int64 // the end of the frame; 0 before the first hour
+	read  int   // ReadHours that end before the hour
+	next  int   // the first change after the hour
 	// Version is another one after each step that changed Held.
 	Version int
 	// Held are the amounts above zero. A map is not changed once it was returned.
@@ -93,8 +93,9 @@ func (p *WalletPast) Steps() *Amounts { return &Amounts{past: p, Held: map[strin
 
 // At goes to an hour, which is not before the last one, and reports whether it was read, and with which tokens unread.
 func (a *Amounts) At(hour int64) (read bool, unread string) {
-	if frame := Frame(time.Unix(hour, 0)).Unix(); frame != a.frame {
-		a.frame = frame
+	if hour >= a.until {
+		frame := Frame(time.Unix(hour, 0)).Unix()
+		a.until = FrameEnd(time.Unix(hour, 0)).Unix()
 		for a.next < len(a.past.Changes) && a.past.Changes[a.next].Hour < frame {
 			a.next++
 		}
@@ -130,11 +131,13 @@ func (p Past) HeldTokens(from, until time.Time) map[string][]bool {
 	held := map[string][]bool{}
 	mark := func(amounts map[string]uint256.Int, first, end int) {
 		for id := range amounts {
-			if held[id] == nil {
-				held[id] = make([]bool, hours)
+			of := held[id]
+			if of == nil {
+				of = make([]bool, hours)
+				held[id] = of
 			}
 			for i := first; i < end; i++ {
-				held[id][i] = true
+				of[i] = true
 			}
 		}
 	}

@@ -209,6 +209,7 @@ func (r *reader) hoursOf(g walletGroup, s *sparseRead, blocks []Reading) (read [
 	now := r.now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	read = make([]HourBalances, 0, len(g.wallets)*len(s.hours))
 	for h, w := range g.wallets {
 		changes := s.changesOf(h)
 		amounts := make([]*uint256.Int, len(s.tokens))

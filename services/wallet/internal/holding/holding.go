@@ -15,7 +15,7 @@ import (
 // Row is one balance above zero of a wallet, or the wallet alone when it has
 // none.
 type Row struct {
-	Wallet  wallet.Wallet
+	Wallet  *wallet.Wallet // the same one in all rows of a wallet that follow each other
 	Balance *wallet.Balance
 	// Quote of the balance's token; zero without a balance.
 	Quote price.Quote
@@ -105,7 +105,9 @@ func (s *Service) quote(ctx context.Context, rows []Row) error {
 	}
 	now := s.now()
 	for i := range rows {
-		rows[i].Wallet.Sync = rows[i].Wallet.Sync.AsOf(now)
+		if w := rows[i].Wallet; i == 0 || w != rows[i-1].Wallet {
+			w.Sync = w.Sync.AsOf(now)
+		}
 		if b := rows[i].Balance; b != nil {
 			rows[i].Quote = quotes[b.Token.ID]
 		}

@@ -55,7 +55,7 @@ func (p *historyPage) addRows(to *walletv1.HistoricalHoldings, rows []holding.Ro
 		var h *walletv1.Holding
 		var t *walletv1.Token
 		if i == 0 || r.Wallet.ID != last {
-			w = walletHoldings(&r.Wallet)
+			w = walletHoldings(r.Wallet)
 			size += proto.Size(w) + messageOverhead
 		}
 		if r.Balance != nil {

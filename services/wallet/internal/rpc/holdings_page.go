@@ -21,6 +21,8 @@ const (
 	// messageOverhead is what the encoding of a message in another one takes beside its own bytes, and ownerBytes an
 	// owner's or an hour's own.
 	messageOverhead, ownerBytes = 8, 64
+	// holdingsAtOnce is of how many holdings the memory is taken at once.
+	holdingsAtOnce = 64
 )
 
 // holdingsPage is the content of a page or message, to which rows are added until it is full.
@@ -32,6 +34,9 @@ type holdingsPage struct {
 	rows   int
 
 	owner, wallet uuid.UUID // of the last row
+
+	free []walletv1.Holding     // made together, for the next rows
+	time *timestamppb.Timestamp // of the last block: those of a wallet are mostly the same one
 }
 
 func newHoldingsPage() *holdingsPage {
@@ -60,11 +65,11 @@ func (p *holdingsPage) add(r *holding.Row) bool {
 		size += ownerBytes
 	}
 	if p.rows == 0 || r.Wallet.ID != p.wallet {
-		w = walletHoldings(&r.Wallet)
+		w = walletHoldings(r.Wallet)
 		size += proto.Size(w) + messageOverhead
 	}
 	if r.Balance != nil {
-		h = holdingToProto(r.Balance)
+		h = p.holding(r.Balance)
 		size += proto.Size(h) + messageOverhead
 		if p.tokens[h.TokenId] == nil {
 			t, q = tokenToProto(r.Balance.Token), quoteToProto(r.Quote)
@@ -116,7 +121,16 @@ func walletHoldings(w *wallet.Wallet) *walletv1.WalletHoldings {
 	return &walletv1.WalletHoldings{WalletId: w.ID.String(), Account: w.Account.Display(), Sync: syncToProto(w.Sync)}
 }
 
-func holdingToProto(b *wallet.Balance) *walletv1.Holding {
-	return &walletv1.Holding{TokenId: b.Token.ID, Amount: b.Amount.Dec(), BlockNumber: b.Block.Number,
-		BlockTime: timestamppb.New(b.Block.Time), Imported: b.Imported}
+func (p *holdingsPage) holding(b *wallet.Balance) *walletv1.Holding {
+	if len(p.free) == 0 {
+		p.free = make([]walletv1.Holding, holdingsAtOnce)
+	}
+	h := &p.free[0]
+	p.free = p.free[1:]
+	if p.time == nil || !p.time.AsTime().Equal(b.Block.Time) {
+		p.time = timestamppb.New(b.Block.Time)
+	}
+	h.TokenId, h.Amount, h.BlockNumber, h.BlockTime = b.Token.ID, b.Amount.Dec(), b.Block.Number, p.time
+	h.Imported = b.Imported
+	return h
 }

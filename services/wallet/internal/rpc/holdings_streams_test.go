@@ -17,7 +17,7 @@ import (
 func TestAMessageOfAShardHasAtMostOneMebibyte(t *testing.T) {
 	var rows []holding.Row
 	for range 100 {
-		rows = append(rows, holding.Row{Wallet: wallet.Wallet{ID: uuid.New(), Owner: uuid.New(),
+		rows = append(rows, holding.Row{Wallet: &wallet.Wallet{ID: uuid.New(), Owner: uuid.New(),
 			Sync: wallet.Sync{State: wallet.Failed, Error: strings.Repeat("x", 50_000)}}})
 	}
 	messages := 0

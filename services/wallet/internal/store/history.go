@@ -62,7 +62,11 @@ func (s *History) Records(ctx context.Context, owner uuid.UUID, from, until time
 	if err != nil {
 		return nil, fmt.Errorf("read the history's records: %w", err)
 	}
-	var records []history.Record
+	total := int64(0)
+	for _, r := range rows {
+		total += r.Hours
+	}
+	records := make([]history.Record, 0, total)
 	for _, r := range rows {
 		first := r.Hour.Unix()
 		for hour := max(first, from.Unix()); hour < min(first+r.Hours*hourSeconds, until.Unix()); hour += hourSeconds {

@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/holiman/uint256"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"gorm.io/gorm"
 
 	"github.com/purserhq/purser/pkg/postgres"
@@ -67,7 +69,7 @@ func (s *Wallets) Holdings(ctx context.Context, owner uuid.UUID, after holding.C
 type heldBalance struct {
 	wallet [16]byte
 	token  string
-	amount string
+	amount uint256.Int
 	number int64
 	at     time.Time
 }
@@ -108,11 +110,20 @@ func heldBalances(ctx context.Context, conn *pgx.Conn, wallets []wallet.Wallet, 
 	if err != nil {
 		return nil, err
 	}
-	var held []heldBalance
+	held := make([]heldBalance, 0, min(limit, 32*len(wallets)))
+	known := map[string]string{} // ids, which are the same few in many rows
 	var h heldBalance
-	_, err = pgx.ForEachRow(rows, []any{&h.wallet, &h.token, &h.amount, &h.number, &h.at}, func() error {
-		held = append(held, h)
-		return nil
+	var id, digits pgtype.DriverBytes
+	_, err = pgx.ForEachRow(rows, []any{&h.wallet, &id, &digits, &h.number, &h.at}, func() (err error) {
+		var ok bool
+		if h.token, ok = known[string(id)]; !ok {
+			h.token = string(id)
+			known[h.token] = h.token
+		}
+		if h.amount, err = amount(string(digits)); err == nil {
+			held = append(held, h)
+		}
+		return err
 	})
 	return held, err
 }
@@ -121,21 +132,20 @@ func heldBalances(ctx context.Context, conn *pgx.Conn, wallets []wallet.Wallet, 
 func holdingRows(wallets []wallet.Wallet, held []heldBalance, tokens map[string]token.Token, after holding.Cursor,
 	limit int) ([]holding.Row, error) {
 	rows := make([]holding.Row, 0, min(limit, len(wallets)+len(held)))
-	for _, w := range wallets {
+	balances := make([]wallet.Balance, len(held))
+	for i := range wallets {
+		w := &wallets[i]
 		begun := len(rows)
 		for len(held) > 0 && held[0].wallet == w.ID {
-			h := held[0]
-			held = held[1:]
-			t, known := tokens[h.token]
-			if !known {
+			h, b := &held[0], &balances[0]
+			held, balances = held[1:], balances[1:]
+			var known bool
+			if b.Token, known = tokens[h.token]; !known {
 				return nil, fmt.Errorf("token %q of a balance is unknown", h.token)
 			}
-			a, err := amount(h.amount)
-			if err != nil {
-				return nil, err
-			}
-			rows = append(rows, holding.Row{Wallet: w, Balance: &wallet.Balance{Token: t, Amount: a,
-				Imported: h.number < 0, Block: block.Block{Number: uint64(max(0, h.number)), Time: h.at}}})
+			b.Amount, b.Imported = h.amount, h.number < 0
+			b.Block = block.Block{Number: uint64(max(0, h.number)), Time: h.at}
+			rows = append(rows, holding.Row{Wallet: w, Balance: b})
 		}
 		if len(rows) == begun && w.ID != after.Wallet {
 			rows = append(rows, holding.Row{Wallet: w})
@@ -182,6 +192,9 @@ func holdingsFromRows(rows []holdingRow) (out []holding.Row, err error) {
 		if out[i], err = holdingFromRow(r); err != nil {
 			return nil, err
 		}
+		if i > 0 && out[i].Wallet.ID == out[i-1].Wallet.ID {
+			out[i].Wallet = out[i-1].Wallet
+		}
 	}
 	return out, nil
 }
@@ -189,7 +202,7 @@ func holdingsFromRows(rows []holdingRow) (out []holding.Row, err error) {
 func holdingFromRow(r holdingRow) (holding.Row, error) {
 	w, err := fromRow(r.Wallet)
 	if err != nil || r.TokenID == nil {
-		return holding.Row{Wallet: w}, err
+		return holding.Row{Wallet: &w}, err
 	}
 	b, err := balanceFromRow(balanceRow{
 		TokenID: *r.TokenID, Amount: *r.Amount, BlockNumber: *r.BlockNumber,
@@ -197,5 +210,5 @@ func holdingFromRow(r holdingRow) (holding.Row, error) {
 		Token: tokenRow{ID: *r.TokenID, Symbol: *r.Symbol, Name: *r.Name, Decimals: *r.Decimals,
 			Verified: *r.Verified, WithoutCode: *r.WithoutCode},
 	})
-	return holding.Row{Wallet: w, Balance: &b}, err
+	return holding.Row{Wallet: &w, Balance: &b}, err
 }

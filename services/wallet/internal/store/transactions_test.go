@@ -29,7 +29,8 @@ type madeBlock struct {
 	balances map[common.Address][]uint64
 }
 
-// madeChain has transfers, and changes that no event shows.
+// madeChain has transfers, and changes that no event shows. Its first token is rebasing: what everybody has of it
+// grows and shrinks by itself. Its second one takes a fee of what is transferred, which its events don't tell.
 type madeChain struct {
 	rand   *rand.Rand
 	tokens []token.Token
@@ -61,6 +62,14 @@ func (c *madeChain) add() {
 	for h, before := range c.head().balances {
 		b.balances[h] = slices.Clone(before)
 	}
+	if c.rand.IntN(4) == 0 {
+		grows := c.rand.IntN(3) > 0
+		for _, has := range b.balances {
+			if has[0] -= has[0] / 16; grows {
+				has[0] += has[0] / 8
+			}
+		}
+	}
 	for i := range c.rand.IntN(4) {
 		h, k := c.holder[c.rand.IntN(len(c.holder))], c.rand.IntN(len(c.tokens))
 		f := transaction.Found{Holder: h, Contract: c.tokens[k].Contract, LogIndex: int32(i),
@@ -69,8 +78,8 @@ func (c *madeChain) add() {
 		if c.rand.IntN(3) == 0 && b.balances[h][k] >= amount {
 			f.Direction = transaction.Out
 			b.balances[h][k] -= amount
-		} else {
-			b.balances[h][k] += amount
+		} else if b.balances[h][k] += amount; k == 1 {
+			b.balances[h][k] -= amount / 10
 		}
 		f.Amount.SetUint64(amount)
 		if c.rand.IntN(4) > 0 { // otherwise no event shows it
