@@ -12,7 +12,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
-	"github.com/purserhq/purser/services/devstack/demo"
 	"github.com/purserhq/purser/services/internal/terminal"
 )
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,7 +41,7 @@ func newProgram(t *testing.T, db *testkit.DB, i *servicetest.Issuer, settings []
 	addr = l.Addr().String()
 	_ = l.Close()
 	cmd := exec.Command(bin, "serve")
-	cmd.Env = append(settings, "PURSER_DATABASE_URL="+db.URL, "PURSER_REDIS_URL="+servicetest.NoRedis,
+	cmd.Env = append(slices.Clone(settings), "PURSER_DATABASE_URL="+db.URL, "PURSER_REDIS_URL="+servicetest.NoRedis,
 		"PURSER_ISSUER="+i.URL, "PURSER_GRPC_PLAINTEXT=true", "PURSER_GRPC_ADDR="+addr, "PATH="+os.Getenv("PATH"),
 		"HOME="+t.TempDir())
 	var logs bytes.Buffer

@@ -13,6 +13,7 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/chainlist"
 	"github.com/purserhq/purser/services/wallet/internal/chainreset"
 	"github.com/purserhq/purser/services/wallet/internal/history"
+	"github.com/purserhq/purser/services/wallet/internal/newblocks"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/transaction"
 )
@@ -20,6 +21,7 @@ import (
 // chainReader is all that the service asks of an adapter of chains. The domains declare the parts and what each
 // promises. Its methods are safe for concurrent use.
 type chainReader interface {
+	newblocks.Reader          // which accounts the newest blocks touched
 	balancesync.BalanceReader // the balances of one wallet
 	balancesync.BatchReader   // of many
 	token.ContractReader      // what tokens' contracts say of themselves

@@ -69,7 +69,8 @@ func importFile(ctx context.Context, imports *importing.Service,
 	}
 	defer func() { _ = f.Close() }()
 	i := &fileImport{imports: imports, ownerOf: ownerOf, name: filepath.Base(path), out: &columns{out: out},
-		progress: terminal.NewProgress(out, "lines"), owners: map[uuid.UUID]uuid.UUID{}, pending: map[uuid.UUID][]fileRow{}}
+		progress: terminal.NewProgress(out, "lines"), owners: map[uuid.UUID]uuid.UUID{},
+		pending: map[uuid.UUID][]fileRow{}}
 	if err := i.run(ctx, f); err != nil {
 		return fmt.Errorf("%s, line %d: %w; what was stored until then stays, and the command can be repeated", i.name,
 			i.line, err)

@@ -51,7 +51,8 @@ func TestJoinedIntervalsCoverTheRange(t *testing.T) {
 func TestARangeThatMovesOnKeepsItsPoints(t *testing.T) {
 	bounds := func(start time.Time) []time.Time {
 		m := &fakeStore{}
-		r := timeline.Request{Interval: timeline.Hourly, Start: start, End: start.Add(5000 * time.Hour), MaxPoints: 101}
+		r := timeline.Request{Interval: timeline.Hourly, Start: start, End: start.Add(5000 * time.Hour),
+			MaxPoints: 101}
 		if _, err := timeline.NewService(m, nil, now).Points(t.Context(), portfolio.Portfolio{}, r); err != nil {
 			t.Fatal(err)
 		}

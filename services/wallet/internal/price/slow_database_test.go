@@ -18,9 +18,12 @@ type slowPrices struct {
 	saved        map[string]price.Price
 }
 
-func (*slowPrices) Tokens(context.Context, []string) (map[string]token.Token, error) { return nil, nil }
+func (*slowPrices) Tokens(context.Context, []string) (map[string]token.Token, error) {
+	return map[string]token.Token{}, nil
+}
+
 func (*slowPrices) Prices(context.Context, []string) (map[string]price.Stored, error) {
-	return nil, nil
+	return map[string]price.Stored{}, nil
 }
 
 func (s *slowPrices) SavePrices(ctx context.Context, prices map[string]price.Price, _ time.Time) error {

@@ -10,8 +10,8 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/block"
 )
 
-// A chain is of one replica until its lease ends, and the other one goes on from the last block. Who has lost the chain
-// stores nothing.
+// A chain is of one replica until its lease ends, and the other one goes on from the last block. Who has lost the
+// chain stores nothing.
 func TestAChainIsFollowedByOneReplica(t *testing.T) {
 	f := newFixture(t)
 	one, other := uuid.New(), uuid.New()
@@ -61,9 +61,9 @@ func TestWalletsAreFoundByTheirAccounts(t *testing.T) {
 	find(1, accounts, 10, 2)
 	find(1, accounts, 1, 1)
 	find(137, accounts, 10, 0)
-	others := make([]common.Address, 70_000) // more than the parameters of a statement
-	for i := range others {
-		others[i] = common.Address{0xFF, byte(i >> 16), byte(i >> 8), byte(i)}
+	var others []common.Address
+	for i := range 70_000 { // more than the parameters of a statement
+		others = append(others, common.Address{0xFF, byte(i >> 16), byte(i >> 8), byte(i)})
 	}
 	find(1, append(others, accounts...), 10, 2)
 	if _, err := f.db.SQL().ExecContext(t.Context(), "UPDATE wallets SET archived_at = now() WHERE id = $1",

@@ -42,7 +42,7 @@ func (s *slowScans) Checkpoints(context.Context, uint64) ([]block.Block, error) 
 func (s *slowScans) Rollback(context.Context, uint64, uint64) (int, error)      { return 0, nil }
 func (s *slowScans) Chains() []uint64                                           { return []uint64{1} }
 func (s *slowScans) KnownTokens(context.Context, []string) (map[string]token.Token, error) {
-	return nil, nil
+	return map[string]token.Token{}, nil
 }
 
 func (s *slowScans) Movements(_ context.Context, _ uint64, _ []common.Address,
