@@ -30,7 +30,8 @@ func TestTheValueIsLiveInABrowser(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, w := range wallets.GetWallets() {
-		if _, err := s.clients.Wallets.SyncWallet(s.user, &walletv1.SyncWalletRequest{WalletId: w.GetId()}); err != nil {
+		_, err := s.clients.Wallets.SyncWallet(s.user, &walletv1.SyncWalletRequest{WalletId: w.GetId()})
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

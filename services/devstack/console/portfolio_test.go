@@ -14,7 +14,6 @@ import (
 	"github.com/purserhq/purser/pkg/testkit"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
-	"github.com/purserhq/purser/services/devstack/demo"
 	"github.com/purserhq/purser/services/internal/terminal"
 )
 

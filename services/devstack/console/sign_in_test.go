@@ -18,7 +18,6 @@ import (
 	"github.com/purserhq/purser/pkg/testkit"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
-	"github.com/purserhq/purser/services/devstack/demo"
 	"github.com/purserhq/purser/services/internal/terminal"
 )
 

@@ -245,8 +245,8 @@ func (d *driver) value(progress.Note) (string, error) {
 		return "", err
 	}
 	d.result.Valuation = resp.GetValuation()
-	return fmt.Sprintf("%s %s in %d positions", terminal.Money(d.result.Valuation.GetTotal()), d.result.Valuation.GetCurrency(),
-		len(d.result.Valuation.GetPositions())), nil
+	return fmt.Sprintf("%s %s in %d positions", terminal.Money(d.result.Valuation.GetTotal()),
+		d.result.Valuation.GetCurrency(), len(d.result.Valuation.GetPositions())), nil
 }
 
 func (d *driver) snapshot(progress.Note) (string, error) {

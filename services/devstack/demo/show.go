@@ -40,10 +40,11 @@ func (r *Result) holdings() string {
 		case !p.GetVerified():
 			share = "not counted"
 		}
-		t.AppendRow(table.Row{p.GetSymbol(), Amount(p.GetAmount(), int(p.GetDecimals())), terminal.Money(p.GetPrice()), value,
-			share})
+		t.AppendRow(table.Row{p.GetSymbol(), Amount(p.GetAmount(), int(p.GetDecimals())),
+			terminal.Money(p.GetPrice()), value, share})
 	}
-	t.AppendFooter(table.Row{"Total", "", "", terminal.Money(r.Valuation.GetTotal()) + " " + r.Valuation.GetCurrency(), ""})
+	t.AppendFooter(table.Row{"Total", "", "", terminal.Money(r.Valuation.GetTotal()) + " " +
+		r.Valuation.GetCurrency(), ""})
 	right := []table.ColumnConfig{}
 	for _, c := range []string{"Amount", "Price", "Value", "Share"} {
 		right = append(right, table.ColumnConfig{Name: c, Align: text.AlignRight, AlignHeader: text.AlignRight,

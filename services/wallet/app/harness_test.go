@@ -24,6 +24,7 @@ const account = "eip155:1:0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
 type service struct {
 	db       *testkit.DB
 	issuer   *servicetest.Issuer
+	settings []string // besides those that every test has
 	wallets  walletv1.WalletServiceClient
 	balances walletv1.BalanceServiceClient
 	tokens   walletv1.TokenServiceClient
@@ -53,7 +54,7 @@ func start(t *testing.T, more ...string) service {
 func replica(t *testing.T, db *testkit.DB, i *servicetest.Issuer, redisURL, tokenList string, logs io.Writer,
 	more ...string) service {
 	t.Helper()
-	s := service{db: db, issuer: i}
+	s := service{db: db, issuer: i, settings: more}
 	list := filepath.Join(t.TempDir(), "tokens.json")
 	if err := os.WriteFile(list, []byte(tokenList), 0o600); err != nil {
 		t.Fatal(err)
