@@ -22,7 +22,8 @@ import (
 // command runs one of the program's commands on the service's database.
 func (s service) command(t *testing.T, nodes string, args ...string) (string, error) {
 	t.Helper()
-	cfg, err := app.Load(append(slices.Clone(s.settings), "PURSER_DATABASE_URL="+s.db.URL, "PURSER_REDIS_URL="+servicetest.NoRedis,
+	cfg, err := app.Load(append(slices.Clone(s.settings), "PURSER_DATABASE_URL="+s.db.URL,
+		"PURSER_REDIS_URL="+servicetest.NoRedis,
 		"PURSER_ISSUER="+s.issuer.URL, "PURSER_PRICE_URL=http://127.0.0.1:1", "PURSER_GRPC_PLAINTEXT=true",
 		"PURSER_CHAIN_RPC_URLS="+nodes))
 	if err != nil {
