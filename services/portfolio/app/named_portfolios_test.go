@@ -249,7 +249,7 @@ func TestAPortfolioIsMadeChangedAndDeleted(t *testing.T) {
 			} else if err != nil || p.GetPortfolio().GetName() != "Vault" {
 				t.Error(p, err)
 			} else {
-				made.Store(p.GetPortfolio().GetId(), true)
+				made.Store(p.GetPortfolio().GetId(), requests[i/4])
 			}
 		})
 	}
@@ -259,10 +259,11 @@ func TestAPortfolioIsMadeChangedAndDeleted(t *testing.T) {
 		t.Fatalf("%d portfolios, %d refused, %v", len(list.GetPortfolios()), refused.Load(), err)
 	}
 	p := list.GetPortfolios()[3]
-	if _, ok := made.Load(p.GetId()); !ok || !slices.Equal(p.GetWalletIds(), []string{a}) {
-		t.Errorf("%v", p)
+	winner, ok := made.Load(p.GetId())
+	if !ok || !slices.Equal(p.GetWalletIds(), []string{a}) {
+		t.Fatalf("%v", p)
 	}
-	_, err = s.CreatePortfolio(ctx, &portfoliov1.CreatePortfolioRequest{Name: "Other", RequestId: requests[0]})
+	_, err = s.CreatePortfolio(ctx, &portfoliov1.CreatePortfolioRequest{Name: "Other", RequestId: winner.(string)})
 	servicetest.WantViolation(t, err, "request_id")
 	// Of two changes of what both have read one is done.
 	failures := make([]error, 2)
