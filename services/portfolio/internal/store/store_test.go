@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -121,27 +120,6 @@ func (f fixture) count(t testing.TB, query string, args ...any) (n int) {
 		t.Fatal(err)
 	}
 	return n
-}
-
-func TestAPortfolioOfSomebodyElseIsNotFound(t *testing.T) {
-	for name, url := range map[string]string{"with a cache": testkit.Redis(t).URL(), "without": noRedis} {
-		t.Run(name, func(t *testing.T) {
-			f := newFixture(t, url)
-			s := f.portfolios(t)
-			for range 2 { // the second from the cache
-				if got, err := s.ByID(t.Context(), f.p.Owner, f.p.ID); err != nil || got.ID != f.p.ID {
-					t.Error(got, err)
-				}
-				_, theirs := s.ByID(t.Context(), uuid.New(), f.p.ID)
-				unknown := uuid.New()
-				_, nobodys := s.ByID(t.Context(), f.p.Owner, unknown)
-				if !errs.Is(theirs, errs.KindNotFound) ||
-					strings.ReplaceAll(theirs.Error(), f.p.ID.String(), unknown.String()) != nobodys.Error() {
-					t.Errorf("told apart: %v and %v", theirs, nobodys)
-				}
-			}
-		})
-	}
 }
 
 const maxUint256 = "115792089237316195423570985008687907853269984665640564039457584007913129639935"
