@@ -75,7 +75,7 @@ func (s *Wallets) doImport(ctx context.Context, owner, id uuid.UUID, r *wallet.R
 		err := postgres.Raw(tx, func(conn *pgx.Conn) error {
 			t, err := fn(conn, &result)
 			if err == nil {
-				err = settle(ctx, conn, id, t)
+				err = settle(ctx, conn, t)
 			}
 			return err
 		})
@@ -227,38 +227,51 @@ func checkStored(ctx context.Context, conn *pgx.Conn, id uuid.UUID, what, count 
 // settle makes the balances and adjustments of a wallet's tokens that an import touched. Of a token without a balance
 // of the chain the balance is the last that was imported and what moved since, or zero if that is less: the adjustment
 // has the difference then.
-func settle(ctx context.Context, conn *pgx.Conn, id uuid.UUID, t touched) error {
+func settle(ctx context.Context, conn *pgx.Conn, t touched) error {
 	if len(t.wallets) == 0 {
 		return nil
 	}
-	_, err := conn.Exec(ctx, `
-		WITH present AS (
-		  SELECT i.token, coalesce(c.amount, 0) + coalesce(m.moved, 0) AS amount,
-		         greatest(c.block_number, m.block_number) AS block_number, greatest(c.block_time, m.block_time) AS at
-		  FROM (SELECT DISTINCT token FROM unnest($2::text[]) AS i (token)) AS i
-		  LEFT JOIN LATERAL (
-		    SELECT amount, block_number, block_time FROM balance_changes
-		    WHERE wallet_id = $1 AND token_id = i.token AND block_number < 0
-		    ORDER BY block_number DESC LIMIT 1) c ON true
-		  LEFT JOIN LATERAL (
-		    SELECT sum(amount) AS moved, max(block_number) AS block_number, max(block_time) AS block_time
-		    FROM transactions
-		    WHERE wallet_id = $1 AND token_id = i.token AND kind <> 'ADJUSTMENT' AND block_number < 0
-		      AND block_number > coalesce(c.block_number, -9223372036854775808)) m ON true)
-		INSERT INTO balances (wallet_id, token_id, amount, block_number, block_hash, block_time)
-		SELECT $1, token, least(greatest(amount, 0), 2::numeric ^ 256 - 1), block_number, '', at
-		FROM present WHERE block_number IS NOT NULL ORDER BY token
-		ON CONFLICT (wallet_id, token_id) DO UPDATE
-		SET amount = excluded.amount, block_number = excluded.block_number, block_time = excluded.block_time
-		WHERE balances.block_number < 0`, id, t.tokens)
-	if err != nil {
-		return fmt.Errorf("store imported balances: %w", err)
+	if err := balancesOfImports(ctx, conn, t); err != nil {
+		return err
 	}
 	return adjust(ctx, conn, t)
 }
 
+// balancesOfImports makes the balances of wallets' tokens that no balance of the chain is known of from what was
+// imported. Where nothing of that is left there is no balance.
+func balancesOfImports(ctx context.Context, conn *pgx.Conn, t touched) error {
+	_, err := conn.Exec(ctx, `
+		WITH present AS (
+		  SELECT i.wallet, i.token, coalesce(c.amount, 0) + coalesce(m.moved, 0) AS amount,
+		         greatest(c.block_number, m.block_number) AS block_number, greatest(c.block_time, m.block_time) AS at
+		  FROM (SELECT DISTINCT wallet, token FROM unnest($1::uuid[], $2::text[]) AS i (wallet, token)) AS i
+		  LEFT JOIN LATERAL (
+		    SELECT amount, block_number, block_time FROM balance_changes
+		    WHERE wallet_id = i.wallet AND token_id = i.token AND block_number < 0
+		    ORDER BY block_number DESC LIMIT 1) c ON true
+		  LEFT JOIN LATERAL (
+		    SELECT sum(amount) AS moved, max(block_number) AS block_number, max(block_time) AS block_time
+		    FROM transactions
+		    WHERE wallet_id = i.wallet AND token_id = i.token AND kind <> 'ADJUSTMENT' AND block_number < 0
+		      AND block_number > coalesce(c.block_number, -9223372036854775808)) m ON true),
+		gone AS (
+		  DELETE FROM balances b USING present p
+		  WHERE b.wallet_id = p.wallet AND b.token_id = p.token AND b.block_number < 0 AND p.block_number IS NULL)
+		INSERT INTO balances (wallet_id, token_id, amount, block_number, block_hash, block_time)
+		SELECT wallet, token, least(greatest(amount, 0), 2::numeric ^ 256 - 1), block_number, '', at
+		FROM present WHERE block_number IS NOT NULL ORDER BY wallet, token
+		ON CONFLICT (wallet_id, token_id) DO UPDATE
+		SET amount = excluded.amount, block_number = excluded.block_number, block_time = excluded.block_time
+		WHERE balances.block_number < 0`, t.wallets, t.tokens)
+	if err != nil {
+		return fmt.Errorf("store imported balances: %w", err)
+	}
+	return nil
+}
+
 // removeOverlap removes what was imported of wallets' tokens at and after the first time that the chain tells of them,
-// and returns t with the places from which their adjustments are to be made anew.
+// and returns t with the places from which their adjustments are to be made anew. A balance that rested on such an import
+// rests on what is left.
 func removeOverlap(ctx context.Context, conn *pgx.Conn, t touched) (touched, error) {
 	rows, err := conn.Query(ctx, `
 		WITH input AS (SELECT DISTINCT wallet, token FROM unnest($1::uuid[], $2::text[]) AS i (wallet, token)),
@@ -283,6 +296,7 @@ func removeOverlap(ctx context.Context, conn *pgx.Conn, t touched) (touched, err
 		return t, fmt.Errorf("remove imports: %w", err)
 	}
 	all := touched{slices.Clone(t.wallets), slices.Clone(t.tokens), slices.Clone(t.since)}
+	var gone touched
 	for rows.Next() {
 		var w uuid.UUID
 		var token string
@@ -291,9 +305,13 @@ func removeOverlap(ctx context.Context, conn *pgx.Conn, t touched) (touched, err
 			return t, fmt.Errorf("remove imports: %w", err)
 		}
 		all.add(w, token, since)
+		gone.add(w, token, since)
 	}
 	if err := rows.Err(); err != nil {
 		return t, fmt.Errorf("remove imports: %w", err)
 	}
-	return all, nil
+	if len(gone.wallets) == 0 {
+		return all, nil
+	}
+	return all, balancesOfImports(ctx, conn, gone)
 }

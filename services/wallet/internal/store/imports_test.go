@@ -3,6 +3,7 @@ package store_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -246,6 +247,36 @@ func TestARowIsKnownByItsKey(t *testing.T) {
 	unknown := token.Token{ID: "eip155:1/erc20:0x00000000000000000000000000000000000000ff"}
 	if r := f.importMove(t, w, "z", unknown, at(1), 1); len(r.Failures) != 1 || r.Failures[0].Field != "token_id" {
 		t.Errorf("a token that nobody knows: %+v", r)
+	}
+}
+
+// The search finds a movement before an imported balance, of a token that no sync has read: the balance is of what was
+// imported before that movement.
+func TestABalanceThatTheChainOvertakesRestsOnNothingThatIsGone(t *testing.T) {
+	f := newFixture(t)
+	moved := store.NewTransactions(f.db.DB, store.NewTokens(f.db.DB, caches(t, noRedis)))
+	w, k := f.create(t, f.owner, 1), f.tokens[1]
+	f.importMove(t, w, "row", k, at(-100), 169)
+	f.importBalance(t, w, k, at(100), 58)
+	f.save(t, w, 5, balance(f.tokens[0], 7, 5))
+	due, err := moved.DueScans(t.Context(), 1, 1)
+	if err != nil || len(due) != 1 {
+		t.Fatal(due, err)
+	}
+	first := block.Block{Number: 1, Hash: [32]byte{1}, Time: at(1)}
+	_, err = moved.SaveStep(t.Context(), transaction.Step{Chain: 1, Through: first, Scans: due,
+		Found: []transaction.Found{{Holder: w.Account.Address, Contract: k.Contract, Kind: transaction.Transfer,
+			Direction: transaction.In, Amount: *uint256.NewInt(5), At: first}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.checkSums(t)
+	f.checkOrder(t, w)
+	list, err := f.Balances(t.Context(), f.owner, w.ID, "", 10)
+	if err != nil || len(list) != 2 || !slices.ContainsFunc(list, func(b wallet.Balance) bool {
+		return b.Token.ID == k.ID && b.Amount.Uint64() == 169
+	}) {
+		t.Errorf("%+v, %v", list, err)
 	}
 }
 
