@@ -270,8 +270,8 @@ func balancesOfImports(ctx context.Context, conn *pgx.Conn, t touched) error {
 }
 
 // removeOverlap removes what was imported of wallets' tokens at and after the first time that the chain tells of them,
-// and returns t with the places from which their adjustments are to be made anew. A balance that rested on such an import
-// rests on what is left.
+// and returns t with the places from which their adjustments are to be made anew. A balance that rested on such an
+// import rests on what is left.
 func removeOverlap(ctx context.Context, conn *pgx.Conn, t touched) (touched, error) {
 	rows, err := conn.Query(ctx, `
 		WITH input AS (SELECT DISTINCT wallet, token FROM unnest($1::uuid[], $2::text[]) AS i (wallet, token)),
