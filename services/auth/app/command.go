@@ -10,13 +10,12 @@ import (
 
 	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/errs"
-	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/process"
-	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/role"
 	"github.com/purserhq/purser/services/auth/internal/store"
+	"github.com/purserhq/purser/services/internal/chassis"
 )
 
 // Usage of the commands that work on the database.
@@ -38,11 +37,9 @@ audit verify [N HASH]...  compute the chain of audit events again, and compare i
 // caller has to be able to read the configuration, secrets included: that is
 // what it asks for permission.
 func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, out io.Writer) (err error) {
-	options := cfg.Database.Options("purser-"+name, log)
-	options.Lazy = options.Wait == 0
-	db, err := postgres.Open(ctx, options)
+	db, err := chassis.OpenCommandDatabase(ctx, name, cfg.Config, log)
 	if err != nil {
-		return fmt.Errorf("open database: %w", err)
+		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	ctx = audit.WithClient(ctx, audit.Client{UserAgent: "command line"})
@@ -72,9 +69,9 @@ func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, o
 
 // newUsers is the cache of users that a change has to be told to.
 func newUsers(cfg Config, log *slog.Logger) (*cache.Cache[account.User], func() error, error) {
-	redis, err := redisx.New(redisx.Options{URL: cfg.RedisURL.Reveal(), Name: "purser-" + name, Log: log})
+	redis, err := chassis.OpenCommandRedis(name, cfg.Config, log)
 	if err != nil {
-		return nil, nil, fmt.Errorf("open Redis: %w", err)
+		return nil, nil, err
 	}
 	users := cache.New[account.User](redis, userNamespace(), cache.Options{TTL: cfg.Cache.User, Log: log})
 	return users, func() error {

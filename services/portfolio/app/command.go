@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"log/slog"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/process"
+	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/store"
 )
@@ -43,11 +43,9 @@ func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, o
 	if err != nil {
 		return err
 	}
-	options := cfg.Database.Options("purser-"+name, log)
-	options.Lazy = options.Wait == 0
-	db, err := postgres.Open(ctx, options)
+	db, err := chassis.OpenCommandDatabase(ctx, name, cfg.Config, log)
 	if err != nil {
-		return fmt.Errorf("open database: %w", err)
+		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	p, err := store.NewPortfolios(db, nil).OfAnyOwner(ctx, c.portfolioID())

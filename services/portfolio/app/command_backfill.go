@@ -9,7 +9,6 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcclient"
-	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/proto/access"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/internal/chassis"
@@ -59,9 +58,9 @@ func (b backfillCommand) run(ctx context.Context, e environment, out io.Writer) 
 		return err
 	}
 	defer func() { err = errors.Join(err, wallet.Close()) }()
-	redis, err := redisx.New(redisx.Options{URL: e.cfg.RedisURL.Reveal(), Name: "purser-" + name, Log: e.log})
+	redis, err := chassis.OpenCommandRedis(name, e.cfg.Config, e.log)
 	if err != nil {
-		return fmt.Errorf("open Redis: %w", err)
+		return err
 	}
 	defer func() { err = errors.Join(err, redis.Close()) }()
 	caches := store.NewCaches(redis, store.CacheOptions{Portfolio: e.cfg.Cache.Portfolio,

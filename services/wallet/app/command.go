@@ -14,7 +14,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/process"
-	"github.com/purserhq/purser/pkg/redisx"
+	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/internal/terminal"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/chainreset"
@@ -38,14 +38,14 @@ partitions                the monthly partitions of the history, how large they 
 // Command runs what Usage lists, and writes what it has to say to out. The caller has to be able to read the
 // configuration, secrets included: that is what it asks for permission.
 func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, out io.Writer) (err error) {
-	db, err := openForCommand(ctx, cfg, log)
+	db, err := chassis.OpenCommandDatabase(ctx, name, cfg.Config, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	redis, err := redisx.New(redisx.Options{URL: cfg.RedisURL.Reveal(), Name: "purser-" + name, Log: log})
+	redis, err := chassis.OpenCommandRedis(name, cfg.Config, log)
 	if err != nil {
-		return fmt.Errorf("open Redis: %w", err)
+		return err
 	}
 	defer func() { err = errors.Join(err, redis.Close()) }()
 	caches := store.NewCaches(redis, store.CacheOptions{Wallets: cfg.Cache.Wallets, Token: cfg.Cache.Token, Log: log})
@@ -62,16 +62,6 @@ func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, o
 		return printPartitions(ctx, store.NewPartitions(db, log), out)
 	}
 	return process.ErrUnknownCommand
-}
-
-func openForCommand(ctx context.Context, cfg Config, log *slog.Logger) (*postgres.DB, error) {
-	options := cfg.Database.Options("purser-"+name, log)
-	options.Lazy = options.Wait == 0
-	db, err := postgres.Open(ctx, options)
-	if err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
-	}
-	return db, nil
 }
 
 // syncCommand syncs a wallet, or all that are due.

@@ -251,21 +251,20 @@ func (w *watcher) remove(ctx context.Context) {
 	w.hub.watchers.Add(context.WithoutCancel(ctx), -1)
 	w.hub.mu.Lock()
 	defer w.hub.mu.Unlock()
-	w.forget()
+	w.hub.release(w.seen)
 	delete(w.hub.byOwner[w.of.Owner], w)
 	if len(w.hub.byOwner[w.of.Owner]) == 0 {
 		delete(w.hub.byOwner, w.of.Owner)
 	}
 }
 
-// forget drops what the watcher knows; Hub.mu is held.
-func (w *watcher) forget() {
-	for _, k := range w.seen {
+// release ends one use of each of these assets; h.mu is held.
+func (h *Hub) release(assets []known) {
+	for _, k := range assets {
 		if k.users--; k.users == 0 {
-			delete(w.hub.assets, k.id)
+			delete(h.assets, k.id)
 		}
 	}
-	w.seen = w.seen[:0]
 }
 
 func (w *watcher) signal() {
@@ -280,11 +279,8 @@ func (w *watcher) saw(p portfolio.Portfolio, v valuation.Valuation, r currency.R
 	h := w.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	before := slices.Clone(w.seen)
-	for _, k := range before { // so that an asset which stays is the same one
-		k.users++
-	}
-	w.forget()
+	defer h.release(w.seen) // those from before, last: so an asset which stays is the same one
+	w.seen = make([]known, 0, len(v.Positions)+1)
 	w.of.Version = p.Version
 	note := func(id string, price valuation.Price) {
 		a := h.assets[id]
@@ -300,10 +296,5 @@ func (w *watcher) saw(p portfolio.Portfolio, v valuation.Valuation, r currency.R
 	}
 	if r.Currency != valuation.Currency {
 		note(r.Currency, valuation.Price{Amount: r.Price, Source: r.Source, Stale: r.Stale})
-	}
-	for _, k := range before {
-		if k.users--; k.users == 0 {
-			delete(h.assets, k.id)
-		}
 	}
 }
