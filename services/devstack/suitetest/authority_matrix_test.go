@@ -176,7 +176,8 @@ func startMatrix(t *testing.T) (*matrix, *mint) {
 			"auth": append([]string{"PURSER_KEYS_POLL=100ms", "PURSER_KEYS_SIGNER_LEASE=30s",
 				"PURSER_KEYS_ROTATION_CRON" + never, "PURSER_ATTEMPTS_PER_ADDRESS=100000",
 				"PURSER_AUTH_FLOOR=0s"}, unlimited...),
-			"wallet": unlimited,
+			// Its jobs keep the blocks that they saw.
+			"wallet": append([]string{"PURSER_SYNC_CRON" + never, "PURSER_TRANSACTIONS_CRON" + never}, unlimited...),
 			"portfolio": append([]string{"PURSER_SNAPSHOT_CRON" + never, "PURSER_RECOMPUTE_CRON" + never},
 				unlimited...),
 		}

@@ -113,8 +113,9 @@ func (r *rotating) revoked(token string) bool {
 
 // verifier knows the set that it fetched last.
 type verifier struct {
-	world *world
-	eager bool // refetches at half the max-age, and for an unknown key
+	world  *world
+	eager  bool       // refetches at half the max-age, and for an unknown key
+	random *rand.Rand // of its own, so that a world repeats itself
 	*authn.Verifier
 
 	mu      sync.Mutex
@@ -139,17 +140,21 @@ func (v *verifier) Key(_ context.Context, kid string) (authn.Key, error) {
 	return k, nil
 }
 
-// fetch asks any replica, and keeps what it knows when that has no set.
+// fetch asks the replicas in any order until one has a set, as a client does that is answered UNAVAILABLE (503), and
+// keeps what it knows when none has.
 func (v *verifier) fetch() {
-	set, ok := v.world.replicas[v.world.intN(len(v.world.replicas))].ring.Published()
-	if !ok {
+	for _, i := range v.random.Perm(len(v.world.replicas)) {
+		set, ok := v.world.replicas[i].ring.Published()
+		if !ok {
+			continue
+		}
+		v.keys = map[string]authn.Key{}
+		for _, k := range set.Keys {
+			v.keys[k.KeyID] = authn.Key{Algorithm: k.Algorithm, Public: k.Key}
+		}
+		v.until, v.refresh = v.world.now.Add(set.MaxAge), v.world.now.Add(set.MaxAge/2)
 		return
 	}
-	v.keys = map[string]authn.Key{}
-	for _, k := range set.Keys {
-		v.keys[k.KeyID] = authn.Key{Algorithm: k.Algorithm, Public: k.Key}
-	}
-	v.until, v.refresh = v.world.now.Add(set.MaxAge), v.world.now.Add(set.MaxAge/2)
 }
 
 // tick fetches when it is time: a stock verifier not before it has to.
@@ -187,12 +192,6 @@ type signed struct {
 	expires time.Time
 }
 
-func (w *world) intN(n int) int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.random.IntN(n)
-}
-
 // compressed is a policy of seconds.
 func compressed() signing.Policy {
 	return signing.Policy{
@@ -217,10 +216,10 @@ func newWorld(t *testing.T, rotation signing.Policy) *world {
 		w.replicas = append(w.replicas, r)
 	}
 	for i := range testkit.Size(16, 64) {
-		v := &verifier{world: w, eager: i%2 == 0}
+		v := &verifier{world: w, eager: i%2 == 0, random: rand.New(rand.NewPCG(2, uint64(i)))}
 		v.Verifier = authn.NewVerifier(v, authn.Options{Issuer: issuer, Leeway: p.Skew,
 			Now: func() time.Time { return w.now }})
-		v.until = w.now.Add(time.Duration(w.intN(20_000)) * time.Millisecond)
+		v.until = w.now.Add(time.Duration(w.random.IntN(20_000)) * time.Millisecond)
 		v.fetch()
 		w.verifiers = append(w.verifiers, v)
 	}
@@ -235,8 +234,8 @@ func (w *world) second(verifications int) {
 		w.t.Fatal(err)
 	}
 	for _, r := range w.replicas {
-		if w.intN(200) == 0 { // one partition every few minutes, of up to a minute
-			r.cutOff = w.now.Add(time.Duration(w.intN(60)) * time.Second)
+		if w.random.IntN(200) == 0 { // one partition every few minutes, of up to a minute
+			r.cutOff = w.now.Add(time.Duration(w.random.IntN(60)) * time.Second)
 		}
 		if !w.now.Before(r.poll) && !w.now.Before(r.cutOff) {
 			r.poll = w.now.Add(w.policy.Poll)
@@ -272,7 +271,7 @@ func (w *world) verify(v *verifier) {
 	if len(w.tokens) == 0 {
 		return
 	}
-	_, err := v.Verify(w.t.Context(), w.tokens[w.intN(len(w.tokens))].token)
+	_, err := v.Verify(w.t.Context(), w.tokens[v.random.IntN(len(w.tokens))].token)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.verified++
