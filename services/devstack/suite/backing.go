@@ -117,6 +117,9 @@ func StartBacking(ctx context.Context, o Options) (*Backing, error) {
 	if b.kekFile, err = secretFile(filepath.Join(o.Dir, "key-encryption-key")); err != nil {
 		return b, err
 	}
+	if err := b.checkSettings(); err != nil {
+		return b, err
+	}
 	var g errgroup.Group
 	g.Go(func() error { return b.startDatabase(ctx) })
 	g.Go(func() error { return b.startRedis(ctx) })
@@ -224,6 +227,9 @@ func (b *Backing) startMail(ctx context.Context) error {
 	})
 }
 
+var errNoPrices = errors.New("PURSER_CHAIN_RPC_URLS is set: PURSER_PRICE_URL must be set too, because the embedded " +
+	"price feed only knows the tokens of the embedded chain")
+
 func (b *Backing) startPrices(ctx context.Context) error {
 	return b.step("prices", func(progress.Note) (string, error) {
 		if b.opts.External.Prices != "" {
@@ -231,8 +237,7 @@ func (b *Backing) startPrices(ctx context.Context) error {
 			return b.external("prices", "PURSER_PRICE_URL") + ", " + answer, err
 		}
 		if b.Chain == nil {
-			return "", errors.New("PURSER_CHAIN_RPC_URLS is set: PURSER_PRICE_URL must be set too, because the " +
-				"embedded price feed only knows the tokens of the embedded chain")
+			return "", errNoPrices
 		}
 		var err error
 		b.Prices, err = prices.Start(context.Background(), prices.Options{

@@ -2,7 +2,7 @@
 // ones. `make run` and the tests of the whole suite start it.
 //
 // It promises: a data folder is used by one suite at a time; everything started is stopped in reverse
-// order, the database last; a failed start returns an error of one line.
+// order, the database last; a failed start returns an error of one line, or a line for each setting that is wrong.
 //
 // Limits: for development; everything listens on 127.0.0.1, without TLS.
 package suite

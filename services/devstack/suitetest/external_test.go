@@ -126,6 +126,49 @@ func TestAnExternalServerIsAskedBeforeItIsTicked(t *testing.T) {
 	}
 }
 
+// A setting that a service refuses is told before a server is started.
+func TestWrongSettingsAreToldBeforeAServerIsStarted(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		options suite.Options
+		want    []string
+	}{
+		"settings of the services": {suite.Options{Extra: map[string][]string{
+			"auth":      {"PURSER_KEYS_ALGORITHM=ES512", "PURSER_GRPC_BURST=many"},
+			"wallet":    {"PURSER_SYNC_CRON=often", "PURSER_GRPC_BURST=many"},
+			"portfolio": {"PURSER_SNAPSHOT_CRON=never"}}},
+			[]string{"PURSER_KEYS_ALGORITHM must be one of", "PURSER_GRPC_BURST: ", "PURSER_SYNC_CRON",
+				"PURSER_SNAPSHOT_CRON"}},
+		"a price feed that is no URL": {suite.Options{External: suite.External{Prices: "prices.example"}},
+			[]string{"PURSER_PRICE_URL"}},
+		"nodes that are no URLs": {suite.Options{External: suite.External{Chain: "1=node.example",
+			Prices: "http://prices.example"}}, []string{"PURSER_CHAIN_RPC_URLS"}},
+		"a chain without prices": {suite.Options{External: suite.External{Chain: "1=http://127.0.0.1:1"}},
+			[]string{"PURSER_PRICE_URL must be set too"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var out strings.Builder
+			tc.options.Dir, tc.options.Out = folder(t), progress.New(&out)
+			b, err := suite.StartBacking(t.Context(), tc.options)
+			if err := b.Close(context.WithoutCancel(t.Context())); err != nil {
+				t.Error(err)
+			}
+			if err == nil {
+				t.Fatal("they were accepted")
+			}
+			for _, want := range tc.want {
+				if strings.Count(err.Error(), want) != 1 {
+					t.Errorf("%q is not once in %q", want, err)
+				}
+			}
+			if out.Len() > 0 {
+				t.Errorf("servers were started: %s", out.String())
+			}
+		})
+	}
+}
+
 // startBacking starts what services run on with these servers, and returns what was printed.
 func startBacking(t *testing.T, e suite.External) (printed string, err error) {
 	t.Helper()
