@@ -51,6 +51,9 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // Reveal returns the value.
 func (s Secret) Reveal() string { return string(s) }
 
+// ErrorHeading is the first line of Load's errors.
+const ErrorHeading = "configuration:"
+
 // Load fills dst, a pointer to a struct with `env` tags, from environ, in the
 // form of os.Environ. If dst has a method Validate() error it is called then.
 // The error joins all that were found, one a line, and contains no value of a
@@ -70,7 +73,7 @@ func Load(environ []string, dst any) error {
 		}
 	}
 	if len(invalid) > 0 {
-		return fmt.Errorf("configuration:\n%w", errors.Join(invalid...))
+		return fmt.Errorf("%s\n%w", ErrorHeading, errors.Join(invalid...))
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/purserhq/purser/pkg/config"
 	authapp "github.com/purserhq/purser/services/auth/app"
 	portfolioapp "github.com/purserhq/purser/services/portfolio/app"
 	walletapp "github.com/purserhq/purser/services/wallet/app"
@@ -50,7 +51,7 @@ func eachOnce(all ...error) error {
 			continue
 		}
 		for line := range strings.SplitSeq(err.Error(), "\n") {
-			if !slices.Contains(lines, line) {
+			if line != config.ErrorHeading && !slices.Contains(lines, line) {
 				lines = append(lines, line)
 			}
 		}

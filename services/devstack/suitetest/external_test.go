@@ -66,7 +66,7 @@ func TestAnExternalServerIsAskedBeforeItIsTicked(t *testing.T) {
 		"a node that is slow": {func(e *suite.External) { e.Chain = "31337=" + withPath("http://"+hangs) },
 			[]string{"PURSER_CHAIN_RPC_URLS: 31337=http://" + hangs, "deadline exceeded"}},
 		"no chain": {func(e *suite.External) { e.Chain = "hunter2secret" },
-			[]string{"PURSER_CHAIN_RPC_URLS must read <chain id>=<value>"}},
+			[]string{"PURSER_CHAIN_RPC_URLS: must read <chain id>=<value>"}},
 		"no feed": {func(e *suite.External) { e.Prices = withPath(text(`{"prices":[]}`)) },
 			[]string{"PURSER_PRICE_URL: http://127.0.0.1:", "DefiLlama's coins API", `no "coins"`}},
 		"a feed that knows no token": {func(e *suite.External) { e.Prices = withPath(text(`{"coins":{}}`)) },
@@ -142,7 +142,7 @@ func TestWrongSettingsAreToldBeforeAServerIsStarted(t *testing.T) {
 		"a price feed that is no URL": {suite.Options{External: suite.External{Prices: "prices.example"}},
 			[]string{"PURSER_PRICE_URL"}},
 		"nodes that are no URLs": {suite.Options{External: suite.External{Chain: "1=node.example",
-			Prices: "http://prices.example"}}, []string{"PURSER_CHAIN_RPC_URLS"}},
+			Prices: "http://prices.example"}}, []string{"chain 1 must be an http or https URL"}},
 		"a chain without prices": {suite.Options{External: suite.External{Chain: "1=http://127.0.0.1:1"}},
 			[]string{"PURSER_PRICE_URL must be set too"}},
 	} {
