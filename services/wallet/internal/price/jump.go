@@ -35,26 +35,34 @@ func WithoutJumps(prices []Price) []Price {
 	if len(prices) < 3 {
 		return prices
 	}
+	values := make([]*apd.Decimal, len(prices))
+	for i, p := range prices {
+		values[i] = decimal(p.Value)
+	}
+	if !apart(slices.MinFunc(values, (*apd.Decimal).Cmp), slices.MaxFunc(values, (*apd.Decimal).Cmp)) {
+		return prices // the medians are between these
+	}
 	kept := make([]Price, 0, len(prices))
 	for i, p := range prices {
-		near := prices[max(0, i-jumpNeighbors):min(len(prices), i+jumpNeighbors+1)]
-		if !farApart(p.Value, median(near)) {
+		near := values[max(0, i-jumpNeighbors):min(len(prices), i+jumpNeighbors+1)]
+		if !apart(inOrder(values[i], median(near))) {
 			kept = append(kept, p)
 		}
 	}
 	return kept
 }
 
-// median of the values of prices, the lower one of two.
-func median(prices []Price) string {
-	sorted := slices.Clone(prices)
-	slices.SortFunc(sorted, func(a, b Price) int { return decimal(a.Value).Cmp(decimal(b.Value)) })
-	return sorted[(len(sorted)-1)/2].Value
+// median of values, the lower one of two.
+func median(values []*apd.Decimal) *apd.Decimal {
+	sorted := slices.SortedFunc(slices.Values(values), (*apd.Decimal).Cmp)
+	return sorted[(len(sorted)-1)/2]
 }
 
 // farApart reports whether one of two values is more than maxJump times the other.
-func farApart(a, b string) bool {
-	low, high := inOrder(decimal(a), decimal(b))
+func farApart(a, b string) bool { return apart(inOrder(decimal(a), decimal(b))) }
+
+// apart reports whether the higher one of two numbers is more than maxJump times the lower one.
+func apart(low, high *apd.Decimal) bool {
 	limit := new(apd.Decimal)
 	// The values have at most 80 digits (Parse), so nothing is rounded.
 	if _, err := apd.BaseContext.WithPrecision(4*maxDigits).Mul(limit, low, apd.New(maxJump, 0)); err != nil {
