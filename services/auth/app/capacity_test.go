@@ -66,7 +66,7 @@ func TestAReplicaServesMoreSignInsAndRefreshesAProcessorThanKeycloaks(t *testing
 	}
 	s := start(t)
 	s.register(t, "ada@example.com")
-	refresh := s.refresher(t, testkit.Size(8, 100))
+	refresh := s.refresher(t, testkit.Size(8, 250)) // fewer would be refreshed too often
 	logins := 1e9 / perCall(t, testkit.Size(3, 200), func(int) { s.login(t, "ada@example.com") })
 	refreshes := 1e9 / perCall(t, testkit.Size(20, 5000), refresh)
 	testkit.Figure(t, "%.1f sign-ins with a password (goal %d) and %.0f refreshes (goal %d) a second and processor",

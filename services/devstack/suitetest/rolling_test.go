@@ -30,8 +30,9 @@ import (
 )
 
 const (
-	// rate is the number of calls per second while replicas are restarted.
-	rate = 500
+	// maxRate is the number of calls per second while replicas are restarted; maxLoad of what the machine can serve
+	// when that is less, since a machine that is busy with nothing else loses calls by itself.
+	maxRate, maxLoad = 500, 0.6
 	// users share the calls, so that none reaches its rate limit.
 	users = 8
 )
@@ -182,6 +183,26 @@ func (l *load) steadily(rate int) (stop func()) {
 	return sync.OnceFunc(func() { close(end); <-ended })
 }
 
+// capacity is how many calls per second are served to callers that wait for each answer.
+func (l *load) capacity(t *testing.T) float64 {
+	t.Helper()
+	const callers, each = 16, 100
+	begun := time.Now()
+	var all sync.WaitGroup
+	for i := range callers {
+		all.Go(func() {
+			for n := range each {
+				l.call(i + n*callers)
+			}
+		})
+	}
+	all.Wait()
+	if first := l.first.Load(); first != nil {
+		t.Errorf("before a restart %d of %d calls failed, the first with: %v", l.failed.Load(), l.made.Load(), *first)
+	}
+	return float64(l.made.Load()) / time.Since(begun).Seconds()
+}
+
 // reaches waits until a replica answers calls.
 func (l *load) reaches(t *testing.T, i int) {
 	t.Helper()
@@ -219,6 +240,9 @@ func TestNoCallIsLostWhileReplicasAreRestarted(t *testing.T) {
 				{to: r, as: as, calls: m.calls(r.dial(t, idempotent))},
 				{to: r, as: as, calls: m.calls(r.dial(t, nil))},
 			}
+			capacity := (&load{to: r, as: as, calls: m.calls(r.dial(t, nil))}).capacity(t)
+			rate := min(maxRate, int(maxLoad*capacity))
+			testkit.Figure(t, "%s: %d calls/s are made; two replicas served %.0f", service, rate, capacity)
 			begun := time.Now()
 			var stops []func()
 			for _, l := range loads {

@@ -98,7 +98,7 @@ func (s *Service) Backfill(ctx context.Context, p portfolio.Portfolio, start,
 }
 
 // Recompute is Backfill that, if all, also reads the hours of complete snapshots again and
-// replaces these, except by incomplete ones.
+// replaces these, except by incomplete ones, at the prices that the wallet service has of them now.
 func (s *Service) Recompute(ctx context.Context, p portfolio.Portfolio, start, end time.Time,
 	all bool) (BackfillProgress, error) {
 	if all {
@@ -349,7 +349,11 @@ func (b *backfill) valueBatch(ctx context.Context) (values []valuation.Valuation
 	if len(b.batch) == 0 {
 		return nil, refusedAt, nil
 	}
-	if err := b.store.AdoptPrices(ctx, b.batch); err != nil {
+	adopt := b.store.AdoptPrices
+	if b.which == everyHour {
+		adopt = b.store.MendPrices
+	}
+	if err := adopt(ctx, b.batch); err != nil {
 		return nil, b.batch[0].At, err
 	}
 	for _, assets := range b.batch {

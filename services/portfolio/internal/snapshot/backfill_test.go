@@ -44,6 +44,7 @@ func (d *fakeStore) MissingHours(_ context.Context, _ uuid.UUID, first, until ti
 }
 
 func (d *fakeStore) AdoptPrices(context.Context, []valuation.Assets) error { return nil }
+func (d *fakeStore) MendPrices(context.Context, []valuation.Assets) error  { return nil }
 
 func (d *fakeStore) SaveBackfilled(_ context.Context, _ portfolio.Portfolio,
 	hours []valuation.Valuation) (stored []snapshot.Snapshot, err error) {

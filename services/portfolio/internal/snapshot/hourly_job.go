@@ -4,19 +4,24 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
-// Limits of one transaction of the hourly job: maxJobOwners is also that of portfolios. An
-// owner with more positions than that is a batch of their own.
 const (
+	// maxJobOwners and maxJobPositions limit one transaction of the hourly job: maxJobOwners is also that of
+	// portfolios. An owner with more positions than that is a batch of their own.
 	maxJobOwners    = 200
 	maxJobPositions = 10_000
+	// maxJobBatches is how many batches are stored at a time, while the next one is read: the database works on one
+	// while another is valued.
+	maxJobBatches = 2
 )
 
 // DuePortfolios are the portfolios of all users that lack a snapshot.
@@ -50,8 +55,8 @@ type ShardReader interface {
 // It promises: snapshots taken before a failure stay, and the next attempt goes on
 // with the portfolios that lack one. It fails and stores nothing while the wallet
 // service is unavailable, and while auth is for longer than the service's token
-// lasts: an hour that passes like this has no snapshot. Holdings of at most 200 owners
-// are in memory, and the number of statements for those doesn't grow with them.
+// lasts: an hour that passes like this has no snapshot. Holdings of at most 600 owners
+// are in memory, and the number of statements for 200 doesn't grow with them.
 type HourlyJob struct {
 	portfolios    DuePortfolios
 	current       Holdings
@@ -78,49 +83,72 @@ func (j *HourlyJob) Run(ctx context.Context, shard, shards int) error {
 		return err
 	}
 	r := &jobRun{HourlyJob: j, bucket: j.now().UTC().Truncate(time.Hour)}
+	r.saves.SetLimit(maxJobBatches)
 	err = j.holdings.ReadShard(ctx, shard, shards, func(h OwnerHoldings) error { return r.add(ctx, h) })
 	// What was read before an error is stored all the same.
-	if err := errors.Join(err, r.flush(ctx)); err != nil {
+	r.flush(ctx)
+	if err := errors.Join(err, r.saves.Wait()); err != nil {
 		return err
 	}
-	j.log.InfoContext(ctx, "snapshots taken", "hour", r.bucket, "shard", shard, "stored", r.stored,
-		"skipped", r.skipped)
+	j.log.InfoContext(ctx, "snapshots taken", "hour", r.bucket, "shard", shard, "stored", r.stored.Load(),
+		"skipped", r.skipped.Load())
 	return nil
 }
 
 // jobRun is the state of one run.
 type jobRun struct {
 	*HourlyJob
-	bucket          time.Time
-	owners          []OwnerHoldings
-	positions       int
-	stored, skipped int
+	bucket    time.Time
+	owners    []OwnerHoldings // that are collected
+	positions int             // of these
+
+	saves           errgroup.Group
+	failed          atomic.Bool // one of them
+	stored, skipped atomic.Int64
 }
 
-// add collects an owner, and stores what is collected when that is enough.
+// errSaveFailed ends the reading of a run: the error is that of saves.
+var errSaveFailed = errors.New("a batch of snapshots was not stored")
+
+// add collects an owner, and begins to store what is collected when that is enough.
 func (r *jobRun) add(ctx context.Context, h OwnerHoldings) error {
 	if h.TooMany {
 		r.log.WarnContext(ctx, "an owner with more holdings than can be valued is skipped", "owner", h.Owner)
-		r.skipped++
+		r.skipped.Add(1)
 		return nil
 	}
 	if len(h.Wallets) == 0 {
 		return nil
 	}
 	r.owners, r.positions = append(r.owners, h), r.positions+len(h.Holdings)
-	if len(r.owners) < maxJobOwners && r.positions < maxJobPositions {
-		return nil
+	if len(r.owners) >= maxJobOwners || r.positions >= maxJobPositions {
+		r.flush(ctx)
 	}
-	return r.flush(ctx)
+	if r.failed.Load() {
+		return errSaveFailed
+	}
+	return nil
 }
 
-// flush stores the snapshots of the owners that were collected.
-func (r *jobRun) flush(ctx context.Context) error {
+// flush begins to store the snapshots of the owners that were collected, once fewer than maxJobBatches batches are
+// being stored.
+func (r *jobRun) flush(ctx context.Context) {
 	owners := r.owners
 	r.owners, r.positions = nil, 0
 	if len(owners) == 0 {
-		return nil
+		return
 	}
+	r.saves.Go(func() error {
+		err := r.saveAll(ctx, owners)
+		if err != nil {
+			r.failed.Store(true)
+		}
+		return err
+	})
+}
+
+// saveAll stores the snapshots of owners.
+func (r *jobRun) saveAll(ctx context.Context, owners []OwnerHoldings) error {
 	held := make(map[uuid.UUID]OwnerHoldings, len(owners))
 	ids := make([]uuid.UUID, len(owners))
 	for i, o := range owners {
@@ -165,13 +193,13 @@ func (r *jobRun) save(ctx context.Context, due []portfolio.Member, held map[uuid
 			return err
 		}
 		if rejectUnknownZero(v) != nil { // one that can't be valued doesn't stop the job
-			r.skipped++
+			r.skipped.Add(1)
 			continue
 		}
 		values = append(values, Valued{p.Portfolio, v})
 	}
 	stored, err := r.store.SaveHour(ctx, r.bucket, values)
-	r.stored += stored
+	r.stored.Add(int64(stored))
 	return err
 }
 
@@ -188,11 +216,11 @@ func (r *jobRun) assets(ctx context.Context, due []portfolio.Member, held map[uu
 			assets, err := r.current.Assets(ctx, p.Portfolio)
 			if err != nil { // of one owner, which doesn't stop the job
 				r.log.WarnContext(ctx, "a portfolio whose wallets changed is skipped", "portfolio", p.ID, "error", err)
-				r.skipped++
+				r.skipped.Add(1)
 				continue
 			}
 			if assets.At = at; assets.Membership == portfolio.NoNumber {
-				r.skipped++
+				r.skipped.Add(1)
 				continue
 			}
 			all, of = append(all, assets), append(of, p)

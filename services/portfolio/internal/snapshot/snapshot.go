@@ -96,6 +96,9 @@ type Store interface {
 	// AdoptPrices sets the prices of assets to those of their hours, which all snapshots have,
 	// and makes theirs the prices of the hours where those have none, or a worse one.
 	AdoptPrices(ctx context.Context, hours []valuation.Assets) error
+	// MendPrices is AdoptPrices that also makes prices those of the hours that are as good as theirs and differ, as
+	// after a mistake of a source was mended.
+	MendPrices(ctx context.Context, hours []valuation.Assets) error
 	// List returns up to limit snapshots of buckets before this one, newest first.
 	List(ctx context.Context, portfolio uuid.UUID, before time.Time, limit int) ([]Snapshot, error)
 }

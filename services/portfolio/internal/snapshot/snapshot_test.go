@@ -31,6 +31,7 @@ func (m *recordingStore) Complete(context.Context, uuid.UUID, time.Time, int) (*
 }
 
 func (m *recordingStore) AdoptPrices(context.Context, []valuation.Assets) error { return nil }
+func (m *recordingStore) MendPrices(context.Context, []valuation.Assets) error  { return nil }
 
 type fakeHoldings struct {
 	assets valuation.Assets

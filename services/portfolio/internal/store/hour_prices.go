@@ -189,8 +189,16 @@ func samePrice(a, b valuation.Price) (bool, error) {
 		a.Known() && !a.Time.Truncate(time.Microsecond).Equal(b.Time.Truncate(time.Microsecond)) {
 		return false, nil
 	}
+	return sameAmount(a, b)
+}
+
+// sameAmount reports whether two prices are the same number, or both unknown.
+func sameAmount(a, b valuation.Price) (bool, error) {
 	if a.Amount == b.Amount {
 		return true, nil
+	}
+	if a.Known() != b.Known() {
+		return false, nil
 	}
 	x, err := parseDecimal(a.Amount)
 	if err != nil {
@@ -212,6 +220,23 @@ func storedPrice(p valuation.Position) valuation.Price {
 // AdoptPrices implements snapshot.Store. It stores the prices that are new, in a transaction
 // of its own, so that callers at the same time agree on one.
 func (s *Snapshots) AdoptPrices(ctx context.Context, hours []valuation.Assets) error {
+	return s.adoptPrices(ctx, hours, valuation.Price.BetterThan)
+}
+
+// MendPrices implements snapshot.Store. Other snapshots keep the prices that they were valued at.
+func (s *Snapshots) MendPrices(ctx context.Context, hours []valuation.Assets) error {
+	return s.adoptPrices(ctx, hours, func(offered, stored valuation.Price) bool {
+		if offered.BetterThan(stored) {
+			return true
+		}
+		same, err := sameAmount(offered, stored)
+		return err == nil && !same && offered.Known() && !stored.BetterThan(offered)
+	})
+}
+
+// adoptPrices adopts the prices that replace the stored ones of their hours, as replaces says.
+func (s *Snapshots) adoptPrices(ctx context.Context, hours []valuation.Assets,
+	replaces func(offered, stored valuation.Price) bool) error {
 	var positions []valuation.Position
 	for _, h := range hours {
 		positions = append(positions, h.Positions...)
@@ -225,26 +250,26 @@ func (s *Snapshots) AdoptPrices(ctx context.Context, hours []valuation.Assets) e
 			if err != nil {
 				return err
 			}
-			return adoptPrices(ctx, conn, hours, ids)
+			return adoptPrices(ctx, conn, hours, ids, replaces)
 		})
 	})
 }
 
-func adoptPrices(ctx context.Context, conn *pgx.Conn, hours []valuation.Assets, ids map[asset]int32) error {
+func adoptPrices(ctx context.Context, conn *pgx.Conn, hours []valuation.Assets, ids map[asset]int32,
+	replaces func(offered, stored valuation.Price) bool) error {
 	offered := make(map[assetHour]valuation.Price)
-	each := func(visit func(assetHour, *valuation.Position)) {
-		for _, h := range hours {
-			for i := range h.Positions {
-				visit(assetHour{ids[assetOf(h.Positions[i])], hourOf(h.At).Unix()}, &h.Positions[i])
+	var assets []int32 // of the positions of all hours
+	for _, h := range hours {
+		hour := hourOf(h.At).Unix()
+		for _, p := range h.Positions {
+			at := assetHour{ids[assetOf(p)], hour}
+			assets = append(assets, at.asset)
+			if best, ok := offered[at]; !ok || p.Price.BetterThan(best) {
+				offered[at] = p.Price
 			}
 		}
 	}
-	each(func(at assetHour, p *valuation.Position) {
-		if best, ok := offered[at]; !ok || p.Price.BetterThan(best) {
-			offered[at] = p.Price
-		}
-	})
-	known, better, err := betterPrices(ctx, conn, offered)
+	known, better, err := betterPrices(ctx, conn, offered, replaces)
 	if err != nil {
 		return err
 	}
@@ -254,7 +279,7 @@ func adoptPrices(ctx context.Context, conn *pgx.Conn, hours []valuation.Assets, 
 			return err
 		}
 		// Others may have added some in the meantime.
-		if known, better, err = betterPrices(ctx, conn, offered); err != nil {
+		if known, better, err = betterPrices(ctx, conn, offered, replaces); err != nil {
 			return err
 		}
 		if err := addHourPrices(ctx, conn, seq, better); err != nil {
@@ -264,13 +289,19 @@ func adoptPrices(ctx context.Context, conn *pgx.Conn, hours []valuation.Assets, 
 	for _, p := range better {
 		known.of[priceKey{p.assetHour, latest}] = p.price
 	}
-	each(func(at assetHour, p *valuation.Position) { p.Price = known.of[priceKey{at, latest}] })
+	for _, h := range hours {
+		hour := hourOf(h.At).Unix()
+		for i := range h.Positions {
+			h.Positions[i].Price = known.of[priceKey{assetHour{assets[0], hour}, latest}]
+			assets = assets[1:]
+		}
+	}
 	return nil
 }
 
-// betterPrices returns the prices that are stored, and those that are better or the first.
-func betterPrices(ctx context.Context, conn *pgx.Conn, offered map[assetHour]valuation.Price) (known hourPrices,
-	better []assetPrice, err error) {
+// betterPrices returns the prices that are stored, and those that replace them or are the first.
+func betterPrices(ctx context.Context, conn *pgx.Conn, offered map[assetHour]valuation.Price,
+	replaces func(offered, stored valuation.Price) bool) (known hourPrices, better []assetPrice, err error) {
 	wanted := make(map[priceKey]bool, len(offered))
 	for at := range offered {
 		wanted[priceKey{at, latest}] = true
@@ -282,7 +313,7 @@ func betterPrices(ctx context.Context, conn *pgx.Conn, offered map[assetHour]val
 		stored, ok := known.of[priceKey{at, latest}]
 		if !ok && isNone(price) {
 			known.of[priceKey{at, latest}] = price
-		} else if !ok || price.BetterThan(stored) {
+		} else if !ok || replaces(price, stored) {
 			better = append(better, assetPrice{at, price})
 		}
 	}

@@ -12,8 +12,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-
-	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
 // Positions are stored by change (table position_changes): the positions of a snapshot are
@@ -46,13 +44,13 @@ type storedSnapshot struct {
 type window struct {
 	snapshots []storedSnapshot
 	before    amounts // held before the window
+	same      bool    // the snapshots all hold the same, which is before
 }
 
 // windows are those of some portfolios.
 type windows struct {
 	of      map[uuid.UUID]*window
 	assets  map[int32]asset
-	ids     map[asset]int32
 	changes map[changeKey]*string // the stored rows in the windows; nil for the end of a position
 	spans   map[uuid.UUID]span    // what they are around
 	widened bool                  // the spans reach as far as a price gap can
@@ -106,8 +104,8 @@ type span [2]int64
 
 // readWindows reads the windows around what was stored, and returns the rows of changes
 // that they have to have. They are as wide as the price gaps that begin or end with it.
-func readWindows(ctx context.Context, conn *pgx.Conn, stored map[portfolioHour]*candidate,
-	ids map[asset]int32) (*windows, map[changeKey]*string, error) {
+func readWindows(ctx context.Context, conn *pgx.Conn,
+	stored map[portfolioHour]*candidate) (*windows, map[changeKey]*string, error) {
 	spans := make(map[uuid.UUID]span)
 	for at := range stored {
 		s, ok := spans[at.portfolio]
@@ -116,7 +114,7 @@ func readWindows(ctx context.Context, conn *pgx.Conn, stored map[portfolioHour]*
 		}
 		spans[at.portfolio] = span{min(s[0], at.hour), max(s[1], at.hour)}
 	}
-	w, err := readSpans(ctx, conn, spans, ids, stored)
+	w, err := readSpans(ctx, conn, spans, stored)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -125,7 +123,7 @@ func readWindows(ctx context.Context, conn *pgx.Conn, stored map[portfolioHour]*
 	if err != nil || all {
 		return w, changes, err
 	}
-	if w, err = readSpans(ctx, conn, w.spans, ids, stored); err != nil {
+	if w, err = readSpans(ctx, conn, w.spans, stored); err != nil {
 		return nil, nil, err
 	}
 	w.widened = true
@@ -135,10 +133,9 @@ func readWindows(ctx context.Context, conn *pgx.Conn, stored map[portfolioHour]*
 }
 
 // readSpans reads the windows around stretches of hours.
-func readSpans(ctx context.Context, conn *pgx.Conn, spans map[uuid.UUID]span, numbers map[asset]int32,
+func readSpans(ctx context.Context, conn *pgx.Conn, spans map[uuid.UUID]span,
 	stored map[portfolioHour]*candidate) (*windows, error) {
-	w := &windows{of: map[uuid.UUID]*window{}, assets: map[int32]asset{}, ids: numbers,
-		changes: map[changeKey]*string{}, spans: spans}
+	w := &windows{of: map[uuid.UUID]*window{}, assets: map[int32]asset{}, changes: map[changeKey]*string{}, spans: spans}
 	var ids []uuid.UUID
 	var first, last []time.Time
 	for id, span := range spans {
@@ -170,7 +167,7 @@ func readSpans(ctx context.Context, conn *pgx.Conn, spans map[uuid.UUID]span, nu
 		oldest, newest := of.snapshots[0].bucket, of.snapshots[len(of.snapshots)-1].bucket
 		now := stored[portfolioHour{id, newest.Unix()}]
 		if stored[portfolioHour{id, oldest.Unix()}] == nil && now != nil && of.unchanged() {
-			of.before = w.amountsOf(now)
+			of.before, of.same = w.amountsOf(now), true
 			continue
 		}
 		ids, first, last = append(ids, id), append(first, oldest), append(last, newest)
@@ -187,14 +184,16 @@ func (of *window) unchanged() bool {
 	})
 }
 
-// heldDigest returns the first half of the SHA-256 of positions: of their assets and amounts.
-func heldDigest(positions []valuation.Position, ids map[asset]int32) *uuid.UUID {
-	held := make([]valuation.Position, len(positions))
-	copy(held, positions)
-	slices.SortFunc(held, func(a, b valuation.Position) int { return int(ids[assetOf(a)] - ids[assetOf(b)]) })
+// heldDigest returns the first half of the SHA-256 of the positions: of their assets and amounts.
+func (c *candidate) heldDigest() *uuid.UUID {
+	order := make([]int, len(c.positions))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return int(c.assets[a] - c.assets[b]) })
 	var text []byte
-	for _, p := range held {
-		text = append(p.Amount.Append(append(strconv.AppendInt(text, int64(ids[assetOf(p)]), 10), ':'), 16), ',')
+	for _, i := range order {
+		text = append(c.positions[i].Amount.Append(append(strconv.AppendInt(text, int64(c.assets[i]), 10), ':'), 16), ',')
 	}
 	sum := sha256.Sum256(text)
 	digest := uuid.UUID(sum[:16])
@@ -250,8 +249,11 @@ func (w *windows) replace(stored map[portfolioHour]*candidate) map[changeKey]*st
 			s := &of.snapshots[i]
 			key := portfolioHour{id, s.bucket.Unix()}
 			before = before.with(old[key])
-			s.held = before
-			if s.candidate = stored[key]; s.candidate != nil {
+			s.held, s.candidate = before, stored[key]
+			if of.same {
+				continue
+			}
+			if s.candidate != nil {
 				s.held = w.amountsOf(s.candidate)
 			}
 			for asset, amount := range s.held.since(held) {
@@ -265,10 +267,9 @@ func (w *windows) replace(stored map[portfolioHour]*candidate) map[changeKey]*st
 
 func (w *windows) amountsOf(c *candidate) amounts {
 	held := make(amounts, len(c.positions))
-	for _, p := range c.positions {
-		id := w.ids[assetOf(p)]
-		w.assets[id] = assetOf(p)
-		held[id] = p.Amount.String()
+	for i, p := range c.positions {
+		w.assets[c.assets[i]] = assetOf(p)
+		held[c.assets[i]] = p.Amount.String()
 	}
 	return held
 }

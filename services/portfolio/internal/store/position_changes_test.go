@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
+	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
@@ -193,6 +194,62 @@ func TestAnHourHasOnePriceUntilABetterOneComes(t *testing.T) {
 	}
 	if n := f.count(t, "SELECT count(*) FROM hour_prices"); n != 4 {
 		t.Errorf("%d prices are stored, want 4", n)
+	}
+}
+
+// A price that was mended is that of the hour from then on. Snapshots that are not taken again keep theirs.
+func TestAMendedPriceIsThatOfASnapshotThatIsTakenAgain(t *testing.T) {
+	f := newFixture(t, noRedis)
+	var portfolios []portfolio.Portfolio
+	for range 2 {
+		p, err := f.portfolios(t).FindOrCreateDefault(t.Context(), newDefault(uuid.New()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		portfolios = append(portfolios, p)
+	}
+	offer := func(price string, stale bool) []valuation.Assets {
+		h := holding("a", 2, price, "")
+		h.Price.Stale, h.Price.Source = stale, "test"
+		assets, err := valuation.Add([]valuation.Wallet{{Synced: true}}, []valuation.Holding{h}, hour(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []valuation.Assets{assets}
+	}
+	for i, step := range []struct {
+		why   string
+		set   func(context.Context, []valuation.Assets) error
+		offer []valuation.Assets
+		total string
+	}{
+		{"the first", f.AdoptPrices, offer("5", false), "10.00000000"},
+		{"another one of an hour that has one", f.AdoptPrices, offer("6", false), "10.00000000"},
+		{"the same one in other digits", f.MendPrices, offer("5.00", false), "10.00000000"},
+		{"a stale one", f.MendPrices, offer("7", true), "10.00000000"},
+		{"none", f.MendPrices, offer("", false), "10.00000000"},
+		{"a mended one", f.MendPrices, offer("8", false), "16.00000000"},
+		{"the one before it, from somebody who read it earlier", f.AdoptPrices, offer("5", false), "16.00000000"},
+	} {
+		if err := step.set(t.Context(), step.offer); err != nil {
+			t.Fatalf("%s: %v", step.why, err)
+		}
+		v, err := step.offer[0].Value()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := portfolios[min(i, 1)]
+		stored, err := f.ReplaceHours(t.Context(), p, []valuation.Valuation{v})
+		if err != nil || len(stored) != 1 || stored[0].Total.Text('f') != step.total {
+			t.Errorf("%s: %v, %v, want %s", step.why, stored, err, step.total)
+		}
+	}
+	if n := f.count(t, "SELECT count(*) FROM hour_prices"); n != 2 {
+		t.Errorf("%d prices are stored, want 2", n)
+	}
+	if n := f.count(t, `SELECT count(*) FROM snapshots s JOIN snapshot_positions p USING (portfolio_id, bucket)
+		WHERE s.total = p.value AND s.total IN (10, 16)`); n != 2 {
+		t.Errorf("%d of 2 snapshots are the sum of their positions", n)
 	}
 }
 

@@ -74,7 +74,7 @@ RETURNING portfolio_id, bucket,
 // Save implements snapshot.Store.
 func (s *Snapshots) Save(ctx context.Context, p portfolio.Portfolio, bucket time.Time,
 	v valuation.Valuation) (snap snapshot.Snapshot, stored bool, err error) {
-	batch := []portfolioCandidates{{p, []candidate{{snapshotToRow(p.ID, bucket, v, false), v.Positions}}}}
+	batch := []portfolioCandidates{{p, []candidate{{row: snapshotToRow(p.ID, bucket, v, false), positions: v.Positions}}}}
 	err = s.upsert(ctx, batch, false, func(tx *gorm.DB, existing map[uuid.UUID]bool, upserted []snapshotRow) error {
 		if !existing[p.ID] {
 			return noPortfolio(p.ID)
@@ -114,7 +114,7 @@ func (s *Snapshots) saveHours(ctx context.Context, p portfolio.Portfolio, hours 
 	}
 	candidates := make([]candidate, len(hours))
 	for i, v := range hours {
-		candidates[i] = candidate{snapshotToRow(p.ID, v.ValuationTime, v, true), v.Positions}
+		candidates[i] = candidate{row: snapshotToRow(p.ID, v.ValuationTime, v, true), positions: v.Positions}
 	}
 	err = s.upsert(ctx, []portfolioCandidates{{p, candidates}}, ties,
 		func(_ *gorm.DB, existing map[uuid.UUID]bool, upserted []snapshotRow) error {
@@ -136,7 +136,7 @@ func (s *Snapshots) SaveHour(ctx context.Context, bucket time.Time, values []sna
 	batch := make([]portfolioCandidates, len(values))
 	for i, v := range values {
 		row := snapshotToRow(v.Portfolio.ID, bucket, v.Valuation, false)
-		batch[i] = portfolioCandidates{v.Portfolio, []candidate{{row, v.Valuation.Positions}}}
+		batch[i] = portfolioCandidates{v.Portfolio, []candidate{{row: row, positions: v.Valuation.Positions}}}
 	}
 	err = s.upsert(ctx, batch, false, func(_ *gorm.DB, _ map[uuid.UUID]bool, upserted []snapshotRow) error {
 		stored = len(upserted)
@@ -150,6 +150,7 @@ func (s *Snapshots) SaveHour(ctx context.Context, bucket time.Time, values []sna
 type candidate struct {
 	row       snapshotRow
 	positions []valuation.Position
+	assets    []int32 // of the positions
 }
 
 // portfolioCandidates are candidates of one portfolio, at most one an hour.
@@ -219,9 +220,14 @@ func upsertCandidates(ctx context.Context, conn *pgx.Conn, batch []portfolioCand
 		return nil, nil, err
 	}
 	for i := range candidates {
-		candidates[i].row.HeldDigest = heldDigest(candidates[i].positions, ids)
+		c := &candidates[i]
+		c.assets = make([]int32, len(c.positions))
+		for j, p := range c.positions {
+			c.assets[j] = ids[assetOf(p)]
+		}
+		c.row.HeldDigest = c.heldDigest()
 	}
-	seq, err := storeHourPrices(ctx, conn, pricesOf(candidates, ids))
+	seq, err := storeHourPrices(ctx, conn, pricesOf(candidates))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -229,7 +235,7 @@ func upsertCandidates(ctx context.Context, conn *pgx.Conn, batch []portfolioCand
 	if err != nil || len(stored) == 0 {
 		return existing, nil, err
 	}
-	w, changes, err := readWindows(ctx, conn, stored, ids)
+	w, changes, err := readWindows(ctx, conn, stored)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -274,10 +280,10 @@ func lockPortfolios(ctx context.Context, conn *pgx.Conn, batch []portfolioCandid
 }
 
 // pricesOf returns the prices that candidates were valued at.
-func pricesOf(candidates []candidate, ids map[asset]int32) (prices []assetPrice) {
+func pricesOf(candidates []candidate) (prices []assetPrice) {
 	for _, c := range candidates {
-		for _, p := range c.positions {
-			prices = append(prices, assetPrice{assetHour{ids[assetOf(p)], c.row.Bucket.Unix()}, storedPrice(p)})
+		for i, p := range c.positions {
+			prices = append(prices, assetPrice{assetHour{c.assets[i], c.row.Bucket.Unix()}, storedPrice(p)})
 		}
 	}
 	return prices
@@ -321,7 +327,7 @@ func upsertRows(ctx context.Context, conn *pgx.Conn, candidates []candidate, pri
 	for i, c := range candidates {
 		if upToDate, ok := accepted[c.row.key()]; ok {
 			rows[i].OutOfDate = !upToDate
-			stored[c.row.key()] = &candidate{rows[i], c.positions}
+			stored[c.row.key()] = &candidate{rows[i], c.positions, c.assets}
 		}
 	}
 	return stored, nil
