@@ -198,6 +198,7 @@ func TestEveryHourHasOneValueInEveryAnswer(t *testing.T) {
 	t.Parallel()
 	unlimited := []string{"PURSER_GRPC_RATE_PER_SECOND=10000", "PURSER_GRPC_BURST=10000"}
 	s := start(t, func(o *suite.Options) {
+		o.History = 5 * 24 * time.Hour
 		o.Extra = map[string][]string{
 			"wallet":    append(unlimited, "PURSER_PRICE_SOURCES=imported,llama"),
 			"portfolio": unlimited,
@@ -205,15 +206,18 @@ func TestEveryHourHasOneValueInEveryAnswer(t *testing.T) {
 	})
 	c := dial(t, s.Endpoints)
 	admin := signInAdmin(t, s, c)
+	var mended []time.Time // of all rounds: prices are everybody's
 	for round := range testkit.Size(2, 20) {
 		seed := rand.Uint64()
 		t.Run(fmt.Sprintf("round %d, seed %d", round, seed), func(t *testing.T) {
-			oneValue(t, s, c, admin, rand.New(rand.NewPCG(seed, 0)))
+			mended = append(mended, oneValue(t, s, c, admin, mended, rand.New(rand.NewPCG(seed, 0))))
 		})
 	}
 }
 
-func oneValue(t *testing.T, s *suite.Suite, c *demo.Clients, admin context.Context, r *rand.Rand) {
+// oneValue is a round. It returns when the price was that it mended.
+func oneValue(t *testing.T, s *suite.Suite, c *demo.Clients, admin context.Context, mendedBefore []time.Time,
+	r *rand.Rand) time.Time {
 	ctx, wallets := withHolders(t, s, c)
 	plan := s.Chain.Plan()
 	hours := 12 + r.IntN(48)
@@ -240,7 +244,10 @@ func oneValue(t *testing.T, s *suite.Suite, c *demo.Clients, admin context.Conte
 	}
 	expected := func(id string) func(time.Time) *big.Rat {
 		return func(at time.Time) *big.Rat {
-			if id != "" {
+			// A price stands for some hours, while it isn't stale.
+			if id != "" || slices.ContainsFunc(mendedBefore, func(mended time.Time) bool {
+				return !at.Before(mended) && at.Before(mended.Add(24*time.Hour))
+			}) {
 				return nil
 			}
 			return expectedTotal(t, s, at)
@@ -264,7 +271,7 @@ func oneValue(t *testing.T, s *suite.Suite, c *demo.Clients, admin context.Conte
 	price := new(big.Rat).Quo(new(big.Rat).Mul(rat(t, mended.Value), big.NewRat(10, 1)), rat(t, mended.Amount))
 	resp, err := c.Prices.ImportPrices(admin, &walletv1.ImportPricesRequest{RequestId: uuid.NewString(),
 		Prices: []*walletv1.ImportedPrice{{TokenId: mended.TokenID, Price: price.FloatString(30),
-			PriceTime: timestamppb.New(at)}}})
+			PriceTime: timestamppb.New(at)}}, Replace: true})
 	if err != nil || resp.GetImportedCount() != 1 {
 		t.Fatal(resp, err)
 	}
@@ -282,4 +289,5 @@ func oneValue(t *testing.T, s *suite.Suite, c *demo.Clients, admin context.Conte
 	}
 	take(id, true)
 	invariant(ctx, t, c, id, from, until, expected(id))
+	return at
 }

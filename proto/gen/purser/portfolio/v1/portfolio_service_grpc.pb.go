@@ -103,9 +103,11 @@ type PortfolioServiceClient interface {
 	ListMemberships(ctx context.Context, in *ListMembershipsRequest, opts ...grpc.CallOption) (*ListMembershipsResponse, error)
 	// RecomputeSnapshots takes the snapshots of the hours that begin in a range again, as
 	// TakeSnapshot with a range does: those that are missing, incomplete or out of date, and
-	// with all also the complete ones, for balances that were mended. A complete snapshot is
-	// not replaced by an incomplete one, unless it is out of date. A price that an hour has
-	// stays, as TakeSnapshot says.
+	// with all also the complete ones, for balances or prices that were mended. A complete
+	// snapshot is not replaced by an incomplete one, unless it is out of date. A price that an
+	// hour has stays, as TakeSnapshot says; with all the price that the wallet service has of the
+	// start of the hour takes its place, unless that is stale and the one before is not. Other
+	// portfolios keep the prices that they were valued at, until they are taken again too.
 	//
 	// A call works for a few seconds; while progress.next_start_time is set, call again with
 	// it as start_time. The errors are those of TakeSnapshot with a range.
@@ -515,9 +517,11 @@ type PortfolioServiceServer interface {
 	ListMemberships(context.Context, *ListMembershipsRequest) (*ListMembershipsResponse, error)
 	// RecomputeSnapshots takes the snapshots of the hours that begin in a range again, as
 	// TakeSnapshot with a range does: those that are missing, incomplete or out of date, and
-	// with all also the complete ones, for balances that were mended. A complete snapshot is
-	// not replaced by an incomplete one, unless it is out of date. A price that an hour has
-	// stays, as TakeSnapshot says.
+	// with all also the complete ones, for balances or prices that were mended. A complete
+	// snapshot is not replaced by an incomplete one, unless it is out of date. A price that an
+	// hour has stays, as TakeSnapshot says; with all the price that the wallet service has of the
+	// start of the hour takes its place, unless that is stale and the one before is not. Other
+	// portfolios keep the prices that they were valued at, until they are taken again too.
 	//
 	// A call works for a few seconds; while progress.next_start_time is set, call again with
 	// it as start_time. The errors are those of TakeSnapshot with a range.
