@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -34,7 +35,8 @@ func snapshotsOf(ctx context.Context, t *testing.T, c *demo.Clients, id string) 
 	t.Helper()
 	found := map[int64]bucket{}
 	for token := ""; ; {
-		page, err := c.Portfolios.ListSnapshots(ctx, &portfoliov1.ListSnapshotsRequest{PortfolioId: id, PageToken: token})
+		page, err := c.Portfolios.ListSnapshots(ctx,
+			&portfoliov1.ListSnapshotsRequest{PortfolioId: id, PageToken: token})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +72,7 @@ func exported(ctx context.Context, t *testing.T, c *demo.Clients, id string, fro
 	var file bytes.Buffer
 	for {
 		part, err := stream.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -135,7 +135,8 @@ func readWindows(ctx context.Context, conn *pgx.Conn,
 // readSpans reads the windows around stretches of hours.
 func readSpans(ctx context.Context, conn *pgx.Conn, spans map[uuid.UUID]span,
 	stored map[portfolioHour]*candidate) (*windows, error) {
-	w := &windows{of: map[uuid.UUID]*window{}, assets: map[int32]asset{}, changes: map[changeKey]*string{}, spans: spans}
+	w := &windows{of: map[uuid.UUID]*window{}, assets: map[int32]asset{}, changes: map[changeKey]*string{},
+		spans: spans}
 	var ids []uuid.UUID
 	var first, last []time.Time
 	for id, span := range spans {
@@ -193,7 +194,8 @@ func (c *candidate) heldDigest() *uuid.UUID {
 	slices.SortFunc(order, func(a, b int) int { return int(c.assets[a] - c.assets[b]) })
 	var text []byte
 	for _, i := range order {
-		text = append(c.positions[i].Amount.Append(append(strconv.AppendInt(text, int64(c.assets[i]), 10), ':'), 16), ',')
+		text = append(strconv.AppendInt(text, int64(c.assets[i]), 10), ':')
+		text = append(c.positions[i].Amount.Append(text, 16), ',')
 	}
 	sum := sha256.Sum256(text)
 	digest := uuid.UUID(sum[:16])

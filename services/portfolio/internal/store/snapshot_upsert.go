@@ -74,7 +74,8 @@ RETURNING portfolio_id, bucket,
 // Save implements snapshot.Store.
 func (s *Snapshots) Save(ctx context.Context, p portfolio.Portfolio, bucket time.Time,
 	v valuation.Valuation) (snap snapshot.Snapshot, stored bool, err error) {
-	batch := []portfolioCandidates{{p, []candidate{{row: snapshotToRow(p.ID, bucket, v, false), positions: v.Positions}}}}
+	one := candidate{row: snapshotToRow(p.ID, bucket, v, false), positions: v.Positions}
+	batch := []portfolioCandidates{{p, []candidate{one}}}
 	err = s.upsert(ctx, batch, false, func(tx *gorm.DB, existing map[uuid.UUID]bool, upserted []snapshotRow) error {
 		if !existing[p.ID] {
 			return noPortfolio(p.ID)
