@@ -5,6 +5,7 @@ package app
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 	_ "time/tzdata" // time zones, also where the system has none
 
@@ -64,7 +65,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	caches := store.NewCaches(b.Redis,
 		store.CacheOptions{Portfolio: cfg.Cache.Portfolio, Timeline: cfg.Cache.Timeline, Log: log})
 	b.OnClose("caches", caches.Close)
-	snapshotStore, portfolioStore := store.NewSnapshots(b.DB, caches), store.NewPortfolios(b.DB, caches)
+	partitions := store.NewPartitions(b.DB, log)
+	snapshotStore := store.NewSnapshots(b.DB, caches).MakePartitions(partitions)
+	portfolioStore := store.NewPortfolios(b.DB, caches)
 	walletHoldings := walletv1.NewHoldingsServiceClient(wallet)
 	holdingsReader := holdings.NewReader(walletHoldings)
 	valuations := newValuationCache(b, cfg.Cache.Valuation)
@@ -75,9 +78,10 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	followHoldings(b, valuations, portfolioStore, portfolios, hub, walletHoldings, self)
 	b.Loop("watched valuations", hub.Run)
 	snapshots := snapshot.NewService(snapshotStore, portfolios, holdingsReader, log, time.Now)
-	scheduled, err := b.AddJobs(append(snapshotJobs(self, portfolioStore, portfolios, snapshots, snapshotStore,
-		holdingsReader, cfg, log),
-		b.FollowDeletions(cfg.AuthConfig, auth, self, store.NewOwners(b.DB, caches, valuations))...)...)
+	scheduled, err := b.AddJobs(slices.Concat(
+		[]chassis.Job{partitionsJob(partitions, snapshotStore, cfg, log)},
+		snapshotJobs(self, portfolioStore, portfolios, snapshots, snapshotStore, holdingsReader, cfg, log),
+		b.FollowDeletions(cfg.AuthConfig, auth, self, store.NewOwners(b.DB, caches, valuations)))...)
 	if err != nil {
 		return nil, err
 	}

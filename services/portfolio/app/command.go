@@ -14,6 +14,7 @@ import (
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/process"
 	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/internal/partition"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/store"
 )
@@ -29,11 +30,18 @@ export --portfolio=ID FILE
                           store the snapshots of a portfolio in a file: .csv, .jsonl or .xlsx; more options:
                           --positions      the positions of the snapshots
                           --decimal-comma  semicolons and decimal commas in a .csv file
-                          --start, --end   as of chart; a TIME is as in RFC 3339: 2026-03-01T00:00:00Z`
+                          --start, --end   as of chart; a TIME is as in RFC 3339: 2026-03-01T00:00:00Z
+partitions                the monthly partitions of the prices of hours, how large they are, and how far
+                          ahead of now they are made`
 
 // Command runs what Usage lists, and writes what it has to say to out. The caller has to be able to read the
 // configuration, secrets included: that is what it asks for permission.
-func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, out io.Writer) (err error) {
+func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, out io.Writer) error {
+	if args[0] == "partitions" && len(args) == 1 {
+		return withDatabase(ctx, cfg, log, func(db *postgres.DB) error {
+			return partition.Print(ctx, store.NewPartitions(db, log), time.Now(), out)
+		})
+	}
 	parse := map[string]func([]string) (command, error){"backfill": parseBackfill, "chart": parseChart,
 		"export": parseExport}[args[0]]
 	if parse == nil {
@@ -43,16 +51,23 @@ func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, o
 	if err != nil {
 		return err
 	}
+	return withDatabase(ctx, cfg, log, func(db *postgres.DB) error {
+		p, err := store.NewPortfolios(db, nil).OfAnyOwner(ctx, c.portfolioID())
+		if err != nil {
+			return err
+		}
+		return c.run(ctx, environment{cfg, db, log, p}, out)
+	})
+}
+
+// withDatabase calls work with the database, and closes it after.
+func withDatabase(ctx context.Context, cfg Config, log *slog.Logger, work func(*postgres.DB) error) (err error) {
 	db, err := chassis.OpenCommandDatabase(ctx, name, cfg.Config, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	p, err := store.NewPortfolios(db, nil).OfAnyOwner(ctx, c.portfolioID())
-	if err != nil {
-		return err
-	}
-	return c.run(ctx, environment{cfg, db, log, p}, out)
+	return work(db)
 }
 
 // command is one that was parsed.

@@ -67,7 +67,7 @@ func (b backfillCommand) run(ctx context.Context, e environment, out io.Writer) 
 		Timeline: e.cfg.Cache.Timeline, Log: e.log})
 	defer caches.Close()
 	reader := holdings.NewReader(walletv1.NewHoldingsServiceClient(wallet))
-	snapshots := store.NewSnapshots(e.db, caches)
+	snapshots := store.NewSnapshots(e.db, caches).MakePartitions(store.NewPartitions(e.db, e.log))
 	portfolios := portfolio.NewService(store.NewPortfolios(e.db, caches), snapshots, reader, nil, time.Now)
 	return b.fill(ctx, snapshot.NewService(snapshots, portfolios, reader, e.log, time.Now), self, e.portfolio, out)
 }

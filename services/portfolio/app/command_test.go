@@ -3,6 +3,7 @@ package app_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -153,5 +154,21 @@ func TestTheChartCommandDrawsAndLosesNoExtreme(t *testing.T) {
 	if _, err := s.command(t.Context(), t, []string{"chart", "--portfolio=x"}); err == nil ||
 		!strings.Contains(err.Error(), "--portfolio") {
 		t.Error(err)
+	}
+}
+
+func TestThePartitionsAreListed(t *testing.T) {
+	t.Parallel()
+	s := dependencies(t)
+	out, err := s.command(t.Context(), t, []string{"partitions"})
+	month := time.Now().UTC().Format("2006-01")
+	for _, want := range []string{"PARTITION", "hour_prices_" + strings.ReplaceAll(month, "-", ""), month,
+		"default", "hour_prices is made until the end of "} {
+		if err != nil || !strings.Contains(out, want) {
+			t.Errorf("%q is not in\n%s\n%v", want, out, err)
+		}
+	}
+	if _, err := s.command(t.Context(), t, []string{"partitions", "x"}); !errors.Is(err, process.ErrUnknownCommand) {
+		t.Errorf("an argument is taken: %v", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/internal/partition"
 )
 
 // Config of the portfolio service, read from PURSER_*.
@@ -25,6 +26,9 @@ type Config struct {
 	RecomputeCron string `env:"RECOMPUTE_CRON" envDefault:"*/5 * * * *"`
 	// WatchPricesEvery is how often the prices of what is watched are compared with what streams have told.
 	WatchPricesEvery time.Duration `env:"WATCH_PRICES_EVERY" envDefault:"30s"`
+	// History says which months have partitions of prices, and how many are kept of snapshots, with their positions
+	// and prices.
+	History partition.Policy `envPrefix:"HISTORY_"`
 	// Wallet is the wallet service.
 	Wallet grpcclient.Config `envPrefix:"WALLET_"`
 	Cache  CacheConfig       `envPrefix:"CACHE_"`
@@ -60,6 +64,7 @@ const maxValuationTTL = time.Minute
 // Validate reports every error in c.
 func (c Config) Validate() error {
 	found := []error{c.Config.Validate(), c.AuthConfig.Validate(), c.Cache.Validate(),
+		c.History.Validate(),
 		c.ServiceAccount.Validate(c.Auth), chassis.CheckCron("PURSER_SNAPSHOT_CRON", c.SnapshotCron),
 		chassis.CheckCron("PURSER_RECOMPUTE_CRON", c.RecomputeCron)}
 	if c.PortfoliosPerOwner < 1 || c.PortfoliosPerOwner > 10_000 {

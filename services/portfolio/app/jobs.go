@@ -7,6 +7,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/jobs"
 	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/internal/partition"
 	"github.com/purserhq/purser/services/portfolio/internal/holdings"
 	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
 	"github.com/purserhq/purser/services/portfolio/internal/store"
@@ -40,6 +41,19 @@ func snapshotJobs(self chassis.Identity, portfolios *store.Portfolios, current s
 		},
 	}}
 }
+
+// partitionsJob makes the partitions of the coming months, and forgets what is older than is kept.
+func partitionsJob(partitions *partition.Partitions, snapshots *store.Snapshots, cfg Config,
+	log *slog.Logger) chassis.Job {
+	maker := partition.NewMaker(partitions, cfg.History, log, time.Now).BeforeDrop(snapshots.Forget)
+	return chassis.Job{Job: jobs.Job{
+		Name: "make_partitions", Cron: "37 * * * *", Timeout: partitionsTimeout, CatchUp: jobs.CatchUpSkip,
+		Run: func(ctx context.Context, _ *jobs.Run) error { return maker.Run(ctx) },
+	}}
+}
+
+// partitionsTimeout bounds a run of partitionsJob; what is left is for the next one.
+const partitionsTimeout = 30 * time.Minute
 
 const (
 	// recomputeShards is how many runs a tick has that takes snapshots again.

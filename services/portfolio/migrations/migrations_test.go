@@ -1,14 +1,21 @@
 package migrations_test
 
 import (
+	"context"
+	"io/fs"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/jobs"
+	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/services/internal/erasure"
 	"github.com/purserhq/purser/services/portfolio/migrations"
 )
+
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // wantTables fails the test unless the first migration has these tables, word for
 // word.
@@ -30,4 +37,53 @@ func TestTheJobTablesAreTheOnesThatTheJobsWriteTo(t *testing.T) {
 
 func TestTheErasureTablesAreTheOnesThatTheFollowerWritesTo(t *testing.T) {
 	wantTables(t, "erasure.Schema", erasure.Schema)
+}
+
+// Snapshots and prices that were stored before the partitions were made are all there afterwards, and when the
+// migration is taken back.
+func TestPartitionsKeepWhatIsThere(t *testing.T) {
+	first, err := migrations.FS.ReadFile("00001_schema.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := testkit.Postgres(t, fstest.MapFS{"00001_schema.sql": {Data: first}})
+	exec := func(statement string) {
+		t.Helper()
+		if _, err := db.SQL().ExecContext(t.Context(), statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+	content := func() (text string) {
+		t.Helper()
+		err := db.SQL().QueryRowContext(t.Context(), `
+			SELECT string_agg(concat_ws(' ', bucket AT TIME ZONE 'UTC', token_id, amount, price, value), E'\n'
+			                  ORDER BY bucket, token_id)
+			FROM snapshot_positions`).Scan(&text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	exec(`INSERT INTO portfolios (id, owner_id, name, is_default, created_at)
+		VALUES ('00000000-0000-0000-0000-000000000001', gen_random_uuid(), 'a', true, now())`)
+	exec("INSERT INTO assets (token_id, symbol, decimals, verified) VALUES ('a', 'A', 0, true), ('b', 'B', 0, true)")
+	exec(`INSERT INTO position_changes (portfolio_id, asset, bucket, amount)
+		SELECT '00000000-0000-0000-0000-000000000001', id, date_trunc('hour', now()) - interval '90 days', 5
+		FROM assets`)
+	exec(`INSERT INTO snapshots (portfolio_id, bucket, snapshot_time, price_seq, position_count,
+			incomplete_wallet_count, unpriced_count, stale_price_count, complete, backfilled, measurable, total)
+		SELECT '00000000-0000-0000-0000-000000000001', h, h, 1, 2, 0, 0, 0, true, false, true, 10
+		FROM generate_series(date_trunc('hour', now()) - interval '90 days', now(), interval '10 days') AS h`)
+	exec(`INSERT INTO hour_prices (bucket, asset, seq, price_time, stale, price, source, reason)
+		SELECT bucket, id, 1, bucket, false, 1, 'test', '' FROM snapshots, assets`)
+	before := content()
+	for i, step := range []func(context.Context, *postgres.DB, fs.FS) error{postgres.Migrate, postgres.Down,
+		postgres.Migrate} {
+		if err := step(t.Context(), db.DB, migrations.FS); err != nil {
+			t.Fatalf("step %d: %v", i, err)
+		}
+		if after := content(); after != before {
+			t.Errorf("after step %d:\n%s\nbefore:\n%s", i, after, before)
+		}
+	}
 }

@@ -15,11 +15,11 @@ import (
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/process"
 	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/internal/partition"
 	"github.com/purserhq/purser/services/internal/terminal"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/chainreset"
 	"github.com/purserhq/purser/services/wallet/internal/importing"
-	"github.com/purserhq/purser/services/wallet/internal/partition"
 	"github.com/purserhq/purser/services/wallet/internal/store"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
@@ -59,7 +59,7 @@ func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, o
 	case args[0] == "reset-chain" && (len(args) == 2 || len(args) == 3 && args[2] == "--yes"):
 		return resetChain(ctx, store.NewChainResets(db, wallets), args[1], len(args) == 3, out)
 	case args[0] == "partitions" && len(args) == 1:
-		return printPartitions(ctx, store.NewPartitions(db, log), out)
+		return partition.Print(ctx, store.NewPartitions(db, log), time.Now(), out)
 	}
 	return process.ErrUnknownCommand
 }
@@ -111,49 +111,6 @@ func syncCommand(ctx context.Context, cfg Config, db *postgres.DB, wallets *stor
 	}
 	_, err = fmt.Fprintf(out, "%s: %d balances at block %d%s\n", w.Account.Display(), n, w.Sync.Block, failed)
 	return err
-}
-
-// printPartitions lists the partitions of the history.
-func printPartitions(ctx context.Context, s *store.Partitions, out io.Writer) error {
-	list, err := s.List(ctx)
-	if err != nil {
-		return err
-	}
-	w := &columns{out: out}
-	w.print("%-24s %-8s %10s %12s\n", "PARTITION", "MONTH", "SIZE", "ROWS")
-	for _, p := range list {
-		month, rows := "default", fmt.Sprint(p.Rows)
-		if !p.Month.IsZero() {
-			month = p.Month.Format("2006-01")
-			if rows = "about " + rows; p.Rows < 0 {
-				rows = "unknown"
-			}
-		}
-		w.print("%-24s %-8s %10s %12s\n", p.Name, month, size(p.Bytes), rows)
-	}
-	present := partition.Month(time.Now())
-	for _, t := range partition.Tables() {
-		ahead := partition.Ahead(list, t.Name, present)
-		if ahead < 0 {
-			w.print("%s has no partition for %s: the job make_partitions makes it\n", t.Name,
-				present.Format("2006-01"))
-			continue
-		}
-		w.print("%s is made until the end of %s, %d months ahead\n", t.Name,
-			present.AddDate(0, ahead, 0).Format("2006-01"), ahead)
-	}
-	return w.err
-}
-
-// size is a number of bytes for people.
-func size(bytes int64) string {
-	switch {
-	case bytes >= 10<<30:
-		return fmt.Sprint(bytes>>30, " GiB")
-	case bytes >= 10<<20:
-		return fmt.Sprint(bytes>>20, " MiB")
-	}
-	return fmt.Sprint((bytes+1023)>>10, " KiB")
 }
 
 // columns keeps the first error of printing.

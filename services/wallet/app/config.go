@@ -11,8 +11,8 @@ import (
 	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/internal/eip4361"
 	"github.com/purserhq/purser/services/internal/feed"
+	"github.com/purserhq/purser/services/internal/partition"
 	"github.com/purserhq/purser/services/wallet/internal/chainreset"
-	"github.com/purserhq/purser/services/wallet/internal/partition"
 )
 
 // Config of the wallet service, read from PURSER_*.

@@ -7,8 +7,8 @@ import (
 	"github.com/purserhq/purser/pkg/jobs"
 	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/internal/feed"
+	"github.com/purserhq/purser/services/internal/partition"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
-	"github.com/purserhq/purser/services/wallet/internal/partition"
 	"github.com/purserhq/purser/services/wallet/internal/transaction"
 )
 

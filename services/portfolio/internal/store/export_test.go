@@ -14,3 +14,14 @@ func (s *Snapshots) AggregateUncached(ctx context.Context, portfolioID uuid.UUID
 	bounds []time.Time) ([]timeline.Aggregate, error) {
 	return s.aggregate(ctx, portfolioID, bounds, "")
 }
+
+// ForgetInSteps is Forget that deletes that many snapshots of a portfolio in a transaction.
+func (s *Snapshots) ForgetInSteps(ctx context.Context, before time.Time, step int) error {
+	return s.forget(ctx, before, step)
+}
+
+// The statements that read prices of some hours.
+const (
+	PricesOfHours     = pricesOfHours
+	UnpricedPositions = unpricedPositions
+)

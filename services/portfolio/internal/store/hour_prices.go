@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/apd/v3"
@@ -28,14 +29,16 @@ type assetHour struct {
 const latest = math.MaxInt64
 
 // pricesOfHours reads the last price of each asset in its hour, up to a number, and with it
-// the last number of all. One statement, so that no price is missing below that number.
+// the last number of all. One statement, so that no price is missing below that number. $4
+// and $5 are the first and the last of the hours: the planner derives from no join which
+// partitions they are in.
 const pricesOfHours = `
 SELECT w.asset, w.bucket, w.seq, p.price::text, p.source, p.price_time, p.stale, p.reason,
        (SELECT last FROM hour_price_sequence)
 FROM unnest($1::integer[], $2::timestamptz[], $3::bigint[]) AS w (asset, bucket, seq)
 CROSS JOIN LATERAL (
   SELECT * FROM hour_prices h
-  WHERE h.bucket = w.bucket AND h.asset = w.asset AND h.seq <= w.seq
+  WHERE h.bucket = w.bucket AND h.bucket BETWEEN $4 AND $5 AND h.asset = w.asset AND h.seq <= w.seq
   ORDER BY h.seq DESC LIMIT 1) AS p
 UNION ALL
 SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, last FROM hour_price_sequence`
@@ -61,8 +64,9 @@ func readHourPrices(ctx context.Context, conn *pgx.Conn, wanted map[priceKey]boo
 		ids, buckets = append(ids, w.asset), append(buckets, time.Unix(w.hour, 0).UTC())
 		seqs = append(seqs, w.seq)
 	}
+	first, last := ends(buckets)
 	found := hourPrices{of: make(map[priceKey]valuation.Price, len(wanted))}
-	rows, err := conn.Query(ctx, pricesOfHours, ids, buckets, seqs)
+	rows, err := conn.Query(ctx, pricesOfHours, ids, buckets, seqs, first, last)
 	if err != nil {
 		return found, fmt.Errorf("read prices: %w", err)
 	}
@@ -90,6 +94,14 @@ func readHourPrices(ctx context.Context, conn *pgx.Conn, wanted map[priceKey]boo
 		return found, fmt.Errorf("read prices: %w", err)
 	}
 	return found, nil
+}
+
+// ends returns the first and the last of some times; zero times if there is none.
+func ends(times []time.Time) (first, last time.Time) {
+	if len(times) == 0 {
+		return first, last
+	}
+	return slices.MinFunc(times, time.Time.Compare), slices.MaxFunc(times, time.Time.Compare)
 }
 
 // assetPrice is the price of an asset in an hour.
@@ -244,6 +256,7 @@ func (s *Snapshots) adoptPrices(ctx context.Context, hours []valuation.Assets,
 	if len(positions) == 0 {
 		return nil
 	}
+	s.ensurePast(ctx, hours)
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		return postgres.Raw(tx, func(conn *pgx.Conn) error {
 			ids, err := assetIDs(ctx, conn, positions)

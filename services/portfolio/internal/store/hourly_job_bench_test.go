@@ -43,6 +43,7 @@ func BenchmarkHourlyJob(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+	f.fiveYears(b)
 	exec("DELETE FROM portfolios")
 	exec(`INSERT INTO portfolios (id, owner_id, name, is_default, created_at)
 		SELECT gen_random_uuid(), gen_random_uuid(), 'All wallets', true, now() FROM generate_series(1, $1)`,

@@ -21,14 +21,15 @@ import (
 const maxGap = int64(snapshot.MaxPriceGap / time.Second)
 
 // unpricedPositions finds the positions $2 to $4 of snapshots $1 that have no price, and for
-// each whether the token has one before and after, at most $5 apart.
+// each whether the token has one before and after, at most $5 apart. $6 and $7 are the first
+// and the last of their hours, as in pricesOfHours.
 const unpricedPositions = `
 WITH unpriced AS MATERIALIZED (
   SELECT w.n, w.asset, w.bucket, coalesce(p.reason, 'NO_PRICE') AS reason
   FROM unnest($1::integer[], $2::integer[], $3::timestamptz[], $4::bigint[]) AS w (n, asset, bucket, seq)
   LEFT JOIN LATERAL (
     SELECT price, reason FROM hour_prices p
-    WHERE p.bucket = w.bucket AND p.asset = w.asset AND p.seq <= w.seq
+    WHERE p.bucket = w.bucket AND p.bucket BETWEEN $6 AND $7 AND p.asset = w.asset AND p.seq <= w.seq
     ORDER BY p.seq DESC LIMIT 1) AS p ON true
   WHERE p.price IS NULL),
 reach AS (
@@ -37,7 +38,9 @@ priced AS MATERIALIZED (
   SELECT r.asset, hour
   FROM reach r CROSS JOIN LATERAL generate_series(r.first, r.last, interval '1 hour') AS hour
   CROSS JOIN LATERAL (
-    SELECT FROM hour_prices p WHERE p.bucket = hour AND p.asset = r.asset AND p.price IS NOT NULL LIMIT 1) AS one)
+    SELECT FROM hour_prices p
+    WHERE p.bucket = hour AND p.bucket BETWEEN $6 - $5::interval AND $7 + $5::interval
+      AND p.asset = r.asset AND p.price IS NOT NULL LIMIT 1) AS one)
 SELECT u.n, u.reason, coalesce(following.hour - preceding.hour <= $5::interval, false)
 FROM unpriced u
 CROSS JOIN LATERAL (SELECT max(hour) AS hour FROM priced p WHERE p.asset = u.asset AND p.hour < u.bucket) AS preceding
@@ -71,7 +74,8 @@ func (w *windows) markPriceGaps(ctx context.Context, conn *pgx.Conn) (all bool, 
 	if len(affected) == 0 {
 		return true, nil
 	}
-	rows, err := conn.Query(ctx, unpricedPositions, numbers, ids, buckets, seqs, snapshot.MaxPriceGap)
+	first, last := ends(buckets)
+	rows, err := conn.Query(ctx, unpricedPositions, numbers, ids, buckets, seqs, snapshot.MaxPriceGap, first, last)
 	if err != nil {
 		return false, fmt.Errorf("find price gaps: %w", err)
 	}

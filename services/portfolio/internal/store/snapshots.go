@@ -13,6 +13,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/internal/partition"
 	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
@@ -20,8 +21,9 @@ import (
 // Snapshots implements snapshot.Store, portfolio.Snapshots, timeline.Store and
 // performance.Store. It is safe for concurrent use.
 type Snapshots struct {
-	db     *postgres.DB
-	caches *Caches
+	db         *postgres.DB
+	caches     *Caches
+	partitions *partition.Partitions // nil where the job alone makes them
 }
 
 // NewSnapshots returns the snapshots in db.

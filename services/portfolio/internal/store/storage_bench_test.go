@@ -34,6 +34,7 @@ func BenchmarkStorage(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+	f.fiveYears(b)
 	exec(`INSERT INTO assets (token_id, symbol, decimals, verified)
 		SELECT 'eip155:1/erc20:0x' || md5(n::text) || substr(md5(n::text), 1, 8), 'TKN' || n, 18, true
 		FROM generate_series(1, $1) AS n`, positions)

@@ -11,6 +11,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/internal/partition"
 	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/history"
 	"github.com/purserhq/purser/services/wallet/internal/price"
@@ -21,11 +22,13 @@ import (
 // History implements history.Store.
 type History struct {
 	db         *postgres.DB
-	partitions *Partitions
+	partitions *partition.Partitions
 }
 
 // NewHistory returns the history in db.
-func NewHistory(db *postgres.DB, p *Partitions) *History { return &History{db: db, partitions: p} }
+func NewHistory(db *postgres.DB, p *partition.Partitions) *History {
+	return &History{db: db, partitions: p}
+}
 
 // Wallets implements history.Store.
 func (s *History) Wallets(ctx context.Context, owner uuid.UUID) ([]wallet.Wallet, error) {

@@ -17,9 +17,9 @@ import (
 
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/services/internal/partition"
 	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/history"
-	"github.com/purserhq/purser/services/wallet/internal/partition"
 	"github.com/purserhq/purser/services/wallet/internal/store"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 	"github.com/purserhq/purser/services/wallet/migrations"
@@ -114,7 +114,7 @@ func TestHistoryIsInThePartitionOfItsMonth(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, table := range partition.Tables() {
+	for _, table := range partitions.Tables() {
 		if n := partition.Ahead(list, table.Name, month("2023-08")); n != 2 {
 			t.Errorf("%s is made %d months ahead", table.Name, n)
 		}
@@ -295,7 +295,7 @@ func TestPagesOfThePastReadTheirMonthsAlone(t *testing.T) {
 	f := newFixture(t)
 	partitions := store.NewPartitions(f.db.DB, quiet())
 	for i := range 24 {
-		for _, table := range partition.Tables() {
+		for _, table := range partitions.Tables() {
 			if _, err := partitions.Make(t.Context(), table.Name, month("2022-01").AddDate(0, i, 0)); err != nil {
 				t.Fatal(err)
 			}
@@ -334,11 +334,12 @@ func TestPagesOfThePastReadTheirMonthsAlone(t *testing.T) {
 // The schema begins with the partitions of these months.
 func TestTheSchemaHasTheComingMonths(t *testing.T) {
 	db := testkit.Postgres(t, migrations.FS)
-	list, err := store.NewPartitions(db.DB, quiet()).List(t.Context())
+	partitions := store.NewPartitions(db.DB, quiet())
+	list, err := partitions.List(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, table := range partition.Tables() {
+	for _, table := range partitions.Tables() {
 		if n := partition.Ahead(list, table.Name, partition.Month(time.Now())); n < 2 {
 			t.Errorf("%s is made %d months ahead", table.Name, n)
 		}

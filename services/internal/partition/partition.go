@@ -1,5 +1,5 @@
-// Package partition keeps the monthly partitions of the history: it makes those of the
-// coming months ahead, moves rows that came before their partition did, and drops those
+// Package partition keeps the monthly partitions of a service's history: it makes those of
+// the coming months ahead, moves rows that came before their partition did, and drops those
 // that are older than a deployment keeps.
 //
 // It promises: a run can be repeated and made by several replicas at once; a row is in
@@ -23,8 +23,8 @@ import (
 type Policy struct {
 	// Ahead is for how many months after the present one partitions are made: 1 to 24.
 	Ahead int `env:"MONTHS_AHEAD" envDefault:"3"`
-	// KeptMonths is how many whole months of balances before the present one are kept; 0 for all.
-	// What is asked for again is read again.
+	// KeptMonths is how many whole months of the history before the present one are kept; 0 for all.
+	// What is asked for again is read again. Each service says what of its history that is.
 	KeptMonths int `env:"KEPT_MONTHS" envDefault:"0"`
 }
 
@@ -40,16 +40,21 @@ func (p Policy) Validate() error {
 	return errors.Join(found...)
 }
 
-// Table is a partitioned table.
-type Table struct {
-	Name string
-	// Kept: its months are dropped when they are old.
-	Kept bool
+// Oldest is the first month that is kept; zero for all.
+func (p Policy) Oldest(now time.Time) time.Time {
+	if p.KeptMonths == 0 {
+		return time.Time{}
+	}
+	return Month(now).AddDate(0, -p.KeptMonths, 0)
 }
 
-// Tables are the tables with monthly partitions. Prices are everybody's, and kept.
-func Tables() []Table {
-	return []Table{{"wallet_history", true}, {"balance_history", true}, {"price_history", false}}
+// Table is a table with monthly partitions, which are named TABLE_YYYYMM, and a default one, TABLE_default.
+type Table struct {
+	Name string
+	// Hour is the column, a timestamptz, that says which month a row is of.
+	Hour string
+	// Dropped: its months are dropped when they are older than Policy.KeptMonths.
+	Dropped bool
 }
 
 // Partition is a month of a table, or its default partition.
@@ -62,8 +67,10 @@ type Partition struct {
 	Rows int64
 }
 
-// Store has the partitions.
+// Store has the partitions of some tables. *Partitions implements it.
 type Store interface {
+	// Tables returns the tables.
+	Tables() []Table
 	// List returns the partitions by table and month, the default partition last.
 	List(ctx context.Context) ([]Partition, error)
 	// Make makes the partition of a month, with the rows of it that are in the default
@@ -72,12 +79,13 @@ type Store interface {
 	// Drop drops the partition of a month with its rows; nothing if there is none.
 	Drop(ctx context.Context, table string, month time.Time) error
 	// Misplaced returns the months of which rows are in the default partition.
-	Misplaced(ctx context.Context, table string) ([]time.Time, error)
+	Misplaced(ctx context.Context, t Table) ([]time.Time, error)
 }
 
 // Maker makes and drops partitions.
 type Maker struct {
 	store     Store
+	before    func(ctx context.Context, oldest time.Time) error // BeforeDrop
 	policy    Policy
 	log       *slog.Logger
 	now       func() time.Time
@@ -88,7 +96,7 @@ type Maker struct {
 // NewMaker returns a Maker.
 func NewMaker(s Store, p Policy, log *slog.Logger, now func() time.Time) *Maker {
 	m := &Maker{store: s, policy: p, log: log, now: now}
-	meter := otel.Meter("purser/wallet/partitions")
+	meter := otel.Meter("purser/partitions")
 	m.misplaced, _ = meter.Int64Gauge("history_default_rows",
 		metric.WithDescription("Rows of the history without a partition of their month, after a run."))
 	m.ahead, _ = meter.Int64Gauge("history_months_ahead",
@@ -96,18 +104,44 @@ func NewMaker(s Store, p Policy, log *slog.Logger, now func() time.Time) *Maker 
 	return m
 }
 
+// BeforeDrop has do called before months are dropped, with the first one that is kept; when it fails none is. It
+// returns m, and is called before m is used.
+func (m *Maker) BeforeDrop(do func(ctx context.Context, oldest time.Time) error) *Maker {
+	m.before = do
+	return m
+}
+
 // Run makes and drops what is due. Its error names what failed; the rest is done.
 func (m *Maker) Run(ctx context.Context) error {
-	present := Month(m.now())
+	now := m.now()
+	present := Month(now)
 	var failed []error
-	for _, t := range Tables() {
-		failed = append(failed, m.fill(ctx, t, present), m.drop(ctx, t, present))
+	for _, t := range m.store.Tables() {
+		failed = append(failed, m.fill(ctx, t, present))
+	}
+	if oldest := m.policy.Oldest(now); !oldest.IsZero() {
+		failed = append(failed, m.dropAll(ctx, oldest))
 	}
 	return errors.Join(append(failed, m.record(ctx, present))...)
 }
 
+func (m *Maker) dropAll(ctx context.Context, oldest time.Time) error {
+	if m.before != nil {
+		if err := m.before(ctx, oldest); err != nil {
+			return err
+		}
+	}
+	var failed []error
+	for _, t := range m.store.Tables() {
+		if t.Dropped {
+			failed = append(failed, m.drop(ctx, t, oldest))
+		}
+	}
+	return errors.Join(failed...)
+}
+
 func (m *Maker) fill(ctx context.Context, t Table, present time.Time) error {
-	late, err := m.store.Misplaced(ctx, t.Name)
+	late, err := m.store.Misplaced(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -129,15 +163,11 @@ func (m *Maker) fill(ctx context.Context, t Table, present time.Time) error {
 	return errors.Join(failed...)
 }
 
-func (m *Maker) drop(ctx context.Context, t Table, present time.Time) error {
-	if !t.Kept || m.policy.KeptMonths == 0 {
-		return nil
-	}
+func (m *Maker) drop(ctx context.Context, t Table, oldest time.Time) error {
 	list, err := m.store.List(ctx)
 	if err != nil {
 		return err
 	}
-	oldest := present.AddDate(0, -m.policy.KeptMonths, 0)
 	var failed []error
 	for _, p := range list {
 		if p.Table != t.Name || p.Month.IsZero() || !p.Month.Before(oldest) {
@@ -157,7 +187,7 @@ func (m *Maker) record(ctx context.Context, present time.Time) error {
 	if err != nil {
 		return err
 	}
-	for _, t := range Tables() {
+	for _, t := range m.store.Tables() {
 		of := metric.WithAttributes(attribute.String("table", t.Name))
 		m.ahead.Record(ctx, int64(Ahead(list, t.Name, present)), of)
 		for _, p := range list {
