@@ -97,9 +97,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		Named:        portfolio.NewNamed(portfolioStore, holdingsReader, cfg.PortfoliosPerOwner, time.Now),
 		Timelines:    timeline.NewService(snapshotStore, rates, time.Now),
 		Performances: performance.NewService(snapshotStore, rates, time.Now), Currencies: rates,
-		Figures:     kpi.NewService(portfolios, snapshotStore, time.Now),
-		Allocations: allocation.NewService(portfolios, snapshotStore, time.Now),
-		Exporter:    export.NewService(snapshotStore, time.Now),
+		Figures:     kpi.NewService(portfolios, snapshotStore, rates, time.Now),
+		Allocations: allocation.NewService(portfolios, snapshotStore, rates, time.Now),
+		Exporter:    export.NewService(snapshotStore, rates, time.Now),
 		Watches:     watch.NewService(hub, portfolios, rates),
 	})
 	server.CheckMessages(methods.Check)

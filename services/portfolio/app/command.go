@@ -29,6 +29,8 @@ chart --portfolio=ID [--start=TIME] [--end=TIME]
 export --portfolio=ID FILE
                           store the snapshots of a portfolio in a file: .csv, .jsonl or .xlsx; more options:
                           --positions      the positions of the snapshots
+                          --currency       that of prices and values: EUR, GBP, CHF, JPY or the id of a token; rates
+                                           that are not stored are read as the service's own account
                           --decimal-comma  semicolons and decimal commas in a .csv file
                           --start, --end   as of chart; a TIME is as in RFC 3339: 2026-03-01T00:00:00Z
 partitions                the monthly partitions of the prices of hours, how large they are, and how far

@@ -10,7 +10,13 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/grpcclient"
+	"github.com/purserhq/purser/proto/access"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/portfolio/internal/currency"
 	"github.com/purserhq/purser/services/portfolio/internal/export"
+	"github.com/purserhq/purser/services/portfolio/internal/holdings"
 	"github.com/purserhq/purser/services/portfolio/internal/store"
 )
 
@@ -24,8 +30,12 @@ type exportCommand struct {
 func parseExport(args []string) (command, error) {
 	e := exportCommand{options: newOptions("export")}
 	e.flags.BoolVar(&e.Positions, "positions", false, "")
+	e.flags.StringVar(&e.Currency, "currency", "", "")
 	comma := e.flags.Bool("decimal-comma", false, "")
 	if err := e.parse(args, 1); err != nil {
+		return nil, err
+	}
+	if err := currency.Check("--currency", e.Currency); err != nil {
 		return nil, err
 	}
 	e.Start, e.End = e.start, e.end
@@ -46,6 +56,12 @@ func parseExport(args []string) (command, error) {
 
 // run writes the file under another name first, so that what has the name is whole.
 func (e exportCommand) run(ctx context.Context, env environment, out io.Writer) (err error) {
+	source, closeSource, err := e.rates(env)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeSource()) }()
+	rates := currency.NewService(store.NewCurrencyRates(env.db, time.Now), source, time.Now)
 	f, err := os.CreateTemp(filepath.Dir(e.path), ".export-*")
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
@@ -56,7 +72,8 @@ func (e exportCommand) run(ctx context.Context, env environment, out io.Writer) 
 			_ = os.Remove(f.Name())
 		}
 	}()
-	rows, err := export.NewService(store.NewSnapshots(env.db, nil), time.Now).Write(ctx, env.portfolio, e.Request, f)
+	rows, err := export.NewService(store.NewSnapshots(env.db, nil), rates, time.Now).Write(ctx, env.portfolio,
+		e.Request, f)
 	if err != nil {
 		return err
 	}
@@ -65,4 +82,57 @@ func (e exportCommand) run(ctx context.Context, env environment, out io.Writer) 
 	}
 	_, err = fmt.Fprintf(out, "%d rows in %s\n", rows, e.path)
 	return err
+}
+
+// rates returns where rates that are not stored are read from: wallet, as the service's own account. Without an
+// account they stay unknown.
+func (e exportCommand) rates(env environment) (source currency.Source, done func() error, err error) {
+	nothing := func() error { return nil }
+	if currency.IsUSD(e.Currency) {
+		return unread{}, nothing, nil
+	}
+	auth, err := chassis.DialAuth(env.cfg.AuthConfig)
+	if err != nil {
+		return nil, nil, err
+	}
+	if auth == nil {
+		return unread{}, nothing, nil
+	}
+	self := chassis.AsServiceAccount(auth, env.cfg.ServiceAccount)
+	if self == nil {
+		return unread{}, auth.Close, nil
+	}
+	wallet, err := grpcclient.Dial(env.cfg.Wallet, access.Idempotent(walletv1.PriceService_ServiceDesc.ServiceName))
+	if err != nil {
+		return nil, nil, errors.Join(err, auth.Close())
+	}
+	return ratesAs{holdings.NewRates(walletv1.NewPriceServiceClient(wallet), time.Now), self},
+		func() error { return errors.Join(wallet.Close(), auth.Close()) }, nil
+}
+
+// ratesAs reads rates as an account of its own.
+type ratesAs struct {
+	*holdings.Rates
+	self chassis.Identity
+}
+
+// Hours implements currency.Source.
+func (r ratesAs) Hours(ctx context.Context, code string, from, until time.Time,
+	visit func([]currency.HourRate) error) error {
+	ctx, err := r.self(ctx)
+	if err != nil {
+		return err
+	}
+	return r.Rates.Hours(ctx, code, from, until, visit)
+}
+
+// unread is a source that can't be asked.
+type unread struct{}
+
+func (unread) Now(context.Context, string) (currency.Rate, error) {
+	return currency.Rate{}, errs.Unavailable("WALLET_UNAVAILABLE", "the service has no account of its own")
+}
+
+func (unread) Hours(context.Context, string, time.Time, time.Time, func([]currency.HourRate) error) error {
+	return errs.Unavailable("WALLET_UNAVAILABLE", "the service has no account of its own")
 }

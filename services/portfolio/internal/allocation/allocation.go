@@ -19,6 +19,7 @@ import (
 	"github.com/cockroachdb/apd/v3"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/portfolio/internal/currency"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
@@ -73,6 +74,7 @@ type Request struct {
 	Dimension  Dimension // Token when 0
 	At         time.Time // now when zero
 	MaxEntries int       // 0 for all
+	Currency   string    // of the values; USD when empty
 }
 
 // Valuer values portfolios; *portfolio.Service implements it.
@@ -83,28 +85,40 @@ type Valuer interface {
 	ValueWallets(ctx context.Context, p portfolio.Portfolio) ([]portfolio.WalletValue, error)
 }
 
+// Rates are those of currencies and tokens; *currency.Service implements it.
+type Rates interface {
+	// Of returns the rate that a valuation is converted at. It returns errs.Invalid on currency for what is none,
+	// errs.Unavailable (RATE_UNAVAILABLE).
+	Of(ctx context.Context, currency string, v valuation.Valuation, isSnapshot bool) (currency.Rate, error)
+	// Known returns the rates of the hours that these times are in, which are in order, also those that aren't known.
+	Known(ctx context.Context, currency string, times ...time.Time) ([]currency.Rate, error)
+}
+
 // Service divides values. It is safe for concurrent use.
 type Service struct {
 	valuer Valuer
 	store  Store
+	rates  Rates
 	now    func() time.Time
 }
 
 // NewService returns the service.
-func NewService(v Valuer, s Store, now func() time.Time) *Service {
-	return &Service{valuer: v, store: s, now: now}
+func NewService(v Valuer, s Store, r Rates, now func() time.Time) *Service {
+	return &Service{valuer: v, store: s, rates: r, now: now}
 }
 
 // Check returns errs.Invalid for a request that breaks a rule.
 func (s *Service) Check(r Request) error {
-	if r.At.IsZero() {
-		return nil
+	var timeErr error
+	switch {
+	case r.At.IsZero():
+	case r.Dimension == Wallet:
+		timeErr = errs.Invalid("as_of_time", "must be unset with ALLOCATION_DIMENSION_WALLET: the positions of the "+
+			"past are stored for the portfolio as a whole. By token and by chain the past is there")
+	default:
+		timeErr = s.valuer.CheckAsOf(r.At)
 	}
-	if r.Dimension == Wallet {
-		return errs.Invalid("as_of_time", "must be unset with ALLOCATION_DIMENSION_WALLET: the positions of the past "+
-			"are stored for the portfolio as a whole. By token and by chain the past is there")
-	}
-	return s.valuer.CheckAsOf(r.At)
+	return errs.AllInvalid(timeErr, currency.Check("currency", r.Currency))
 }
 
 // Allocate divides the value of a portfolio.
@@ -113,7 +127,7 @@ func (s *Service) Allocate(ctx context.Context, p portfolio.Portfolio, r Request
 		return Allocation{}, err
 	}
 	if r.Dimension == Wallet {
-		return s.allocateByWallet(ctx, p, r.MaxEntries)
+		return s.allocateByWallet(ctx, p, r)
 	}
 	value := s.valuer.ValueOrLastSnapshot
 	if !r.At.IsZero() {
@@ -125,14 +139,25 @@ func (s *Service) Allocate(ctx context.Context, p portfolio.Portfolio, r Request
 	if err != nil {
 		return Allocation{}, err
 	}
+	rate, err := s.rates.Of(ctx, r.Currency, v, !r.At.IsZero())
+	if err != nil {
+		return Allocation{}, err
+	}
+	if v, err = rate.Valuation(v); err != nil {
+		return Allocation{}, errs.Internal(err)
+	}
 	d := divided{dimension: r.Dimension}
 	d.add(v.Positions, "")
 	return d.result(v, r.MaxEntries)
 }
 
 // allocateByWallet divides the value of now by wallet.
-func (s *Service) allocateByWallet(ctx context.Context, p portfolio.Portfolio, maxEntries int) (Allocation, error) {
+func (s *Service) allocateByWallet(ctx context.Context, p portfolio.Portfolio, r Request) (Allocation, error) {
 	wallets, err := s.valuer.ValueWallets(ctx, p)
+	if err != nil {
+		return Allocation{}, err
+	}
+	rate, err := s.rates.Of(ctx, r.Currency, valuation.Valuation{}, false)
 	if err != nil {
 		return Allocation{}, err
 	}
@@ -140,16 +165,20 @@ func (s *Service) allocateByWallet(ctx context.Context, p portfolio.Portfolio, m
 	var all valuation.Valuation
 	for _, w := range wallets {
 		d.entry(w.Account, w.Account) // also one that holds nothing
-		d.add(w.Valuation.Positions, w.Account)
-		all.ValuationTime = w.Valuation.ValuationTime
-		all.IncompleteReasons = append(all.IncompleteReasons, w.Valuation.IncompleteReasons...)
+		v, err := rate.Valuation(w.Valuation)
+		if err != nil {
+			return Allocation{}, errs.Internal(err)
+		}
+		d.add(v.Positions, w.Account)
+		all.ValuationTime = v.ValuationTime
+		all.IncompleteReasons = append(all.IncompleteReasons, v.IncompleteReasons...)
 	}
 	slices.Sort(all.IncompleteReasons)
 	all.IncompleteReasons = slices.Compact(all.IncompleteReasons)
 	if len(wallets) == 0 {
 		all.ValuationTime = s.now().UTC()
 	}
-	return d.result(all, maxEntries)
+	return d.result(all, r.MaxEntries)
 }
 
 // divided is a value that is being divided.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/timerange"
+	"github.com/purserhq/purser/services/portfolio/internal/currency"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/timeline"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
@@ -35,6 +36,7 @@ type HistoryRequest struct {
 	Zone       string            // IANA name, UTC when empty
 	MaxEntries int               // DefaultEntries when 0
 	Limit      int               // DefaultLimit when 0
+	Currency   string            // of the values; USD when empty
 }
 
 // Last is the last snapshot of an interval.
@@ -58,16 +60,17 @@ type Store interface {
 // Point is the last snapshot of an interval.
 type Point struct {
 	Start, End, Snapshot time.Time
-	Total                *apd.Decimal
+	Total                *apd.Decimal // nil when Unavailable is set
 	Complete             bool
+	Unavailable          string // why there are no values
 }
 
 // Series is an entry over time, with a value and a share for each point.
 type Series struct {
 	Key, Label string
 	Other      bool
-	Values     []*apd.Decimal
-	Shares     []*apd.Decimal // nil where the total is 0
+	Values     []*apd.Decimal // nil where the point has no values
+	Shares     []*apd.Decimal // nil where the total is 0 or unavailable
 }
 
 // History is an allocation over time.
@@ -83,7 +86,8 @@ func (s *Service) CheckHistory(r HistoryRequest) error {
 	return err
 }
 
-// History divides the values at the ends of intervals, with two statements.
+// History divides the values at the ends of intervals, with two statements, in another currency than US dollars with
+// those that read rates besides.
 func (s *Service) History(ctx context.Context, p portfolio.Portfolio, r HistoryRequest) (History, error) {
 	r, zone, err := s.withDefaults(r)
 	if err != nil {
@@ -106,22 +110,51 @@ func (s *Service) History(ctx context.Context, p portfolio.Portfolio, r HistoryR
 	if err != nil {
 		return History{}, err
 	}
+	rates, err := s.rates.Known(ctx, r.Currency, buckets...)
+	if err != nil {
+		return History{}, err
+	}
 	h := History{Truncated: truncated}
 	allocations := make([]Allocation, len(last))
 	for i, l := range last {
-		d := divided{dimension: r.Dimension}
-		d.add(held[l.Bucket], "")
-		if allocations[i], err = d.result(valuation.Valuation{}, 0); err != nil {
-			return History{}, err
+		point := Point{Start: bounds[l.Index], End: bounds[l.Index+1], Snapshot: l.Bucket, Complete: l.Complete}
+		if rates[i].Known() {
+			if allocations[i], err = allocated(held[l.Bucket], r.Dimension, rates[i]); err != nil {
+				return History{}, err
+			}
+			point.Total, point.Complete = allocations[i].Total, l.Complete && !rates[i].Stale
+		} else {
+			point.Complete, point.Unavailable = false, currency.ReasonUnavailable
 		}
-		h.Points = append(h.Points, Point{Start: bounds[l.Index], End: bounds[l.Index+1], Snapshot: l.Bucket,
-			Total: allocations[i].Total, Complete: l.Complete})
+		h.Points = append(h.Points, point)
 	}
 	h.Series, err = seriesOf(allocations, r.MaxEntries)
 	return h, err
 }
 
-// seriesOf turns allocations over time into series of the entries with the largest sums, and one of the others.
+// allocated divides the positions of an hour, at its rate.
+func allocated(positions []valuation.Position, d Dimension, rate currency.Rate) (Allocation, error) {
+	v := valuation.Valuation{Total: new(apd.Decimal), Positions: positions}
+	for _, p := range positions {
+		var err error
+		if !p.Counted() {
+			continue
+		}
+		if v.Total, err = valuation.Sum(v.Total, p.Value); err != nil {
+			return Allocation{}, errs.Internal(err)
+		}
+	}
+	v, err := rate.Valuation(v)
+	if err != nil {
+		return Allocation{}, errs.Internal(err)
+	}
+	of := divided{dimension: d}
+	of.add(v.Positions, "")
+	return of.result(valuation.Valuation{}, 0)
+}
+
+// seriesOf turns allocations over time, of which those without a total are unavailable, into series of the entries
+// with the largest sums, and one of the others.
 func seriesOf(allocations []Allocation, maxEntries int) ([]Series, error) {
 	type sum struct {
 		Series
@@ -163,7 +196,13 @@ func seriesOf(allocations []Allocation, maxEntries int) ([]Series, error) {
 	if len(all) > maxEntries {
 		out = append(out, rest)
 	}
-	for i := range allocations {
+	for i, a := range allocations {
+		if a.Total == nil { // unavailable
+			for n := range out {
+				out[n].Values[i], out[n].Shares = nil, append(out[n].Shares, nil)
+			}
+			continue
+		}
 		values := make([]*apd.Decimal, len(out))
 		for n := range out {
 			values[n] = out[n].Values[i]
@@ -201,5 +240,5 @@ func (s *Service) withDefaults(r HistoryRequest) (HistoryRequest, *time.Location
 			"the past is stored for the portfolio as a whole, got "+map[Dimension]string{
 			Wallet: "ALLOCATION_DIMENSION_WALLET", Protocol: "ALLOCATION_DIMENSION_PROTOCOL"}[r.Dimension])
 	}
-	return r, zone, errs.AllInvalid(rangeErr, zoneErr, dimensionErr)
+	return r, zone, errs.AllInvalid(rangeErr, zoneErr, dimensionErr, currency.Check("currency", r.Currency))
 }

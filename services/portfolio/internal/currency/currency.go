@@ -23,8 +23,9 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
-// ReasonNotRead is why a rate is unknown that the wallet service was not asked for; others are its own.
-const ReasonNotRead = "RATE_UNAVAILABLE"
+// ReasonUnavailable is why there is no figure where a rate is unknown. It is also why a rate is unknown that the
+// wallet service was not asked for; other reasons of rates are its own.
+const ReasonUnavailable = "RATE_UNAVAILABLE"
 
 // Rate is what one unit of a currency is worth.
 type Rate struct {
@@ -41,6 +42,9 @@ type Rate struct {
 
 // USD is the rate of US dollars, in which everything is stored.
 func USD() Rate { return Rate{Currency: valuation.Currency, Price: "1"} }
+
+// Known reports whether there is a rate.
+func (r Rate) Known() bool { return r.Price != "" }
 
 // IsUSD reports whether a request's currency is US dollars, which "" is too.
 func IsUSD(currency string) bool { return currency == "" || currency == valuation.Currency }
@@ -106,9 +110,8 @@ func (r Rate) Valuation(v valuation.Valuation) (valuation.Valuation, error) {
 	if v.Total, err = r.Convert(v.Total); err != nil {
 		return v, err
 	}
-	left := new(apd.Decimal).Set(v.Total) // of the total, after the positions
+	left := new(apd.Decimal).Set(v.Total) // of the total, after the positions, which are in the order of their values
 	positions := make([]valuation.Position, len(v.Positions))
-	largest := -1
 	for i, p := range v.Positions {
 		if p.Price.Known() {
 			usd, _, err := apd.NewFromString(p.Price.Amount)
@@ -128,18 +131,25 @@ func (r Rate) Valuation(v valuation.Valuation) (valuation.Valuation, error) {
 			if left, err = valuation.Subtract(left, p.Value); err != nil {
 				return v, err
 			}
-			if largest < 0 { // positions are in the order of their values
-				largest = i
-			}
 		}
 		positions[i] = p
 	}
-	if largest >= 0 && !left.IsZero() {
-		sum, err := valuation.Subtract(positions[largest].Value, new(apd.Decimal).Neg(left))
+	for i := range positions {
+		if left.IsZero() {
+			break
+		}
+		if !positions[i].Counted() {
+			continue
+		}
+		sum, err := valuation.Sum(positions[i].Value, left)
 		if err != nil {
 			return v, err
 		}
-		positions[largest].Value = sum
+		left = new(apd.Decimal)
+		if sum.Negative { // of dust alone: the next one takes the rest
+			left, sum = sum, apd.New(0, -valuation.Scale)
+		}
+		positions[i].Value = sum
 	}
 	v.Positions = positions
 	if r.Stale {

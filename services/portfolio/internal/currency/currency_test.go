@@ -90,6 +90,31 @@ func TestAValuationAddsUpInEveryCurrency(t *testing.T) {
 	}
 }
 
+// Where all positions are dust, rounding can take more than the largest has. No value is below 0 for that.
+func TestRoundingTakesNoMoreThanAPositionHas(t *testing.T) {
+	var held []valuation.Holding
+	for i := range 5 {
+		held = append(held, valuation.Holding{TokenID: fmt.Sprint(i), Symbol: "T", Verified: true,
+			Amount: big.NewInt(1), Price: valuation.Price{Amount: "0.00000101"}})
+	}
+	usd, err := valuation.Compute(nil, held, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := currency.Rate{Currency: "EUR", Price: "200"}.Valuation(usd) // 0.505 units each, 2.525 together
+	if err != nil || got.Total.Text('f') != "0.00000003" {
+		t.Fatal(got.Total, err)
+	}
+	var values []string
+	for _, p := range got.Positions {
+		values = append(values, p.Value.Text('f'))
+	}
+	want := []string{"0.00000000", "0.00000000", "0.00000001", "0.00000001", "0.00000001"}
+	if !slices.Equal(values, want) {
+		t.Errorf("the values are %q, want %q", values, want)
+	}
+}
+
 func TestAStaleRateMakesAValuationIncomplete(t *testing.T) {
 	usd := valuation.Valuation{Total: decimal(t, "10")}
 	got, err := currency.Rate{Currency: "JPY", Price: "0.0067", Stale: true}.Valuation(usd)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
 // Limits of reading rates for one call.
@@ -72,15 +73,43 @@ func (s *Service) Now(ctx context.Context, currency string) (Rate, error) {
 	if err != nil {
 		return Rate{}, err
 	}
-	if r.Price == "" {
+	if !r.Known() {
 		return Rate{}, unavailable(currency, "now", r.Reason)
 	}
 	return r, nil
 }
 
+// Of returns the rate that a valuation is converted at: that of its hour if it is a snapshot, otherwise that of now.
+// Errors are those of Now.
+func (s *Service) Of(ctx context.Context, currency string, v valuation.Valuation, isSnapshot bool) (Rate, error) {
+	if !isSnapshot && !v.Stale {
+		return s.Now(ctx, currency)
+	}
+	rates, err := s.At(ctx, currency, v.ValuationTime)
+	if err != nil {
+		return Rate{}, err
+	}
+	return rates[0], nil
+}
+
 // At returns the rates of the hours that these times are in, which are in order and of which it reads those that are
 // not stored. Errors are those of Now, RATE_UNAVAILABLE when one of them has no rate.
 func (s *Service) At(ctx context.Context, currency string, times ...time.Time) ([]Rate, error) {
+	rates, err := s.Known(ctx, currency, times...)
+	if err != nil {
+		return nil, err
+	}
+	for i, r := range rates {
+		if !r.Known() {
+			hour := times[i].UTC().Truncate(time.Hour)
+			return nil, unavailable(currency, "at "+hour.Format(time.RFC3339), r.Reason)
+		}
+	}
+	return rates, nil
+}
+
+// Known is At, but returns rates that are not known too. Errors are those of Now for a currency that is none.
+func (s *Service) Known(ctx context.Context, currency string, times ...time.Time) ([]Rate, error) {
 	if IsUSD(currency) {
 		return slices.Repeat([]Rate{USD()}, len(times)), nil
 	}
@@ -94,16 +123,7 @@ func (s *Service) At(ctx context.Context, currency string, times ...time.Time) (
 	if err := s.Read(ctx, currency, hours[0], hours[len(hours)-1].Add(time.Hour)); err != nil {
 		return nil, err
 	}
-	rates, err := s.store.Rates(ctx, currency, hours)
-	if err != nil {
-		return nil, err
-	}
-	for i, r := range rates {
-		if r.Price == "" {
-			return nil, unavailable(currency, "at "+hours[i].Format(time.RFC3339), r.Reason)
-		}
-	}
-	return rates, nil
+	return s.store.Rates(ctx, currency, hours)
 }
 
 // Read has the rates of the hours in [from, until) stored, as far as the caller's time allows: what is not stored then
@@ -138,7 +158,7 @@ func (s *Service) Read(ctx context.Context, currency string, from, until time.Ti
 
 func unavailable(currency, when, reason string) error {
 	if reason == "" {
-		reason = ReasonNotRead
+		reason = ReasonUnavailable
 	}
 	return errs.Unavailable("RATE_UNAVAILABLE", fmt.Sprintf("%s has no rate %s: %s", currency, when, reason))
 }

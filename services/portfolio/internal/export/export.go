@@ -17,6 +17,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/timerange"
+	"github.com/purserhq/purser/services/portfolio/internal/currency"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
 	"github.com/purserhq/purser/services/portfolio/internal/timeline"
@@ -57,6 +59,7 @@ type Request struct {
 	Format     Format    // CSV when 0
 	Positions  bool      // a row is a position; otherwise a snapshot
 	Start, End time.Time // timeline.DefaultRange before End when zero; now when zero
+	Currency   string    // of prices and values; USD when empty
 }
 
 // Store reads snapshots.
@@ -70,14 +73,24 @@ type Store interface {
 		error)
 }
 
+// Rates are those of currencies and tokens; *currency.Service implements it.
+type Rates interface {
+	// Known returns the rates of the hours that these times are in, which are in order, also those that aren't known.
+	// It returns errs.Invalid on currency for what is none.
+	Known(ctx context.Context, currency string, times ...time.Time) ([]currency.Rate, error)
+}
+
 // Service exports snapshots. It is safe for concurrent use.
 type Service struct {
 	store Store
+	rates Rates
 	now   func() time.Time
 }
 
 // NewService returns the service.
-func NewService(s Store, now func() time.Time) *Service { return &Service{store: s, now: now} }
+func NewService(s Store, r Rates, now func() time.Time) *Service {
+	return &Service{store: s, rates: r, now: now}
+}
 
 // Check returns errs.Invalid with every mistake in a request.
 func (s *Service) Check(r Request) error {
@@ -97,7 +110,8 @@ func (s *Service) withDefaults(r Request) (Request, error) {
 		r.Format = CSV
 	}
 	rules := timerange.Rules{Now: now, Skew: timerange.ClockSkew, MaxYears: maxRangeYears}
-	return r, (timerange.Range{Start: r.Start, End: r.End}).Check(rules)
+	return r, errs.AllInvalid((timerange.Range{Start: r.Start, End: r.End}).Check(rules),
+		currency.Check("currency", r.Currency))
 }
 
 // Write writes the file to out, and returns how many rows it has, the header excepted. It returns errs.Invalid for a
@@ -125,7 +139,11 @@ func (s *Service) Write(ctx context.Context, p portfolio.Portfolio, r Request, o
 		if err != nil {
 			return rows, err
 		}
-		n, err := s.writePage(ctx, p, r, page, w)
+		rates, err := s.ratesOf(ctx, r.Currency, page)
+		if err != nil {
+			return rows, err
+		}
+		n, err := s.writePage(ctx, p, r, page, rates, w)
 		rows += n
 		if err != nil {
 			return rows, err
@@ -152,12 +170,23 @@ func (s *Service) checkRows(ctx context.Context, p portfolio.Portfolio, r Reques
 	return nil
 }
 
-// writePage writes the rows of some snapshots.
+func (s *Service) ratesOf(ctx context.Context, code string, page []snapshot.Snapshot) ([]currency.Rate, error) {
+	hours := make([]time.Time, len(page))
+	for i, snap := range page {
+		hours[i] = snap.Bucket
+	}
+	return s.rates.Known(ctx, code, hours...)
+}
+
+// writePage writes the rows of some snapshots, at their rates.
 func (s *Service) writePage(ctx context.Context, p portfolio.Portfolio, r Request, page []snapshot.Snapshot,
-	w rowWriter) (rows int, err error) {
+	rates []currency.Rate, w rowWriter) (rows int, err error) {
 	if !r.Positions {
-		for _, snap := range page {
-			if err := w.row(hourRow(snap)); err != nil {
+		for i, snap := range page {
+			if snap, err = snap.In(rates[i]); err != nil {
+				return rows, errs.Internal(err)
+			}
+			if err := w.row(hourRow(snap, rates[i])); err != nil {
 				return rows, err
 			}
 			rows++
@@ -178,17 +207,35 @@ func (s *Service) writePage(ctx context.Context, p portfolio.Portfolio, r Reques
 		if err != nil {
 			return rows, err
 		}
-		for _, snap := range page[:n] {
-			for _, position := range held[snap.Bucket] {
-				if err := w.row(positionRow(snap, position)); err != nil {
+		for i, snap := range page[:n] {
+			positions, err := inRate(snap, held[snap.Bucket], rates[i])
+			if err != nil {
+				return rows, errs.Internal(err)
+			}
+			for _, position := range positions {
+				if err := w.row(positionRow(snap, position, rates[i])); err != nil {
 					return rows, err
 				}
 				rows++
 			}
 		}
-		page = page[n:]
+		page, rates = page[n:], rates[n:]
 	}
 	return rows, nil
+}
+
+// inRate returns the positions of a snapshot with prices and values at a rate, which add up to the snapshot's total;
+// without prices and values where it isn't known.
+func inRate(snap snapshot.Snapshot, held []valuation.Position, r currency.Rate) ([]valuation.Position, error) {
+	if r.Known() {
+		v, err := r.Valuation(valuation.Valuation{Total: snap.Total, Positions: held})
+		return v.Positions, err
+	}
+	out := slices.Clone(held)
+	for i := range out {
+		out[i].Price.Amount, out[i].Value = "", nil
+	}
+	return out, nil
 }
 
 // kind is what the cells of a column are.
@@ -211,26 +258,34 @@ type column struct {
 var hourColumns = []column{
 	{"portfolio_id", id}, {"hour_time", instant}, {"snapshot_time", instant}, {"currency", id}, {"total", number},
 	{"net_flow", number}, {"complete", boolean}, {"price_gap", boolean}, {"backfilled", boolean},
-	{"position_count", count}, {"unpriced_count", count},
+	{"position_count", count}, {"unpriced_count", count}, {"rate", number}, {"unavailable_reason", id},
 }
 
-func hourRow(s snapshot.Snapshot) []any {
-	return []any{"portfolio:" + s.Portfolio.String(), s.Bucket, s.SnapshotTime, valuation.Currency, plain(s.Total),
-		plain(s.NetFlow), s.Complete, s.PriceGap, s.Backfilled, s.Positions, s.Unpriced}
+func hourRow(s snapshot.Snapshot, r currency.Rate) []any {
+	return append([]any{"portfolio:" + s.Portfolio.String(), s.Bucket, s.SnapshotTime, r.Currency, plain(s.Total),
+		plain(s.NetFlow), s.Complete, s.PriceGap, s.Backfilled, s.Positions, s.Unpriced}, rateCells(r)...)
+}
+
+// rateCells are a rate, and why there is none.
+func rateCells(r currency.Rate) []any {
+	if !r.Known() {
+		return []any{"", currency.ReasonUnavailable}
+	}
+	return []any{padded(r.Price), ""}
 }
 
 var positionColumns = []column{
 	{"portfolio_id", id}, {"hour_time", instant}, {"token_id", id}, {"symbol", text}, {"decimals", count},
 	{"amount", number}, {"amount_base_units", id}, {"price", number}, {"price_source", text},
 	{"price_time", instant}, {"price_stale", boolean}, {"value", number}, {"verified", boolean},
-	{"unpriced_reason", id},
+	{"unpriced_reason", id}, {"currency", id}, {"rate", number}, {"unavailable_reason", id},
 }
 
-func positionRow(s snapshot.Snapshot, p valuation.Position) []any {
+func positionRow(s snapshot.Snapshot, p valuation.Position, r currency.Rate) []any {
 	amount := apd.NewWithBigInt(new(apd.BigInt).SetMathBigInt(p.Amount), -int32(p.Decimals))
-	return []any{"portfolio:" + s.Portfolio.String(), s.Bucket, p.TokenID, p.Symbol, int(p.Decimals), plain(amount),
-		"base:" + p.Amount.String(), padded(p.Price.Amount), p.Price.Source, p.Price.Time, p.Price.Stale,
-		plain(p.Value), p.Verified, p.Price.UnpricedReason}
+	return append([]any{"portfolio:" + s.Portfolio.String(), s.Bucket, p.TokenID, p.Symbol, int(p.Decimals),
+		plain(amount), "base:" + p.Amount.String(), padded(p.Price.Amount), p.Price.Source, p.Price.Time,
+		p.Price.Stale, plain(p.Value), p.Verified, p.Price.UnpricedReason, r.Currency}, rateCells(r)...)
 }
 
 // plain returns a decimal without an exponent, "" for nil.

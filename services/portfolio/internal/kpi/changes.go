@@ -63,7 +63,7 @@ func growth(now, before string) (*apd.Decimal, string, error) {
 	return r, "", a.err
 }
 
-// below reports whether a value is too small for ratios of it.
+// below reports whether a value in US dollars is too small for ratios of it.
 func below(v *apd.Decimal) bool {
 	threshold, _, err := apd.NewFromString(performance.Epsilon)
 	return err != nil || v.Cmp(threshold) < 0
@@ -103,25 +103,38 @@ func (c *Change) measure(marks []performance.Mark, base int, missing string) err
 		c.StartValue, c.Gross, c.GrossRatio, c.NetFlow, c.Net, c.NetRate = none, none, none, none, none, none
 		return nil
 	}
-	marks = marks[base:]
-	first, last := marks[0], marks[len(marks)-1]
+	first, last := marks[base], marks[len(marks)-1]
 	c.Snapshot = first.Time
-	var a arithmetic
-	flow := new(apd.Decimal)
-	for _, m := range marks[1:] {
-		flow = a.add(flow, m.NetFlow)
+	none := Figure{Unavailable: ReasonRateUnavailable}
+	c.StartValue, c.Gross, c.GrossRatio, c.NetFlow, c.Net, c.NetRate = none, none, none, none, none, none
+	if first.Value == nil {
+		return nil
 	}
+	c.StartValue = Figure{Value: first.Value}
+	if last.Value == nil {
+		return nil
+	}
+	var a arithmetic
 	gross := a.sub(last.Value, first.Value)
-	c.StartValue, c.Gross = Figure{Value: first.Value}, Figure{Value: gross}
-	c.NetFlow, c.Net = Figure{Value: flow}, Figure{Value: a.sub(gross, flow)}
-	c.GrossRatio = Figure{Unavailable: ReasonBelowThreshold}
-	if !below(first.Value) {
+	c.Gross, c.GrossRatio = Figure{Value: gross}, Figure{Unavailable: ReasonBelowThreshold}
+	if !below(first.InDollars()) && !first.Value.IsZero() {
 		c.GrossRatio = Figure{Value: a.ratio(gross, first.Value)}
 	}
+	flow, counted := new(apd.Decimal), []performance.Mark{first}
+	for _, m := range marks[base+1:] {
+		if m.NetFlow == nil {
+			return a.err
+		}
+		flow = a.add(flow, m.NetFlow)
+		if m.Value != nil { // one without a rate and without a flow doesn't matter in between
+			counted = append(counted, m)
+		}
+	}
+	c.NetFlow, c.Net = Figure{Value: flow}, Figure{Value: a.sub(gross, flow)}
 	if a.err != nil {
 		return a.err
 	}
-	rate, err := performance.TimeWeighted(marks)
+	rate, err := performance.TimeWeighted(counted)
 	if err != nil {
 		return err
 	}
@@ -154,16 +167,20 @@ func highestOf(p *Peak, marks []performance.Mark) (Highest, error) {
 	if p == nil {
 		return Highest{Value: none, Drawdown: none}, nil
 	}
+	if p.Total == nil || len(marks) > 0 && marks[len(marks)-1].Value == nil {
+		none.Unavailable = ReasonRateUnavailable
+		return Highest{Value: none, Drawdown: none}, nil
+	}
 	h := Highest{Value: Figure{Value: p.Total}, Time: p.Bucket, Drawdown: none}
 	if len(marks) == 0 {
 		return h, nil
 	}
-	now := marks[len(marks)-1]
+	now, dollars := marks[len(marks)-1], p.Dollars
 	if now.Value.Cmp(p.Total) > 0 {
-		h.Value, h.Time = Figure{Value: now.Value}, now.Time
+		h.Value, h.Time, dollars = Figure{Value: now.Value}, now.Time, now.InDollars()
 	}
 	h.Drawdown = Figure{Unavailable: ReasonBelowThreshold}
-	if !below(h.Value.Value) {
+	if !below(dollars) && !h.Value.Value.IsZero() {
 		var a arithmetic
 		h.Drawdown = Figure{Value: a.ratio(a.sub(now.Value, h.Value.Value), h.Value.Value)}
 		return h, a.err

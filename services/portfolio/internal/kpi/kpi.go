@@ -6,6 +6,8 @@
 //   - What isn't known is unavailable, with a reason. It is never 0 for that.
 //   - A change is told gross, with the money that came and went, and net of it.
 //   - Days and years are those of the caller's time zone.
+//   - In a currency, what is of now is converted at the rate of now, and what is of a snapshot at
+//     that of its hour. What rests on an hour without a rate is unavailable.
 package kpi
 
 import (
@@ -18,6 +20,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/portfolio/internal/currency"
 	"github.com/purserhq/purser/services/portfolio/internal/performance"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/timeline"
@@ -35,6 +38,7 @@ const (
 	ReasonWalletUnavailable  = "WALLET_UNAVAILABLE" // the value is a snapshot, which doesn't have the figure
 	ReasonNoSyncedWallet     = "NO_SYNCED_WALLET"
 	ReasonNoPricedHolding    = "NO_PRICED_HOLDING"
+	ReasonRateUnavailable    = currency.ReasonUnavailable
 	dayTolerance             = 2 * time.Hour
 	tolerance                = 24 * time.Hour
 	moveWithin, moveInPeriod = 24 * time.Hour, Day
@@ -94,6 +98,8 @@ type Age struct {
 
 // KPI are the figures of a portfolio.
 type KPI struct {
+	// Currency of all values and prices.
+	Currency      string
 	Valuation     valuation.Valuation
 	Now           time.Time
 	Changes       []Change
@@ -105,18 +111,29 @@ type KPI struct {
 	OldestPrice   Age
 }
 
+// Request is for whom figures are.
+type Request struct {
+	Zone     string // IANA name, UTC when empty
+	Currency string // USD when empty
+}
+
 // Peak is a snapshot with the highest total.
 type Peak struct {
 	Bucket time.Time
-	Total  *apd.Decimal
+	// Total in a currency, nil when the rate of an hour that counts isn't known.
+	Total *apd.Decimal
+	// Dollars is Total in US dollars.
+	Dollars *apd.Decimal
 }
 
 // Store reads snapshots.
 type Store interface {
 	performance.Store
-	// HighestSnapshot returns the snapshot with the highest total of those without a price gap, the
-	// first of equal ones; nil when there is none.
-	HighestSnapshot(ctx context.Context, portfolio uuid.UUID) (*Peak, error)
+	// HighestSnapshot returns the snapshot with the highest total of those without a price gap, in a
+	// currency at the stored rates; the first of equal ones, nil when there is none.
+	HighestSnapshot(ctx context.Context, portfolio uuid.UUID, currency string) (*Peak, error)
+	// FirstSnapshot returns the hour of the first snapshot at or after a time; zero when there is none.
+	FirstSnapshot(ctx context.Context, portfolio uuid.UUID, from time.Time) (time.Time, error)
 	// PositionsAt returns the valued positions of the snapshots of some hours.
 	PositionsAt(ctx context.Context, portfolio uuid.UUID, buckets []time.Time) (map[time.Time][]valuation.Position,
 		error)
@@ -134,24 +151,29 @@ type Valuer interface {
 type Service struct {
 	valuer Valuer
 	store  Store
+	rates  Rates
 	now    func() time.Time
 }
 
 // NewService returns the service.
-func NewService(v Valuer, s Store, now func() time.Time) *Service {
-	return &Service{valuer: v, store: s, now: now}
+func NewService(v Valuer, s Store, r Rates, now func() time.Time) *Service {
+	return &Service{valuer: v, store: s, rates: r, now: now}
 }
 
-// Check returns errs.Invalid for an unknown time zone.
-func (s *Service) Check(zone string) error {
-	_, err := timeline.Zone(zone)
-	return err
+// Check returns errs.Invalid with every mistake in a request.
+func (s *Service) Check(r Request) error {
+	_, err := timeline.Zone(r.Zone)
+	return errs.AllInvalid(err, currency.Check("currency", r.Currency))
 }
 
-// Figures returns the figures of a portfolio. The number of statements is fixed. It returns errs.Invalid for an
-// unknown time zone, and errs.Unavailable if there is no value.
-func (s *Service) Figures(ctx context.Context, p portfolio.Portfolio, zoneName string) (KPI, error) {
-	zone, err := timeline.Zone(zoneName)
+// Figures returns the figures of a portfolio. The number of statements is fixed, but for those that read rates. It
+// returns errs.Invalid for an unknown time zone or currency, and errs.Unavailable if there is no value, or no rate to
+// convert it at.
+func (s *Service) Figures(ctx context.Context, p portfolio.Portfolio, r Request) (KPI, error) {
+	if err := s.Check(r); err != nil {
+		return KPI{}, err
+	}
+	zone, err := timeline.Zone(r.Zone)
 	if err != nil {
 		return KPI{}, err
 	}
@@ -159,13 +181,13 @@ func (s *Service) Figures(ctx context.Context, p portfolio.Portfolio, zoneName s
 	if err != nil {
 		return KPI{}, err
 	}
-	now := s.now()
-	starts := startsOf(now, zone)
-	series, err := s.store.Marks(ctx, p.ID, time.Unix(0, 0).UTC(), now, limitsOf(starts))
+	rate, err := s.rates.Of(ctx, r.Currency, v, false)
 	if err != nil {
 		return KPI{}, err
 	}
-	highest, err := s.store.HighestSnapshot(ctx, p.ID)
+	now := s.now()
+	starts := startsOf(now, zone)
+	series, err := s.store.Marks(ctx, p.ID, time.Unix(0, 0).UTC(), now, limitsOf(starts))
 	if err != nil {
 		return KPI{}, err
 	}
@@ -182,10 +204,24 @@ func (s *Service) Figures(ctx context.Context, p portfolio.Portfolio, zoneName s
 	if err != nil {
 		return KPI{}, err
 	}
-	k := KPI{Valuation: v, Now: now, Wallets: walletsOf(v)}
 	if marks, err = s.withNow(marks, v, positions); err != nil {
 		return KPI{}, err
 	}
+	rates, err := s.ratesOf(ctx, p, marks, len(series.Marks), rate)
+	if err != nil {
+		return KPI{}, err
+	}
+	if marks, err = converted(marks, rates); err != nil {
+		return KPI{}, err
+	}
+	highest, err := s.store.HighestSnapshot(ctx, p.ID, rate.Currency)
+	if err != nil {
+		return KPI{}, err
+	}
+	if v, err = rate.Valuation(v); err != nil {
+		return KPI{}, errs.Internal(err)
+	}
+	k := KPI{Currency: rate.Currency, Valuation: v, Now: now, Wallets: walletsOf(v)}
 	if k.Changes, err = changesOf(marks, starts); err != nil {
 		return KPI{}, errs.Internal(err)
 	}
@@ -194,7 +230,10 @@ func (s *Service) Figures(ctx context.Context, p portfolio.Portfolio, zoneName s
 	}
 	var before []valuation.Position
 	if missing == "" {
-		before = positions[series.Marks[base].Time]
+		before, missing, err = pricesIn(positions[series.Marks[base].Time], rates[base])
+		if err != nil {
+			return KPI{}, errs.Internal(err)
+		}
 	}
 	if k.Best, k.Worst, err = movesOf(v, before, missing); err != nil {
 		return KPI{}, errs.Internal(err)

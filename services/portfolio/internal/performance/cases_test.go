@@ -181,3 +181,17 @@ func TestPeriodsChainToTheWhole(t *testing.T) {
 		}
 	}
 }
+
+// A whole unit of some currency is much money: what counts as dust is told by US dollars.
+func TestDustIsToldByDollars(t *testing.T) {
+	for dollars, want := range map[string]performance.Reason{"600": "", "0.50": performance.ReasonBelowEpsilon} {
+		list := marks(t, mark{at: on(2026, 1, 1), worth: "0.01"}, mark{at: on(2026, 1, 2), worth: "0.02"})
+		for i := range list {
+			list[i].Dollars = dec(t, dollars)
+		}
+		got, err := performance.TimeWeighted(list)
+		if err != nil || got.Period.Unavailable != want || want == "" && got.Period.Figure != 1 {
+			t.Errorf("of %s US dollars: %+v, %v", dollars, got, err)
+		}
+	}
+}

@@ -22,9 +22,9 @@ import (
 	"github.com/cockroachdb/apd/v3"
 )
 
-// Epsilon is the value, in the portfolio's currency, below which a sub-period is
-// skipped: returns on dust say nothing, and what is left of an account that was
-// emptied may well lose all of its value.
+// Epsilon is the value in US dollars below which a sub-period is skipped: returns on
+// dust say nothing, and what is left of an account that was emptied may well lose all
+// of its value. It is the same whichever currency figures are in: 1.00 of some is much.
 const Epsilon = "1.00"
 
 // yearDays is the number of days of a year, also of a leap year.
@@ -76,6 +76,16 @@ type Mark struct {
 	// NetFlow is what came in since the mark before, less what went out, valued at
 	// this mark's prices.
 	NetFlow *apd.Decimal
+	// Dollars is Value in US dollars; nil when Value is in them.
+	Dollars *apd.Decimal
+}
+
+// InDollars returns the value in US dollars.
+func (m Mark) InDollars() *apd.Decimal {
+	if m.Dollars != nil {
+		return m.Dollars
+	}
+	return m.Value
 }
 
 // Input is what a performance is computed from.

@@ -3,6 +3,7 @@ package performance
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/apd/v3"
@@ -15,8 +16,12 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/timeline"
 )
 
-// maxRangeYears is the longest period that can be measured.
-const maxRangeYears = 10
+const (
+	// maxRangeYears is the longest period that can be measured.
+	maxRangeYears = 10
+	// maxPoints is how many points of growth one answer has at most.
+	maxPoints = 5000
+)
 
 // ReasonNoSnapshots is the reason of all figures of a period without a snapshot at or
 // before its end.
@@ -29,7 +34,8 @@ type Request struct {
 	Zone       string // IANA name, UTC when empty
 	Benchmark  string // CAIP-19 id of a token; empty for none
 	RiskFree   float64
-	Currency   string // of the figures; USD when empty
+	Currency   string            // of the figures; USD when empty
+	Interval   timeline.Interval // of the points of growth; 0 for none
 }
 
 // Series is what snapshots say about a period.
@@ -49,8 +55,9 @@ type Store interface {
 	// Marks returns the measurable snapshots that a performance from start to end needs,
 	// among them the last one between each two consecutive days.
 	Marks(ctx context.Context, portfolio uuid.UUID, start, end time.Time, days []time.Time) (Series, error)
-	// Price returns the price of a token in a snapshot, nil when there is none.
-	Price(ctx context.Context, portfolio uuid.UUID, tokenID string, bucket time.Time) (*apd.Decimal, error)
+	// Prices returns the prices of a token in the snapshots of some hours, without those that have none.
+	Prices(ctx context.Context, portfolio uuid.UUID, tokenID string, buckets []time.Time) (map[time.Time]*apd.Decimal,
+		error)
 }
 
 // Rates are those of currencies and tokens; *currency.Service implements it.
@@ -58,6 +65,8 @@ type Rates interface {
 	// At returns the rates of the hours that these times are in, which are in order. It returns errs.Invalid on
 	// currency for what is none, errs.Unavailable (RATE_UNAVAILABLE).
 	At(ctx context.Context, currency string, times ...time.Time) ([]currency.Rate, error)
+	// Known is At, but returns rates that are not known too.
+	Known(ctx context.Context, currency string, times ...time.Time) ([]currency.Rate, error)
 }
 
 // Measured is the performance of a stored portfolio.
@@ -70,6 +79,8 @@ type Measured struct {
 	OutOfDate int
 	// Notes are what a reader of the figures has to know.
 	Notes []string
+	// Points are the growth over time, if it was asked for.
+	Points []Point
 }
 
 // Service measures portfolios. It is safe for concurrent use.
@@ -115,22 +126,60 @@ func (s *Service) Measure(ctx context.Context, p portfolio.Portfolio, r Request)
 		in.DayBefore, in.Days = limits[0], limits[1:]
 	}
 	if r.Benchmark != "" {
-		last := len(rates) - 1
-		in.Benchmark = &Reference{}
-		if in.Benchmark.Start, err = s.benchmark(ctx, p, r.Benchmark, series.Marks[0].Time, rates[0]); err != nil {
-			return Measured{}, err
-		}
-		in.Benchmark.End, err = s.benchmark(ctx, p, r.Benchmark, series.Marks[last].Time, rates[last])
+		last := len(rates) - 1 // each end by itself, so that no rates between them are read
+		start, err := s.benchmark(ctx, p, r.Benchmark, series.Marks[:1], rates[:1])
 		if err != nil {
 			return Measured{}, err
 		}
+		end, err := s.benchmark(ctx, p, r.Benchmark, series.Marks[last:], rates[last:])
+		if err != nil {
+			return Measured{}, err
+		}
+		in.Benchmark = &Reference{Start: start[0], End: end[0]}
 	}
 	measured, err := Measure(in)
 	if err != nil {
 		return Measured{}, errs.Internal(err)
 	}
-	return Measured{Performance: measured, LeftOut: series.LeftOut, OutOfDate: series.OutOfDate,
-		Notes: r.notes(series, measured)}, nil
+	m := Measured{Performance: measured, LeftOut: series.LeftOut, OutOfDate: series.OutOfDate,
+		Notes: r.notes(series, measured)}
+	m.Points, err = s.points(ctx, p, r, zone, series.Marks, rates)
+	return m, err
+}
+
+// points returns the growth over time. Intervals of whole days end at marks that the figures rest on; for hours it
+// reads more.
+func (s *Service) points(ctx context.Context, p portfolio.Portfolio, r Request, zone *time.Location, marks []Mark,
+	rates []currency.Rate) ([]Point, error) {
+	if r.Interval == 0 {
+		return nil, nil
+	}
+	bounds, _ := timeline.Boundaries(r.Interval, zone, r.Start, r.End, maxPoints)
+	if r.Interval == timeline.Hourly {
+		limits := append(slices.Clone(bounds[:len(bounds)-1]), r.End) // the last hour may end later
+		series, err := s.store.Marks(ctx, p.ID, r.Start, r.End, limits)
+		if err != nil {
+			return nil, err
+		}
+		if marks = series.Marks; len(marks) == 0 {
+			return nil, nil
+		}
+		if rates, err = s.convert(ctx, marks, r.Currency); err != nil {
+			return nil, err
+		}
+	}
+	var prices []*apd.Decimal
+	if r.Benchmark != "" {
+		var err error
+		if prices, err = s.benchmark(ctx, p, r.Benchmark, marks, rates); err != nil {
+			return nil, err
+		}
+	}
+	points, err := OverTime(marks, bounds, prices)
+	if err != nil {
+		return nil, errs.Internal(err)
+	}
+	return points, nil
 }
 
 // convert puts marks into a currency, at the rates of their hours, which it returns.
@@ -144,6 +193,7 @@ func (s *Service) convert(ctx context.Context, marks []Mark, code string) ([]cur
 		return nil, err
 	}
 	for i := range marks {
+		marks[i].Dollars = marks[i].Value
 		if marks[i].Value, err = rates[i].Convert(marks[i].Value); err != nil {
 			return nil, errs.Internal(err)
 		}
@@ -154,28 +204,43 @@ func (s *Service) convert(ctx context.Context, marks []Mark, code string) ([]cur
 	return rates, nil
 }
 
-// benchmark returns the price of a token in an hour, in the currency of the hour's rate: that of the hour's snapshot,
-// or the one that the wallet service knows; nil when there is none.
-func (s *Service) benchmark(ctx context.Context, p portfolio.Portfolio, token string, at time.Time,
-	rate currency.Rate) (*apd.Decimal, error) {
-	price, err := s.store.Price(ctx, p.ID, token, at)
+// benchmark returns the prices of a token at the times of marks, in the currency of their rates: those of the hours'
+// snapshots, or those that the wallet service knows; nil where there is none.
+func (s *Service) benchmark(ctx context.Context, p portfolio.Portfolio, token string, marks []Mark,
+	rates []currency.Rate) ([]*apd.Decimal, error) {
+	times := make([]time.Time, len(marks))
+	for i, m := range marks {
+		times[i] = m.Time
+	}
+	held, err := s.store.Prices(ctx, p.ID, token, times)
 	if err != nil {
 		return nil, err
 	}
-	if price == nil {
-		known, err := s.rates.At(ctx, token, at)
-		if err != nil {
-			return nil, noRate(err)
+	missing := slices.DeleteFunc(times, func(t time.Time) bool { return held[t] != nil })
+	if len(missing) > 0 {
+		known, err := s.rates.Known(ctx, token, missing...)
+		if noRate(err) != nil {
+			return nil, err
 		}
-		if price, _, err = apd.NewFromString(known[0].Price); err != nil {
+		for i, k := range known {
+			if !k.Known() {
+				continue
+			}
+			if held[missing[i]], _, err = apd.NewFromString(k.Price); err != nil {
+				return nil, errs.Internal(err)
+			}
+		}
+	}
+	prices := make([]*apd.Decimal, len(marks))
+	for i, m := range marks {
+		if held[m.Time] == nil {
+			continue
+		}
+		if prices[i], err = rates[i].ConvertPrice(held[m.Time]); err != nil {
 			return nil, errs.Internal(err)
 		}
 	}
-	converted, err := rate.ConvertPrice(price)
-	if err != nil {
-		return nil, errs.Internal(err)
-	}
-	return converted, nil
+	return prices, nil
 }
 
 // noRate returns nil for a token without a price, and for one that isn't known: a comparison with it is unavailable.
@@ -252,5 +317,12 @@ func (s *Service) withDefaults(r Request) (Request, *time.Location, error) {
 		benchmarkErr = errs.Invalid("benchmark", `must be the CAIP-19 id of a token, for example `+
 			`"eip155:1/slip44:60", or empty for none, `+errs.Given(r.Benchmark))
 	}
-	return r, zone, errs.AllInvalid(rangeErr, zoneErr, benchmarkErr, currency.Check("currency", r.Currency))
+	err := errs.AllInvalid(rangeErr, zoneErr, benchmarkErr, currency.Check("currency", r.Currency))
+	if err == nil && r.Interval != 0 {
+		if _, more := timeline.Boundaries(r.Interval, zone, r.Start, r.End, maxPoints); more {
+			err = errs.Invalid("growth_interval", fmt.Sprintf("must be INTERVAL_DAILY or longer for a period of more "+
+				"than %d hours, got INTERVAL_HOURLY", maxPoints))
+		}
+	}
+	return r, zone, err
 }

@@ -26,6 +26,8 @@ type growth struct {
 type indexPoint struct {
 	at     time.Time
 	growth float64
+	// exact is growth, to growthDigits.
+	exact *apd.Decimal
 	// measured counts the steps up to here that were not skipped.
 	measured int
 }
@@ -43,13 +45,13 @@ func chain(marks []Mark) (growth, error) {
 		return growth{}, err
 	}
 	g := growth{total: apd.New(1, 0), index: make([]indexPoint, 0, len(marks))}
-	g.index = append(g.index, indexPoint{at: marks[0].Time, growth: 1})
-	base, since, measured := marks[0].Value, marks[0].Time, 0
+	g.index = append(g.index, indexPoint{at: marks[0].Time, growth: 1, exact: g.total})
+	base, since, measured := marks[0], marks[0].Time, 0
 	var perUnit *apd.Decimal // growth for each unit of value; nil when the sub-period is skipped
 	open := func() {
 		perUnit = nil
-		if base.Cmp(epsilon) >= 0 {
-			perUnit = a.quo(g.total, base)
+		if base.InDollars().Cmp(epsilon) >= 0 && !base.Value.IsZero() {
+			perUnit = a.quo(g.total, base.Value)
 		}
 	}
 	open()
@@ -68,7 +70,7 @@ func chain(marks []Mark) (growth, error) {
 			now = a.mul(perUnit, before)
 			measured++
 		}
-		g.index = append(g.index, indexPoint{at: m.Time, growth: a.toFloat(now), measured: measured})
+		g.index = append(g.index, indexPoint{at: m.Time, growth: a.toFloat(now), exact: now, measured: measured})
 		if !hasFlow && i < len(marks)-2 {
 			continue
 		}
@@ -78,10 +80,10 @@ func chain(marks []Mark) (growth, error) {
 				g.start = since
 			}
 			g.end = m.Time
-		case !base.IsZero():
+		case !base.Value.IsZero():
 			g.skipped++
 		}
-		g.total, base, since = now, m.Value, m.Time
+		g.total, base, since = now, m, m.Time
 		open()
 	}
 	return g, a.err
@@ -112,9 +114,15 @@ func (g growth) timeWeighted() Return {
 	var a arithmetic
 	f := a.toFloat(g.total)
 	r := annualized(math.Log(f), days)
-	r.Period = a.fraction(a.lessOne(g.total)) // no power of it is needed
-	if r.Period.Figure == -1 && !g.total.IsZero() {
-		r.Period.Figure = math.Nextafter(-1, 0)
+	r.Period = a.period(g.total) // no power of it is needed
+	return r
+}
+
+// period returns growth as a rate of return. A loss that is not total is never rounded to one that is.
+func (a *arithmetic) period(growth *apd.Decimal) Ratio {
+	r := a.fraction(a.lessOne(growth))
+	if r.Unavailable == "" && r.Figure == -1 && !growth.IsZero() {
+		r.Figure = math.Nextafter(-1, 0)
 	}
 	return r
 }

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/purserhq/purser/pkg/timerange"
@@ -25,7 +26,9 @@ func (s *PortfolioServer) GetAllocation(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	return &portfoliov1.GetAllocationResponse{Allocation: allocationToProto(a)}, nil
+	out := allocationToProto(a)
+	out.Currency = cmp.Or(r.Currency, valuation.Currency)
+	return &portfoliov1.GetAllocationResponse{Allocation: out}, nil
 }
 
 // GetAllocationHistory implements the RPC.
@@ -43,11 +46,12 @@ func (s *PortfolioServer) GetAllocationHistory(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	resp := &portfoliov1.GetAllocationHistoryResponse{Currency: valuation.Currency, Truncated: h.Truncated}
+	resp := &portfoliov1.GetAllocationHistoryResponse{Currency: cmp.Or(r.Currency, valuation.Currency),
+		Truncated: h.Truncated}
 	for _, point := range h.Points {
 		resp.Points = append(resp.Points, &portfoliov1.AllocationPoint{StartTime: timeToProto(point.Start),
 			EndTime: timeToProto(point.End), SnapshotTime: timeToProto(point.Snapshot),
-			Total: decimalToProto(point.Total), Complete: point.Complete})
+			Total: decimalToProto(point.Total), Complete: point.Complete, UnavailableReason: point.Unavailable})
 	}
 	for _, series := range h.Series {
 		out := &portfoliov1.AllocationSeries{Group: series.Key, Label: series.Label, Other: series.Other}
@@ -63,7 +67,7 @@ func (s *PortfolioServer) GetAllocationHistory(ctx context.Context,
 func allocationRequestFromProto(req *portfoliov1.GetAllocationRequest) (allocation.Request, error) {
 	at, err := timerange.Time("as_of_time", req.GetAsOfTime())
 	return allocation.Request{Dimension: allocation.Dimension(req.GetDimension()), At: at,
-		MaxEntries: int(req.GetMaxEntries())}, err
+		MaxEntries: int(req.GetMaxEntries()), Currency: req.GetCurrency()}, err
 }
 
 func allocationHistoryRequestFromProto(req *portfoliov1.GetAllocationHistoryRequest) (allocation.HistoryRequest,
@@ -75,12 +79,12 @@ func allocationHistoryRequestFromProto(req *portfoliov1.GetAllocationHistoryRequ
 	r, err := timerange.FromProto(req.GetStartTime(), req.GetEndTime())
 	return allocation.HistoryRequest{Dimension: allocation.Dimension(req.GetDimension()), Interval: interval,
 		Start: r.Start, End: r.End, Zone: req.GetTimeZone(), MaxEntries: int(req.GetMaxEntries()),
-		Limit: int(req.GetLimit())}, err
+		Limit: int(req.GetLimit()), Currency: req.GetCurrency()}, err
 }
 
 func allocationToProto(a allocation.Allocation) *portfoliov1.Allocation {
 	out := &portfoliov1.Allocation{
-		Currency: valuation.Currency, Total: decimalToProto(a.Total), ValuationTime: timeToProto(a.Of.ValuationTime),
+		Total: decimalToProto(a.Total), ValuationTime: timeToProto(a.Of.ValuationTime),
 		Complete: a.Of.Complete(), IncompleteReasons: a.Of.IncompleteReasons, Stale: a.Of.Stale,
 	}
 	for _, e := range a.Entries {

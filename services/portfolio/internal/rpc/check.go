@@ -71,8 +71,10 @@ func (s *PortfolioServer) Check(m proto.Message) error {
 			return err
 		}
 		return s.exporter.Check(request)
+	case *portfoliov1.ListSnapshotsRequest:
+		return currency.Check("currency", r.GetCurrency())
 	case *portfoliov1.GetKpiRequest:
-		return s.figures.Check(r.GetTimeZone())
+		return s.figures.Check(kpiRequestFromProto(r))
 	}
 	return nil
 }

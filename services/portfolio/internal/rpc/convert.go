@@ -36,14 +36,19 @@ func valuationToProto(v valuation.Valuation, r currency.Rate) *portfoliov1.Valua
 	return out
 }
 
-func snapshotToProto(s snapshot.Snapshot) *portfoliov1.Snapshot {
-	return &portfoliov1.Snapshot{
+// snapshotToProto returns a snapshot at a rate.
+func snapshotToProto(s snapshot.Snapshot, r currency.Rate) *portfoliov1.Snapshot {
+	out := &portfoliov1.Snapshot{
 		PortfolioId: s.Portfolio.String(), BucketTime: timestamppb.New(s.Bucket),
 		SnapshotTime: timestamppb.New(s.SnapshotTime),
-		Currency:     valuation.Currency, Total: decimalToProto(s.Total), Complete: s.Complete,
+		Currency:     r.Currency, Total: decimalToProto(s.Total), Complete: s.Complete,
 		PositionCount: int32(s.Positions), UnpricedCount: int32(s.Unpriced), Backfilled: s.Backfilled,
 		NetFlow: decimalToProto(s.NetFlow), PriceGap: s.PriceGap, OutOfDate: s.OutOfDate,
 	}
+	if !r.Known() {
+		out.UnavailableReason = currency.ReasonUnavailable
+	}
+	return out
 }
 
 func progressToProto(p snapshot.BackfillProgress) *portfoliov1.BackfillProgress {

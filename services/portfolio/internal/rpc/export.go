@@ -57,6 +57,6 @@ func (s *PortfolioServer) ExportSnapshots(req *portfoliov1.ExportSnapshotsReques
 func exportRequestFromProto(req *portfoliov1.ExportSnapshotsRequest) (export.Request, error) {
 	r, err := timerange.FromProto(req.GetStartTime(), req.GetEndTime())
 	positions := req.GetContent() == portfoliov1.ExportContent_EXPORT_CONTENT_POSITIONS
-	return export.Request{Format: export.Format(req.GetFormat()), Positions: positions, Start: r.Start, End: r.End},
-		err
+	return export.Request{Format: export.Format(req.GetFormat()), Positions: positions, Start: r.Start, End: r.End,
+		Currency: req.GetCurrency()}, err
 }

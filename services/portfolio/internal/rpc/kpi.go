@@ -8,30 +8,34 @@ import (
 
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	"github.com/purserhq/purser/services/portfolio/internal/kpi"
-	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
 // GetKpi implements the RPC.
 func (s *PortfolioServer) GetKpi(ctx context.Context,
 	req *portfoliov1.GetKpiRequest) (*portfoliov1.GetKpiResponse, error) {
-	if err := s.figures.Check(req.GetTimeZone()); err != nil {
+	r := kpiRequestFromProto(req)
+	if err := s.figures.Check(r); err != nil {
 		return nil, err
 	}
 	p, err := s.callersPortfolio(ctx, req.GetPortfolioId())
 	if err != nil {
 		return nil, err
 	}
-	k, err := s.figures.Figures(ctx, p, req.GetTimeZone())
+	k, err := s.figures.Figures(ctx, p, r)
 	if err != nil {
 		return nil, err
 	}
 	return &portfoliov1.GetKpiResponse{Kpi: kpiToProto(k)}, nil
 }
 
+func kpiRequestFromProto(req *portfoliov1.GetKpiRequest) kpi.Request {
+	return kpi.Request{Zone: req.GetTimeZone(), Currency: req.GetCurrency()}
+}
+
 func kpiToProto(k kpi.KPI) *portfoliov1.Kpi {
 	v := k.Valuation
 	out := &portfoliov1.Kpi{
-		Currency: valuation.Currency, Value: decimalToProto(v.Total), ValueTime: timeToProto(v.ValuationTime),
+		Currency: k.Currency, Value: decimalToProto(v.Total), ValueTime: timeToProto(v.ValuationTime),
 		NetWorth: decimalToProto(v.Total), Complete: v.Complete(), IncompleteReasons: v.IncompleteReasons,
 		Stale: v.Stale, HoldingCount: int32(k.Holdings), UnpricedCount: int32(v.Unpriced),
 		UnverifiedCount: int32(v.Unverified), WalletCount: figureToProto(k.Wallets),

@@ -7,6 +7,7 @@ import (
 	"github.com/purserhq/purser/pkg/timerange"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	"github.com/purserhq/purser/services/portfolio/internal/performance"
+	"github.com/purserhq/purser/services/portfolio/internal/timeline"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
@@ -31,14 +32,29 @@ func (s *PortfolioServer) GetPerformance(ctx context.Context,
 		out.Benchmark = &portfoliov1.Benchmark{TokenId: r.Benchmark, TokenReturn: ratioToProto(m.Benchmark.Return),
 			TrackingDifference: ratioToProto(m.Benchmark.Difference)}
 	}
+	for _, p := range m.Points {
+		point := &portfoliov1.GrowthPoint{StartTime: timeToProto(p.Start), EndTime: timeToProto(p.End),
+			SnapshotTime: timeToProto(p.Mark), TimeWeighted: ratioToProto(p.TimeWeighted),
+			Drawdown: ratioToProto(p.Drawdown)}
+		if p.Benchmark != nil {
+			point.Benchmark = ratioToProto(*p.Benchmark)
+		}
+		out.Growth = append(out.Growth, point)
+	}
 	return &portfoliov1.GetPerformanceResponse{Performance: out}, nil
 }
 
 func performanceRequestFromProto(req *portfoliov1.GetPerformanceRequest) (performance.Request, error) {
+	interval := map[portfoliov1.Interval]timeline.Interval{
+		portfoliov1.Interval_INTERVAL_HOURLY:  timeline.Hourly,
+		portfoliov1.Interval_INTERVAL_DAILY:   timeline.Daily,
+		portfoliov1.Interval_INTERVAL_WEEKLY:  timeline.Weekly,
+		portfoliov1.Interval_INTERVAL_MONTHLY: timeline.Monthly,
+	}[req.GetGrowthInterval()]
 	r, err := timerange.FromProto(req.GetStartTime(), req.GetEndTime())
 	return performance.Request{
 		Start: r.Start, End: r.End, Zone: req.GetTimeZone(), Benchmark: req.GetBenchmark(),
-		RiskFree: req.GetRiskFreeRate(), Currency: req.GetCurrency(),
+		RiskFree: req.GetRiskFreeRate(), Currency: req.GetCurrency(), Interval: interval,
 	}, err
 }
 

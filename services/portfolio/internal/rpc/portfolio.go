@@ -105,7 +105,7 @@ func (s *PortfolioServer) GetValuation(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	rate, err := s.rate(ctx, req.GetCurrency(), v, asOf)
+	rate, err := s.currencies.Of(ctx, req.GetCurrency(), v, !asOf.IsZero())
 	if err != nil {
 		return nil, err
 	}
@@ -113,19 +113,6 @@ func (s *PortfolioServer) GetValuation(ctx context.Context,
 		return nil, errs.Internal(err)
 	}
 	return &portfoliov1.GetValuationResponse{Valuation: valuationToProto(v, rate)}, nil
-}
-
-// rate returns that of now for a valuation of now, and of its hour for a snapshot.
-func (s *PortfolioServer) rate(ctx context.Context, code string, v valuation.Valuation,
-	asOf time.Time) (currency.Rate, error) {
-	if asOf.IsZero() && !v.Stale {
-		return s.currencies.Now(ctx, code)
-	}
-	rates, err := s.currencies.At(ctx, code, v.ValuationTime)
-	if err != nil {
-		return currency.Rate{}, err
-	}
-	return rates[0], nil
 }
 
 // TakeSnapshot implements the RPC.
@@ -142,7 +129,7 @@ func (s *PortfolioServer) TakeSnapshot(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	return &portfoliov1.TakeSnapshotResponse{Snapshot: snapshotToProto(snap), Stored: stored}, nil
+	return &portfoliov1.TakeSnapshotResponse{Snapshot: snapshotToProto(snap, currency.USD()), Stored: stored}, nil
 }
 
 // backfill implements TakeSnapshot of a range.
@@ -158,7 +145,7 @@ func (s *PortfolioServer) backfill(ctx context.Context, p portfolio.Portfolio,
 	}
 	resp := &portfoliov1.TakeSnapshotResponse{Stored: progress.Stored > 0, Backfill: progressToProto(progress)}
 	if progress.Newest != nil {
-		resp.Snapshot = snapshotToProto(*progress.Newest)
+		resp.Snapshot = snapshotToProto(*progress.Newest, currency.USD())
 	}
 	return resp, nil
 }
@@ -168,6 +155,9 @@ func (s *PortfolioServer) ListSnapshots(ctx context.Context,
 	req *portfoliov1.ListSnapshotsRequest) (*portfoliov1.ListSnapshotsResponse, error) {
 	p, err := s.callersPortfolio(ctx, req.GetPortfolioId())
 	if err != nil {
+		return nil, err
+	}
+	if err := currency.Check("currency", req.GetCurrency()); err != nil {
 		return nil, err
 	}
 	query := page.NewQuery("ListSnapshots", p.Owner.String(), p.ID.String())
@@ -180,12 +170,44 @@ func (s *PortfolioServer) ListSnapshots(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	onPage, next, err := page.Cut(query, snaps, limit, func(s snapshot.Snapshot) time.Time { return s.Bucket },
-		snapshotToProto)
+	converted, err := s.snapshotsIn(ctx, req.GetCurrency(), snaps)
+	if err != nil {
+		return nil, err
+	}
+	onPage, next, err := page.Cut(query, converted, limit, func(s snapshotAt) time.Time { return s.Bucket },
+		func(s snapshotAt) *portfoliov1.Snapshot { return snapshotToProto(s.Snapshot, s.rate) })
 	if err != nil {
 		return nil, err
 	}
 	return &portfoliov1.ListSnapshotsResponse{Snapshots: onPage, NextPageToken: next}, nil
+}
+
+// snapshotAt is a snapshot at a rate.
+type snapshotAt struct {
+	snapshot.Snapshot
+	rate currency.Rate
+}
+
+// snapshotsIn returns snapshots, the newest first, in a currency.
+func (s *PortfolioServer) snapshotsIn(ctx context.Context, code string,
+	snaps []snapshot.Snapshot) ([]snapshotAt, error) {
+	n := len(snaps)
+	hours, out := make([]time.Time, n), make([]snapshotAt, n)
+	for i, snap := range snaps {
+		hours[n-1-i] = snap.Bucket
+	}
+	rates, err := s.currencies.Known(ctx, code, hours...)
+	if err != nil {
+		return nil, err
+	}
+	for i, snap := range snaps {
+		rate := rates[n-1-i]
+		if snap, err = snap.In(rate); err != nil {
+			return nil, errs.Internal(err)
+		}
+		out[i] = snapshotAt{snap, rate}
+	}
+	return out, nil
 }
 
 // GetTimeline implements the RPC.

@@ -22,6 +22,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/portfolio/internal/currency"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
@@ -50,6 +51,22 @@ type Snapshot struct {
 	// PriceGap: a verified token has no price, but in an hour before and in one after,
 	// at most MaxPriceGap apart. Total is too low by it.
 	PriceGap bool
+}
+
+// In returns the snapshot with its values in the rate's currency. Without a rate it has none; without one, and with a
+// stale one, it isn't complete.
+func (s Snapshot) In(r currency.Rate) (Snapshot, error) {
+	if !r.Known() {
+		s.Total, s.NetFlow, s.Complete = nil, nil, false
+		return s, nil
+	}
+	var err error
+	if s.Total, err = r.Convert(s.Total); err != nil {
+		return s, err
+	}
+	s.NetFlow, err = r.Convert(s.NetFlow)
+	s.Complete = s.Complete && !r.Stale
+	return s, err
 }
 
 // MaxPriceGap is how far apart the prices before and after a price gap may be. A token that

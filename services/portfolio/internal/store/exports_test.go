@@ -47,7 +47,7 @@ func TestALargeExportTakesNoMoreMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := export.NewService(f.Snapshots, func() time.Time { return hour(hours) })
+	s := export.NewService(f.Snapshots, dollars(), func() time.Time { return hour(hours) })
 	req := export.Request{Positions: true, Start: hour(0), End: hour(hours)}
 	runtime.GC()
 	var before runtime.MemStats

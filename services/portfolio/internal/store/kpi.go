@@ -2,18 +2,52 @@ package store
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/cockroachdb/apd/v3"
 	"github.com/google/uuid"
 
+	"github.com/purserhq/purser/services/portfolio/internal/currency"
 	"github.com/purserhq/purser/services/portfolio/internal/kpi"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
+const highestInCurrency = `
+SELECT s.bucket, s.total::text, coalesce(in_currency(s.total, r.rate)::text, ''),
+       count(*) FILTER (WHERE r.rate IS NULL) OVER () AS missing
+FROM snapshots s LEFT JOIN currency_rates r ON r.currency = $2 AND r.bucket = s.bucket
+WHERE s.portfolio_id = $1 AND NOT s.price_gap
+ORDER BY in_currency(s.total, r.rate) DESC NULLS LAST, s.bucket LIMIT 1`
+
+// highestInCurrency returns the highest snapshot at the stored rates of the hours.
+func (s *Snapshots) highestInCurrency(ctx context.Context, portfolioID uuid.UUID, code string) (*kpi.Peak, error) {
+	var p kpi.Peak
+	var dollars, total string
+	var missing int
+	err := s.db.SQL().QueryRowContext(ctx, highestInCurrency, portfolioID, code).Scan(&p.Bucket, &dollars, &total,
+		&missing)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil //nolint:nilnil // no snapshot is no error
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the highest snapshot: %w", err)
+	}
+	p.Bucket = p.Bucket.UTC()
+	if p.Dollars, err = parseDecimal(dollars); err != nil || missing > 0 {
+		return &p, err
+	}
+	p.Total, err = parseDecimal(total)
+	return &p, err
+}
+
 // HighestSnapshot implements kpi.Store.
-func (s *Snapshots) HighestSnapshot(ctx context.Context, portfolioID uuid.UUID) (*kpi.Peak, error) {
+func (s *Snapshots) HighestSnapshot(ctx context.Context, portfolioID uuid.UUID, code string) (*kpi.Peak, error) {
+	if !currency.IsUSD(code) {
+		return s.highestInCurrency(ctx, portfolioID, code)
+	}
 	var rows []snapshotRow
 	err := s.db.Gorm(ctx).Select("bucket", "total").Where("portfolio_id = ? AND NOT price_gap", portfolioID).
 		Order("total DESC, bucket").Limit(1).Find(&rows).Error
@@ -24,7 +58,7 @@ func (s *Snapshots) HighestSnapshot(ctx context.Context, portfolioID uuid.UUID) 
 		return nil, nil //nolint:nilnil // no snapshot is no error
 	}
 	total, err := parseDecimal(rows[0].Total)
-	return &kpi.Peak{Bucket: rows[0].Bucket.UTC(), Total: total}, err
+	return &kpi.Peak{Bucket: rows[0].Bucket.UTC(), Total: total, Dollars: total}, err
 }
 
 // positionAt is a row of the view with its snapshot.

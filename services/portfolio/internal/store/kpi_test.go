@@ -12,6 +12,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/testkit/versus"
+	"github.com/purserhq/purser/services/portfolio/internal/currency"
 	"github.com/purserhq/purser/services/portfolio/internal/kpi"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/store"
@@ -24,6 +25,9 @@ type valuedNow struct{ valuation.Valuation }
 func (v valuedNow) ValueOrLastSnapshot(context.Context, portfolio.Portfolio) (valuation.Valuation, error) {
 	return v.Valuation, nil
 }
+
+// dollars has the rate of US dollars alone.
+func dollars() *currency.Service { return currency.NewService(nil, nil, time.Now) }
 
 // kpiFixture has five snapshots in the 95 days before now.
 func kpiFixture(t testing.TB) (f fixture, now time.Time) {
@@ -109,8 +113,8 @@ best a 0.125, worst a 0.125`},
 			"best NO_SNAPSHOTS, worst NO_SNAPSHOTS"}, "\n")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := kpi.NewService(valuedNow{tc.v}, tc.f, func() time.Time { return now })
-			k, err := s.Figures(t.Context(), tc.f.p, "Europe/Zurich")
+			s := kpi.NewService(valuedNow{tc.v}, tc.f, dollars(), func() time.Time { return now })
+			k, err := s.Figures(t.Context(), tc.f.p, kpi.Request{Zone: "Europe/Zurich"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -133,8 +137,8 @@ func TestTheYearToDateIsThatOfTheCallersZone(t *testing.T) {
 	}
 	now := newYear.Add(30 * time.Hour)
 	for zone, want := range map[string]string{"": "100.00000000", "Pacific/Auckland": "86.00000000"} {
-		k, err := kpi.NewService(valuedNow{valued(t, now, holding("a", 1, "150", ""))}, f,
-			func() time.Time { return now }).Figures(t.Context(), f.p, zone)
+		k, err := kpi.NewService(valuedNow{valued(t, now, holding("a", 1, "150", ""))}, f, dollars(),
+			func() time.Time { return now }).Figures(t.Context(), f.p, kpi.Request{Zone: zone})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -154,11 +158,11 @@ func TestTheNumberOfStatementsOfTheFiguresIsFixed(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = traced.Close() })
 	live := valuedNow{valued(t, now, holding("a", 20, "18", ""))}
-	s := kpi.NewService(live, store.NewSnapshots(traced, f.caches(t)), func() time.Time { return now })
+	s := kpi.NewService(live, store.NewSnapshots(traced, f.caches(t)), dollars(), func() time.Time { return now })
 	for i := range 3 { // the first prepares the statements
 		spans.Reset()
 		ctx, call := tracing.Tracer("test").Start(t.Context(), "call")
-		_, err := s.Figures(ctx, f.p, "")
+		_, err := s.Figures(ctx, f.p, kpi.Request{})
 		call.End()
 		if err != nil {
 			t.Fatal(err)
@@ -204,7 +208,8 @@ func BenchmarkKpi(b *testing.B) {
 		b.Fatal(err)
 	}
 	now := hour(hours)
-	s := kpi.NewService(valuedNow{valued(b, now, holding("a", 20, "18", ""))}, f, func() time.Time { return now })
+	s := kpi.NewService(valuedNow{valued(b, now, holding("a", 20, "18", ""))}, f, dollars(),
+		func() time.Time { return now })
 	read := func(statement string) {
 		rows, err := f.db.SQL().QueryContext(b.Context(), statement, f.p.ID)
 		if err != nil {
@@ -228,7 +233,7 @@ func BenchmarkKpi(b *testing.B) {
 			read(`SELECT bucket, total::text, net_flow::text FROM snapshots WHERE portfolio_id = $1 AND net_flow <> 0`)
 		},
 		Ours: func() {
-			if k, err := s.Figures(b.Context(), f.p, ""); err != nil || k.Changes[6].Gross.Value == nil {
+			if k, err := s.Figures(b.Context(), f.p, kpi.Request{}); err != nil || k.Changes[6].Gross.Value == nil {
 				b.Fatal(k, err)
 			}
 		},

@@ -88,17 +88,39 @@ func (s *Snapshots) Marks(ctx context.Context, portfolioID uuid.UUID, start, end
 	return series, nil
 }
 
-// Price implements performance.Store.
-func (s *Snapshots) Price(ctx context.Context, portfolioID uuid.UUID, tokenID string,
-	bucket time.Time) (*apd.Decimal, error) {
-	var rows []positionRow
-	err := s.db.Gorm(ctx).Select("price").
-		Where("portfolio_id = ? AND bucket = ? AND token_id = ?", portfolioID, bucket, tokenID).Find(&rows).Error
+const tokenPrices = `
+SELECT s.bucket, p.price::text
+FROM assets a JOIN snapshots s ON s.portfolio_id = $1 AND s.bucket = ANY($2::timestamptz[])
+CROSS JOIN LATERAL (
+  SELECT amount FROM position_changes c
+  WHERE c.portfolio_id = s.portfolio_id AND c.asset = a.id AND c.bucket <= s.bucket
+  ORDER BY c.bucket DESC LIMIT 1) AS held
+CROSS JOIN LATERAL (
+  SELECT price FROM hour_prices p WHERE p.bucket = s.bucket AND p.asset = a.id AND p.seq <= s.price_seq
+  ORDER BY p.seq DESC LIMIT 1) AS p
+WHERE a.token_id = $3 AND held.amount IS NOT NULL AND p.price IS NOT NULL`
+
+// Prices implements performance.Store.
+func (s *Snapshots) Prices(ctx context.Context, portfolioID uuid.UUID, tokenID string,
+	buckets []time.Time) (found map[time.Time]*apd.Decimal, err error) {
+	rows, err := s.db.SQL().QueryContext(ctx, tokenPrices, portfolioID, buckets, tokenID)
 	if err != nil {
-		return nil, fmt.Errorf("read a price of a snapshot: %w", err)
+		return nil, fmt.Errorf("read prices of snapshots: %w", err)
 	}
-	if len(rows) == 0 || rows[0].Price == nil {
-		return nil, nil //nolint:nilnil // no price is no error
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	found = map[time.Time]*apd.Decimal{}
+	for rows.Next() {
+		var bucket time.Time
+		var price string
+		if err := rows.Scan(&bucket, &price); err != nil {
+			return nil, fmt.Errorf("read prices of snapshots: %w", err)
+		}
+		if found[bucket.UTC()], err = parseDecimal(price); err != nil {
+			return nil, err
+		}
 	}
-	return parseDecimal(*rows[0].Price)
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read prices of snapshots: %w", err)
+	}
+	return found, nil
 }

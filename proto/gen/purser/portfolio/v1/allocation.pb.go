@@ -146,7 +146,11 @@ type GetAllocationRequest struct {
 	AsOfTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=as_of_time,json=asOfTime,proto3" json:"as_of_time,omitempty"`
 	// The largest entries are listed up to this number, and the others are one more entry;
 	// 0 to 1000, 0 for all.
-	MaxEntries    int32 `protobuf:"varint,4,opt,name=max_entries,json=maxEntries,proto3" json:"max_entries,omitempty"`
+	MaxEntries int32 `protobuf:"varint,4,opt,name=max_entries,json=maxEntries,proto3" json:"max_entries,omitempty"`
+	// USD, EUR, GBP, CHF, JPY or the CAIP-19 id of a token that has a price; USD when
+	// empty. Everything is converted at one rate, as in GetValuation: the values of the
+	// entries still add up to total.
+	Currency      string `protobuf:"bytes,5,opt,name=currency,proto3" json:"currency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -209,6 +213,13 @@ func (x *GetAllocationRequest) GetMaxEntries() int32 {
 	return 0
 }
 
+func (x *GetAllocationRequest) GetCurrency() string {
+	if x != nil {
+		return x.Currency
+	}
+	return ""
+}
+
 type GetAllocationResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Allocation    *Allocation            `protobuf:"bytes,1,opt,name=allocation,proto3" json:"allocation,omitempty"`
@@ -256,7 +267,7 @@ func (x *GetAllocationResponse) GetAllocation() *Allocation {
 // Allocation is what a value consists of. Values are decimal numbers.
 type Allocation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// ISO 4217 code; always "USD".
+	// Of all values: the currency of the request.
 	Currency string `protobuf:"bytes,1,opt,name=currency,proto3" json:"currency,omitempty"`
 	// The sum of the values of the entries. By wallet each holding is rounded for itself, so
 	// it can differ from total of GetValuation by some units of the eighth decimal.
@@ -583,7 +594,10 @@ type GetAllocationHistoryRequest struct {
 	// number, and the others are one more series; 0 to 100, 0 for 10.
 	MaxEntries int32 `protobuf:"varint,7,opt,name=max_entries,json=maxEntries,proto3" json:"max_entries,omitempty"`
 	// The largest number of points, 0 to 400; 100 when 0. The newest are returned.
-	Limit         int32 `protobuf:"varint,8,opt,name=limit,proto3" json:"limit,omitempty"`
+	Limit int32 `protobuf:"varint,8,opt,name=limit,proto3" json:"limit,omitempty"`
+	// USD, EUR, GBP, CHF, JPY or the CAIP-19 id of a token that has a price; USD when
+	// empty. Each point is converted at the rate of its snapshot's hour.
+	Currency      string `protobuf:"bytes,9,opt,name=currency,proto3" json:"currency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -674,9 +688,16 @@ func (x *GetAllocationHistoryRequest) GetLimit() int32 {
 	return 0
 }
 
+func (x *GetAllocationHistoryRequest) GetCurrency() string {
+	if x != nil {
+		return x.Currency
+	}
+	return ""
+}
+
 type GetAllocationHistoryResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// ISO 4217 code; always "USD".
+	// Of all values: the currency of the request.
 	Currency string `protobuf:"bytes,1,opt,name=currency,proto3" json:"currency,omitempty"`
 	// Oldest first. An interval without a snapshot, but those with a price_gap, has no point.
 	Points []*AllocationPoint `protobuf:"bytes,2,rep,name=points,proto3" json:"points,omitempty"`
@@ -754,11 +775,14 @@ type AllocationPoint struct {
 	// Exclusive.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// The hour of the snapshot.
-	SnapshotTime  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=snapshot_time,json=snapshotTime,proto3" json:"snapshot_time,omitempty"`
-	Total         string                 `protobuf:"bytes,4,opt,name=total,proto3" json:"total,omitempty"`
-	Complete      bool                   `protobuf:"varint,5,opt,name=complete,proto3" json:"complete,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	SnapshotTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=snapshot_time,json=snapshotTime,proto3" json:"snapshot_time,omitempty"`
+	// Empty when unavailable_reason is set, and so are the point's values and shares.
+	Total    string `protobuf:"bytes,4,opt,name=total,proto3" json:"total,omitempty"`
+	Complete bool   `protobuf:"varint,5,opt,name=complete,proto3" json:"complete,omitempty"`
+	// RATE_UNAVAILABLE: the rate of the currency in the snapshot's hour is not known.
+	UnavailableReason string `protobuf:"bytes,6,opt,name=unavailable_reason,json=unavailableReason,proto3" json:"unavailable_reason,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *AllocationPoint) Reset() {
@@ -826,6 +850,13 @@ func (x *AllocationPoint) GetComplete() bool {
 	return false
 }
 
+func (x *AllocationPoint) GetUnavailableReason() string {
+	if x != nil {
+		return x.UnavailableReason
+	}
+	return ""
+}
+
 // AllocationSeries is an entry over time.
 type AllocationSeries struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -833,9 +864,10 @@ type AllocationSeries struct {
 	Group string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
 	Label string `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
 	Other bool   `protobuf:"varint,3,opt,name=other,proto3" json:"other,omitempty"`
-	// One for each point: "0" where the portfolio had none of it, or no price.
+	// One for each point: "0" where the portfolio had none of it, or no price; empty where
+	// total of the point is.
 	Values []string `protobuf:"bytes,4,rep,name=values,proto3" json:"values,omitempty"`
-	// As share of AllocationEntry, of the point's total; empty where that is 0.
+	// As share of AllocationEntry, of the point's total; empty where that is 0 or unavailable.
 	Shares        []string `protobuf:"bytes,5,rep,name=shares,proto3" json:"shares,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -910,7 +942,7 @@ var File_purser_portfolio_v1_allocation_proto protoreflect.FileDescriptor
 
 const file_purser_portfolio_v1_allocation_proto_rawDesc = "" +
 	"\n" +
-	"$purser/portfolio/v1/allocation.proto\x12\x13purser.portfolio.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xff\x01\n" +
+	"$purser/portfolio/v1/allocation.proto\x12\x13purser.portfolio.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x02\n" +
 	"\x14GetAllocationRequest\x12.\n" +
 	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x12P\n" +
 	"\tdimension\x18\x02 \x01(\x0e2(.purser.portfolio.v1.AllocationDimensionB\b\xbaH\x05\x82\x01\x02\x10\x01R\tdimension\x128\n" +
@@ -918,7 +950,8 @@ const file_purser_portfolio_v1_allocation_proto_rawDesc = "" +
 	"as_of_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\basOfTime\x12+\n" +
 	"\vmax_entries\x18\x04 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\n" +
-	"maxEntries\"X\n" +
+	"maxEntries\x12$\n" +
+	"\bcurrency\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\bcurrency\"X\n" +
 	"\x15GetAllocationResponse\x12?\n" +
 	"\n" +
 	"allocation\x18\x01 \x01(\v2\x1f.purser.portfolio.v1.AllocationR\n" +
@@ -949,7 +982,7 @@ const file_purser_portfolio_v1_allocation_proto_rawDesc = "" +
 	"\x06amount\x18\x04 \x01(\tR\x06amount\x12\x1a\n" +
 	"\bverified\x18\x05 \x01(\bR\bverified\x12'\n" +
 	"\x0funpriced_reason\x18\x06 \x01(\tR\x0eunpricedReason\x12\x18\n" +
-	"\aaccount\x18\a \x01(\tR\aaccount\"\xd4\x03\n" +
+	"\aaccount\x18\a \x01(\tR\aaccount\"\xfa\x03\n" +
 	"\x1bGetAllocationHistoryRequest\x12.\n" +
 	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x12P\n" +
 	"\tdimension\x18\x02 \x01(\x0e2(.purser.portfolio.v1.AllocationDimensionB\b\xbaH\x05\x82\x01\x02\x10\x01R\tdimension\x129\n" +
@@ -961,19 +994,21 @@ const file_purser_portfolio_v1_allocation_proto_rawDesc = "" +
 	"\vmax_entries\x18\a \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\n" +
 	"maxEntries\x12 \n" +
 	"\x05limit\x18\b \x01(\x05B\n" +
-	"\xbaH\a\x1a\x05\x18\x90\x03(\x00R\x05limit\"\xd5\x01\n" +
+	"\xbaH\a\x1a\x05\x18\x90\x03(\x00R\x05limit\x12$\n" +
+	"\bcurrency\x18\t \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\bcurrency\"\xd5\x01\n" +
 	"\x1cGetAllocationHistoryResponse\x12\x1a\n" +
 	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x12<\n" +
 	"\x06points\x18\x02 \x03(\v2$.purser.portfolio.v1.AllocationPointR\x06points\x12=\n" +
 	"\x06series\x18\x03 \x03(\v2%.purser.portfolio.v1.AllocationSeriesR\x06series\x12\x1c\n" +
-	"\ttruncated\x18\x04 \x01(\bR\ttruncated\"\xf6\x01\n" +
+	"\ttruncated\x18\x04 \x01(\bR\ttruncated\"\xa5\x02\n" +
 	"\x0fAllocationPoint\x129\n" +
 	"\n" +
 	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
 	"\bend_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12?\n" +
 	"\rsnapshot_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\fsnapshotTime\x12\x14\n" +
 	"\x05total\x18\x04 \x01(\tR\x05total\x12\x1a\n" +
-	"\bcomplete\x18\x05 \x01(\bR\bcomplete\"\x84\x01\n" +
+	"\bcomplete\x18\x05 \x01(\bR\bcomplete\x12-\n" +
+	"\x12unavailable_reason\x18\x06 \x01(\tR\x11unavailableReason\"\x84\x01\n" +
 	"\x10AllocationSeries\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\x14\n" +

@@ -147,7 +147,11 @@ type ExportSnapshotsRequest struct {
 	// end_time when unset.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	// Not in the future; now when unset.
-	EndTime       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// USD, EUR, GBP, CHF, JPY or the CAIP-19 id of a token that has a price; USD when
+	// empty. Each hour is converted at its own rate, which is in the row. Where that is not
+	// known prices and values are empty, and unavailable_reason says so.
+	Currency      string `protobuf:"bytes,6,opt,name=currency,proto3" json:"currency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -217,6 +221,13 @@ func (x *ExportSnapshotsRequest) GetEndTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *ExportSnapshotsRequest) GetCurrency() string {
+	if x != nil {
+		return x.Currency
+	}
+	return ""
+}
+
 // ExportSnapshotsResponse is a part of the file, in order.
 type ExportSnapshotsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -277,14 +288,15 @@ var File_purser_portfolio_v1_export_proto protoreflect.FileDescriptor
 
 const file_purser_portfolio_v1_export_proto_rawDesc = "" +
 	"\n" +
-	" purser/portfolio/v1/export.proto\x12\x13purser.portfolio.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc7\x02\n" +
+	" purser/portfolio/v1/export.proto\x12\x13purser.portfolio.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xed\x02\n" +
 	"\x16ExportSnapshotsRequest\x12.\n" +
 	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x12C\n" +
 	"\x06format\x18\x02 \x01(\x0e2!.purser.portfolio.v1.ExportFormatB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06format\x12F\n" +
 	"\acontent\x18\x03 \x01(\x0e2\".purser.portfolio.v1.ExportContentB\b\xbaH\x05\x82\x01\x02\x10\x01R\acontent\x129\n" +
 	"\n" +
 	"start_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
-	"\bend_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"]\n" +
+	"\bend_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12$\n" +
+	"\bcurrency\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\bcurrency\"]\n" +
 	"\x17ExportSnapshotsResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12 \n" +
 	"\trow_count\x18\x02 \x01(\x03H\x00R\browCount\x88\x01\x01B\f\n" +

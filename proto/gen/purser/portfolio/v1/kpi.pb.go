@@ -100,7 +100,11 @@ type GetKpiRequest struct {
 	PortfolioId string `protobuf:"bytes,1,opt,name=portfolio_id,json=portfolioId,proto3" json:"portfolio_id,omitempty"`
 	// IANA name of the time zone whose calendar the periods follow, for example
 	// "Europe/Zurich"; UTC when empty.
-	TimeZone      string `protobuf:"bytes,2,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"`
+	TimeZone string `protobuf:"bytes,2,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"`
+	// USD, EUR, GBP, CHF, JPY or the CAIP-19 id of a token that has a price; USD when
+	// empty. What is of now is converted at the rate of now, and what is of a snapshot at
+	// that of its hour, so a change has the change of the rate in it.
+	Currency      string `protobuf:"bytes,3,opt,name=currency,proto3" json:"currency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -145,6 +149,13 @@ func (x *GetKpiRequest) GetPortfolioId() string {
 func (x *GetKpiRequest) GetTimeZone() string {
 	if x != nil {
 		return x.TimeZone
+	}
+	return ""
+}
+
+func (x *GetKpiRequest) GetCurrency() string {
+	if x != nil {
+		return x.Currency
 	}
 	return ""
 }
@@ -197,7 +208,7 @@ func (x *GetKpiResponse) GetKpi() *Kpi {
 // fractions, rounded half to even to 12 decimals: "0.050000000000" is five per cent.
 type Kpi struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// ISO 4217 code; always "USD".
+	// Of all values and prices: the currency of the request.
 	Currency string `protobuf:"bytes,1,opt,name=currency,proto3" json:"currency,omitempty"`
 	// total of GetValuation, and when the portfolio had this value.
 	Value     string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
@@ -381,8 +392,9 @@ type Figure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty when unavailable_reason is set.
 	Value string `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
-	// NO_SNAPSHOTS, NO_SNAPSHOT_AT_START or WALLET_UNAVAILABLE; of ratios also
-	// VALUE_BELOW_THRESHOLD for less than 1.00, and those of Ratio.
+	// NO_SNAPSHOTS, NO_SNAPSHOT_AT_START, WALLET_UNAVAILABLE, or RATE_UNAVAILABLE when the rate
+	// of the currency in an hour that counts is not known; of ratios also VALUE_BELOW_THRESHOLD
+	// for less than 1.00 US dollars, and those of Ratio.
 	UnavailableReason string `protobuf:"bytes,2,opt,name=unavailable_reason,json=unavailableReason,proto3" json:"unavailable_reason,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -634,7 +646,7 @@ type HoldingMove struct {
 	PriceBefore string `protobuf:"bytes,5,opt,name=price_before,json=priceBefore,proto3" json:"price_before,omitempty"`
 	// (price - price_before) / price_before.
 	PriceChangeRatio string `protobuf:"bytes,6,opt,name=price_change_ratio,json=priceChangeRatio,proto3" json:"price_change_ratio,omitempty"`
-	// NO_SNAPSHOTS, NO_SNAPSHOT_AT_START or NO_PRICED_HOLDING.
+	// NO_SNAPSHOTS, NO_SNAPSHOT_AT_START, NO_PRICED_HOLDING or RATE_UNAVAILABLE.
 	UnavailableReason string `protobuf:"bytes,7,opt,name=unavailable_reason,json=unavailableReason,proto3" json:"unavailable_reason,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -786,10 +798,11 @@ var File_purser_portfolio_v1_kpi_proto protoreflect.FileDescriptor
 
 const file_purser_portfolio_v1_kpi_proto_rawDesc = "" +
 	"\n" +
-	"\x1dpurser/portfolio/v1/kpi.proto\x12\x13purser.portfolio.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"e\n" +
+	"\x1dpurser/portfolio/v1/kpi.proto\x12\x13purser.portfolio.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\x01\n" +
 	"\rGetKpiRequest\x12.\n" +
 	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x12$\n" +
-	"\ttime_zone\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\btimeZone\"<\n" +
+	"\ttime_zone\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\btimeZone\x12$\n" +
+	"\bcurrency\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\bcurrency\"<\n" +
 	"\x0eGetKpiResponse\x12*\n" +
 	"\x03kpi\x18\x01 \x01(\v2\x18.purser.portfolio.v1.KpiR\x03kpi\"\x87\x06\n" +
 	"\x03Kpi\x12\x1a\n" +

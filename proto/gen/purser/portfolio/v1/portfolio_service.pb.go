@@ -28,7 +28,7 @@ const (
 type Interval int32
 
 const (
-	// The same as INTERVAL_DAILY.
+	// In GetTimeline the same as INTERVAL_DAILY.
 	Interval_INTERVAL_UNSPECIFIED Interval = 0
 	Interval_INTERVAL_HOURLY      Interval = 1
 	// Days of the requested time zone; 23 or 25 hours when its clocks change.
@@ -506,9 +506,12 @@ type Snapshot struct {
 	// the snapshot out. It is found when the price is back, and unset until then.
 	PriceGap bool `protobuf:"varint,11,opt,name=price_gap,json=priceGap,proto3" json:"price_gap,omitempty"`
 	// It is of other wallets than the portfolio has in this hour; complete is false then.
-	OutOfDate     bool `protobuf:"varint,12,opt,name=out_of_date,json=outOfDate,proto3" json:"out_of_date,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	OutOfDate bool `protobuf:"varint,12,opt,name=out_of_date,json=outOfDate,proto3" json:"out_of_date,omitempty"`
+	// RATE_UNAVAILABLE: the rate of the currency in this hour is not known. total and net_flow
+	// are empty then.
+	UnavailableReason string `protobuf:"bytes,13,opt,name=unavailable_reason,json=unavailableReason,proto3" json:"unavailable_reason,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Snapshot) Reset() {
@@ -623,6 +626,13 @@ func (x *Snapshot) GetOutOfDate() bool {
 		return x.OutOfDate
 	}
 	return false
+}
+
+func (x *Snapshot) GetUnavailableReason() string {
+	if x != nil {
+		return x.UnavailableReason
+	}
+	return ""
 }
 
 // TimelinePoint is the value of a portfolio within one interval.
@@ -1431,7 +1441,10 @@ type ListSnapshotsRequest struct {
 	// 1 to 500; 100 when 0.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the previous page of the same query; empty for the first page.
-	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// USD, EUR, GBP, CHF, JPY or the CAIP-19 id of a token that has a price; USD when
+	// empty. Each snapshot is converted at the rate of its hour.
+	Currency      string `protobuf:"bytes,4,opt,name=currency,proto3" json:"currency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1483,6 +1496,13 @@ func (x *ListSnapshotsRequest) GetPageSize() int32 {
 func (x *ListSnapshotsRequest) GetPageToken() string {
 	if x != nil {
 		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListSnapshotsRequest) GetCurrency() string {
+	if x != nil {
+		return x.Currency
 	}
 	return ""
 }
@@ -1741,9 +1761,12 @@ type GetPerformanceRequest struct {
 	RiskFreeRate float64 `protobuf:"fixed64,6,opt,name=risk_free_rate,json=riskFreeRate,proto3" json:"risk_free_rate,omitempty"`
 	// USD, EUR, GBP, CHF, JPY or the CAIP-19 id of a token that has a price; USD when
 	// empty. Values and flows are converted at the rates of their hours.
-	Currency      string `protobuf:"bytes,7,opt,name=currency,proto3" json:"currency,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Currency string `protobuf:"bytes,7,opt,name=currency,proto3" json:"currency,omitempty"`
+	// Also return growth, a point for each of these intervals; none when
+	// INTERVAL_UNSPECIFIED. The period has at most 5000 of them.
+	GrowthInterval Interval `protobuf:"varint,8,opt,name=growth_interval,json=growthInterval,proto3,enum=purser.portfolio.v1.Interval" json:"growth_interval,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *GetPerformanceRequest) Reset() {
@@ -1823,6 +1846,13 @@ func (x *GetPerformanceRequest) GetCurrency() string {
 		return x.Currency
 	}
 	return ""
+}
+
+func (x *GetPerformanceRequest) GetGrowthInterval() Interval {
+	if x != nil {
+		return x.GrowthInterval
+	}
+	return Interval_INTERVAL_UNSPECIFIED
 }
 
 type GetPerformanceResponse struct {
@@ -1920,7 +1950,7 @@ type Performance struct {
 	MaxDrawdown *Drawdown `protobuf:"bytes,22,opt,name=max_drawdown,json=maxDrawdown,proto3" json:"max_drawdown,omitempty"`
 	// Set if a benchmark was requested.
 	Benchmark *Benchmark `protobuf:"bytes,23,opt,name=benchmark,proto3" json:"benchmark,omitempty"`
-	// How many sub-periods were skipped, and the value below which one is.
+	// How many sub-periods were skipped, and the value in US dollars below which one is.
 	SkippedCount  int32  `protobuf:"varint,24,opt,name=skipped_count,json=skippedCount,proto3" json:"skipped_count,omitempty"`
 	SkipThreshold string `protobuf:"bytes,25,opt,name=skip_threshold,json=skipThreshold,proto3" json:"skip_threshold,omitempty"`
 	// Snapshots after start_time up to end_time that were left out.
@@ -1929,8 +1959,11 @@ type Performance struct {
 	Notes []string `protobuf:"bytes,27,rep,name=notes,proto3" json:"notes,omitempty"`
 	// How many of the snapshots that the figures rest on are out of date.
 	OutOfDateCount int32 `protobuf:"varint,28,opt,name=out_of_date_count,json=outOfDateCount,proto3" json:"out_of_date_count,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// If growth_interval was given: a point for each of its intervals in which time passes
+	// after start_time, oldest first.
+	Growth        []*GrowthPoint `protobuf:"bytes,29,rep,name=growth,proto3" json:"growth,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Performance) Reset() {
@@ -2159,6 +2192,107 @@ func (x *Performance) GetOutOfDateCount() int32 {
 	return 0
 }
 
+func (x *Performance) GetGrowth() []*GrowthPoint {
+	if x != nil {
+		return x.Growth
+	}
+	return nil
+}
+
+// GrowthPoint is how far a portfolio has come at the end of an interval: by the last
+// snapshot after the interval's start, up to its end or that of the period. What 100 at
+// start_time of Performance became is 100 × (1 + time_weighted).
+type GrowthPoint struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those of the interval.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	EndTime   *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// The hour of the snapshot. Unset when there is none that counts: the ratios are
+	// unavailable (NO_SNAPSHOTS) then.
+	SnapshotTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=snapshot_time,json=snapshotTime,proto3" json:"snapshot_time,omitempty"`
+	// The time-weighted return since start_time of Performance. In the last point with a
+	// snapshot it is period of time_weighted.
+	TimeWeighted *Ratio `protobuf:"bytes,4,opt,name=time_weighted,json=timeWeighted,proto3" json:"time_weighted,omitempty"`
+	// The fall from the highest growth so far, without flows: -1 to 0.
+	Drawdown *Ratio `protobuf:"bytes,5,opt,name=drawdown,proto3" json:"drawdown,omitempty"`
+	// The return of the benchmark since start_time of Performance; unset if none was requested.
+	Benchmark     *Ratio `protobuf:"bytes,6,opt,name=benchmark,proto3" json:"benchmark,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrowthPoint) Reset() {
+	*x = GrowthPoint{}
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrowthPoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrowthPoint) ProtoMessage() {}
+
+func (x *GrowthPoint) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrowthPoint.ProtoReflect.Descriptor instead.
+func (*GrowthPoint) Descriptor() ([]byte, []int) {
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *GrowthPoint) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *GrowthPoint) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *GrowthPoint) GetSnapshotTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SnapshotTime
+	}
+	return nil
+}
+
+func (x *GrowthPoint) GetTimeWeighted() *Ratio {
+	if x != nil {
+		return x.TimeWeighted
+	}
+	return nil
+}
+
+func (x *GrowthPoint) GetDrawdown() *Ratio {
+	if x != nil {
+		return x.Drawdown
+	}
+	return nil
+}
+
+func (x *GrowthPoint) GetBenchmark() *Ratio {
+	if x != nil {
+		return x.Benchmark
+	}
+	return nil
+}
+
 // Ratio is a figure without a unit.
 type Ratio struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2175,7 +2309,7 @@ type Ratio struct {
 
 func (x *Ratio) Reset() {
 	*x = Ratio{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[23]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2187,7 +2321,7 @@ func (x *Ratio) String() string {
 func (*Ratio) ProtoMessage() {}
 
 func (x *Ratio) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[23]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2200,7 +2334,7 @@ func (x *Ratio) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ratio.ProtoReflect.Descriptor instead.
 func (*Ratio) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{23}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Ratio) GetValue() float64 {
@@ -2233,7 +2367,7 @@ type Return struct {
 
 func (x *Return) Reset() {
 	*x = Return{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[24]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2245,7 +2379,7 @@ func (x *Return) String() string {
 func (*Return) ProtoMessage() {}
 
 func (x *Return) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[24]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2258,7 +2392,7 @@ func (x *Return) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Return.ProtoReflect.Descriptor instead.
 func (*Return) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{24}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Return) GetPeriod() *Ratio {
@@ -2298,7 +2432,7 @@ type Drawdown struct {
 
 func (x *Drawdown) Reset() {
 	*x = Drawdown{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[25]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2310,7 +2444,7 @@ func (x *Drawdown) String() string {
 func (*Drawdown) ProtoMessage() {}
 
 func (x *Drawdown) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[25]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2323,7 +2457,7 @@ func (x *Drawdown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drawdown.ProtoReflect.Descriptor instead.
 func (*Drawdown) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{25}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Drawdown) GetDepth() *Ratio {
@@ -2369,7 +2503,7 @@ type Benchmark struct {
 
 func (x *Benchmark) Reset() {
 	*x = Benchmark{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[26]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2381,7 +2515,7 @@ func (x *Benchmark) String() string {
 func (*Benchmark) ProtoMessage() {}
 
 func (x *Benchmark) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[26]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2394,7 +2528,7 @@ func (x *Benchmark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Benchmark.ProtoReflect.Descriptor instead.
 func (*Benchmark) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{26}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Benchmark) GetTokenId() string {
@@ -2455,7 +2589,7 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x05share\x18\n" +
 	" \x01(\x01R\x05share\x12\x1a\n" +
 	"\bverified\x18\v \x01(\bR\bverified\x12'\n" +
-	"\x0funpriced_reason\x18\f \x01(\tR\x0eunpricedReason\"\xbf\x03\n" +
+	"\x0funpriced_reason\x18\f \x01(\tR\x0eunpricedReason\"\xee\x03\n" +
 	"\bSnapshot\x12!\n" +
 	"\fportfolio_id\x18\x01 \x01(\tR\vportfolioId\x12;\n" +
 	"\vbucket_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -2472,7 +2606,8 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\bnet_flow\x18\n" +
 	" \x01(\tR\anetFlow\x12\x1b\n" +
 	"\tprice_gap\x18\v \x01(\bR\bpriceGap\x12\x1e\n" +
-	"\vout_of_date\x18\f \x01(\bR\toutOfDate\"\xa7\x03\n" +
+	"\vout_of_date\x18\f \x01(\bR\toutOfDate\x12-\n" +
+	"\x12unavailable_reason\x18\r \x01(\tR\x11unavailableReason\"\xa7\x03\n" +
 	"\rTimelinePoint\x129\n" +
 	"\n" +
 	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
@@ -2529,13 +2664,14 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\aendTime\x12\x10\n" +
 	"\x03all\x18\x04 \x01(\bR\x03all\"_\n" +
 	"\x1aRecomputeSnapshotsResponse\x12A\n" +
-	"\bprogress\x18\x01 \x01(\v2%.purser.portfolio.v1.BackfillProgressR\bprogress\"\x98\x01\n" +
+	"\bprogress\x18\x01 \x01(\v2%.purser.portfolio.v1.BackfillProgressR\bprogress\"\xbe\x01\n" +
 	"\x14ListSnapshotsRequest\x12.\n" +
 	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x12'\n" +
 	"\tpage_size\x18\x02 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xf4\x03(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\"|\n" +
+	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\x12$\n" +
+	"\bcurrency\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\bcurrency\"|\n" +
 	"\x15ListSnapshotsResponse\x12;\n" +
 	"\tsnapshots\x18\x01 \x03(\v2\x1d.purser.portfolio.v1.SnapshotR\tsnapshots\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x94\x03\n" +
@@ -2556,7 +2692,7 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x12:\n" +
 	"\x06points\x18\x02 \x03(\v2\".purser.portfolio.v1.TimelinePointR\x06points\x12\x1c\n" +
 	"\ttruncated\x18\x03 \x01(\bR\ttruncated\x12.\n" +
-	"\x13intervals_per_point\x18\x04 \x01(\x05R\x11intervalsPerPoint\"\xec\x02\n" +
+	"\x13intervals_per_point\x18\x04 \x01(\x05R\x11intervalsPerPoint\"\xbe\x03\n" +
 	"\x15GetPerformanceRequest\x12.\n" +
 	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x129\n" +
 	"\n" +
@@ -2565,9 +2701,10 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\ttime_zone\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18@R\btimeZone\x12&\n" +
 	"\tbenchmark\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\tbenchmark\x12=\n" +
 	"\x0erisk_free_rate\x18\x06 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?!\x00\x00\x00\x00\x00\x00\xf0\xbfR\friskFreeRate\x12$\n" +
-	"\bcurrency\x18\a \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\bcurrency\"\\\n" +
+	"\bcurrency\x18\a \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\bcurrency\x12P\n" +
+	"\x0fgrowth_interval\x18\b \x01(\x0e2\x1d.purser.portfolio.v1.IntervalB\b\xbaH\x05\x82\x01\x02\x10\x01R\x0egrowthInterval\"\\\n" +
 	"\x16GetPerformanceResponse\x12B\n" +
-	"\vperformance\x18\x01 \x01(\v2 .purser.portfolio.v1.PerformanceR\vperformance\"\xa5\n" +
+	"\vperformance\x18\x01 \x01(\v2 .purser.portfolio.v1.PerformanceR\vperformance\"\xdf\n" +
 	"\n" +
 	"\vPerformance\x12\x1a\n" +
 	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x129\n" +
@@ -2604,7 +2741,16 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x0eskip_threshold\x18\x19 \x01(\tR\rskipThreshold\x12$\n" +
 	"\x0eleft_out_count\x18\x1a \x01(\x05R\fleftOutCount\x12\x14\n" +
 	"\x05notes\x18\x1b \x03(\tR\x05notes\x12)\n" +
-	"\x11out_of_date_count\x18\x1c \x01(\x05R\x0eoutOfDateCount\"[\n" +
+	"\x11out_of_date_count\x18\x1c \x01(\x05R\x0eoutOfDateCount\x128\n" +
+	"\x06growth\x18\x1d \x03(\v2 .purser.portfolio.v1.GrowthPointR\x06growth\"\xf3\x02\n" +
+	"\vGrowthPoint\x129\n" +
+	"\n" +
+	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12?\n" +
+	"\rsnapshot_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\fsnapshotTime\x12?\n" +
+	"\rtime_weighted\x18\x04 \x01(\v2\x1a.purser.portfolio.v1.RatioR\ftimeWeighted\x126\n" +
+	"\bdrawdown\x18\x05 \x01(\v2\x1a.purser.portfolio.v1.RatioR\bdrawdown\x128\n" +
+	"\tbenchmark\x18\x06 \x01(\v2\x1a.purser.portfolio.v1.RatioR\tbenchmark\"[\n" +
 	"\x05Ratio\x12\x19\n" +
 	"\x05value\x18\x01 \x01(\x01H\x00R\x05value\x88\x01\x01\x12-\n" +
 	"\x12unavailable_reason\x18\x02 \x01(\tR\x11unavailableReasonB\b\n" +
@@ -2668,7 +2814,7 @@ func file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP() []byte {
 }
 
 var file_purser_portfolio_v1_portfolio_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_purser_portfolio_v1_portfolio_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_purser_portfolio_v1_portfolio_service_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_purser_portfolio_v1_portfolio_service_proto_goTypes = []any{
 	(Interval)(0),                          // 0: purser.portfolio.v1.Interval
 	(FlowBasis)(0),                         // 1: purser.portfolio.v1.FlowBasis
@@ -2695,129 +2841,138 @@ var file_purser_portfolio_v1_portfolio_service_proto_goTypes = []any{
 	(*GetPerformanceRequest)(nil),          // 22: purser.portfolio.v1.GetPerformanceRequest
 	(*GetPerformanceResponse)(nil),         // 23: purser.portfolio.v1.GetPerformanceResponse
 	(*Performance)(nil),                    // 24: purser.portfolio.v1.Performance
-	(*Ratio)(nil),                          // 25: purser.portfolio.v1.Ratio
-	(*Return)(nil),                         // 26: purser.portfolio.v1.Return
-	(*Drawdown)(nil),                       // 27: purser.portfolio.v1.Drawdown
-	(*Benchmark)(nil),                      // 28: purser.portfolio.v1.Benchmark
-	(*timestamppb.Timestamp)(nil),          // 29: google.protobuf.Timestamp
-	(*Portfolio)(nil),                      // 30: purser.portfolio.v1.Portfolio
-	(*CreatePortfolioRequest)(nil),         // 31: purser.portfolio.v1.CreatePortfolioRequest
-	(*ListPortfoliosRequest)(nil),          // 32: purser.portfolio.v1.ListPortfoliosRequest
-	(*UpdatePortfolioRequest)(nil),         // 33: purser.portfolio.v1.UpdatePortfolioRequest
-	(*DeletePortfolioRequest)(nil),         // 34: purser.portfolio.v1.DeletePortfolioRequest
-	(*SetPortfolioWalletsRequest)(nil),     // 35: purser.portfolio.v1.SetPortfolioWalletsRequest
-	(*ChangePortfolioWalletsRequest)(nil),  // 36: purser.portfolio.v1.ChangePortfolioWalletsRequest
-	(*ListMembershipsRequest)(nil),         // 37: purser.portfolio.v1.ListMembershipsRequest
-	(*GetKpiRequest)(nil),                  // 38: purser.portfolio.v1.GetKpiRequest
-	(*GetAllocationRequest)(nil),           // 39: purser.portfolio.v1.GetAllocationRequest
-	(*GetAllocationHistoryRequest)(nil),    // 40: purser.portfolio.v1.GetAllocationHistoryRequest
-	(*ExportSnapshotsRequest)(nil),         // 41: purser.portfolio.v1.ExportSnapshotsRequest
-	(*CreatePortfolioResponse)(nil),        // 42: purser.portfolio.v1.CreatePortfolioResponse
-	(*ListPortfoliosResponse)(nil),         // 43: purser.portfolio.v1.ListPortfoliosResponse
-	(*UpdatePortfolioResponse)(nil),        // 44: purser.portfolio.v1.UpdatePortfolioResponse
-	(*DeletePortfolioResponse)(nil),        // 45: purser.portfolio.v1.DeletePortfolioResponse
-	(*SetPortfolioWalletsResponse)(nil),    // 46: purser.portfolio.v1.SetPortfolioWalletsResponse
-	(*ChangePortfolioWalletsResponse)(nil), // 47: purser.portfolio.v1.ChangePortfolioWalletsResponse
-	(*ListMembershipsResponse)(nil),        // 48: purser.portfolio.v1.ListMembershipsResponse
-	(*GetKpiResponse)(nil),                 // 49: purser.portfolio.v1.GetKpiResponse
-	(*GetAllocationResponse)(nil),          // 50: purser.portfolio.v1.GetAllocationResponse
-	(*GetAllocationHistoryResponse)(nil),   // 51: purser.portfolio.v1.GetAllocationHistoryResponse
-	(*ExportSnapshotsResponse)(nil),        // 52: purser.portfolio.v1.ExportSnapshotsResponse
+	(*GrowthPoint)(nil),                    // 25: purser.portfolio.v1.GrowthPoint
+	(*Ratio)(nil),                          // 26: purser.portfolio.v1.Ratio
+	(*Return)(nil),                         // 27: purser.portfolio.v1.Return
+	(*Drawdown)(nil),                       // 28: purser.portfolio.v1.Drawdown
+	(*Benchmark)(nil),                      // 29: purser.portfolio.v1.Benchmark
+	(*timestamppb.Timestamp)(nil),          // 30: google.protobuf.Timestamp
+	(*Portfolio)(nil),                      // 31: purser.portfolio.v1.Portfolio
+	(*CreatePortfolioRequest)(nil),         // 32: purser.portfolio.v1.CreatePortfolioRequest
+	(*ListPortfoliosRequest)(nil),          // 33: purser.portfolio.v1.ListPortfoliosRequest
+	(*UpdatePortfolioRequest)(nil),         // 34: purser.portfolio.v1.UpdatePortfolioRequest
+	(*DeletePortfolioRequest)(nil),         // 35: purser.portfolio.v1.DeletePortfolioRequest
+	(*SetPortfolioWalletsRequest)(nil),     // 36: purser.portfolio.v1.SetPortfolioWalletsRequest
+	(*ChangePortfolioWalletsRequest)(nil),  // 37: purser.portfolio.v1.ChangePortfolioWalletsRequest
+	(*ListMembershipsRequest)(nil),         // 38: purser.portfolio.v1.ListMembershipsRequest
+	(*GetKpiRequest)(nil),                  // 39: purser.portfolio.v1.GetKpiRequest
+	(*GetAllocationRequest)(nil),           // 40: purser.portfolio.v1.GetAllocationRequest
+	(*GetAllocationHistoryRequest)(nil),    // 41: purser.portfolio.v1.GetAllocationHistoryRequest
+	(*ExportSnapshotsRequest)(nil),         // 42: purser.portfolio.v1.ExportSnapshotsRequest
+	(*CreatePortfolioResponse)(nil),        // 43: purser.portfolio.v1.CreatePortfolioResponse
+	(*ListPortfoliosResponse)(nil),         // 44: purser.portfolio.v1.ListPortfoliosResponse
+	(*UpdatePortfolioResponse)(nil),        // 45: purser.portfolio.v1.UpdatePortfolioResponse
+	(*DeletePortfolioResponse)(nil),        // 46: purser.portfolio.v1.DeletePortfolioResponse
+	(*SetPortfolioWalletsResponse)(nil),    // 47: purser.portfolio.v1.SetPortfolioWalletsResponse
+	(*ChangePortfolioWalletsResponse)(nil), // 48: purser.portfolio.v1.ChangePortfolioWalletsResponse
+	(*ListMembershipsResponse)(nil),        // 49: purser.portfolio.v1.ListMembershipsResponse
+	(*GetKpiResponse)(nil),                 // 50: purser.portfolio.v1.GetKpiResponse
+	(*GetAllocationResponse)(nil),          // 51: purser.portfolio.v1.GetAllocationResponse
+	(*GetAllocationHistoryResponse)(nil),   // 52: purser.portfolio.v1.GetAllocationHistoryResponse
+	(*ExportSnapshotsResponse)(nil),        // 53: purser.portfolio.v1.ExportSnapshotsResponse
 }
 var file_purser_portfolio_v1_portfolio_service_proto_depIdxs = []int32{
 	4,  // 0: purser.portfolio.v1.Valuation.positions:type_name -> purser.portfolio.v1.Position
-	29, // 1: purser.portfolio.v1.Valuation.valuation_time:type_name -> google.protobuf.Timestamp
+	30, // 1: purser.portfolio.v1.Valuation.valuation_time:type_name -> google.protobuf.Timestamp
 	3,  // 2: purser.portfolio.v1.Valuation.rate:type_name -> purser.portfolio.v1.ExchangeRate
-	29, // 3: purser.portfolio.v1.ExchangeRate.rate_time:type_name -> google.protobuf.Timestamp
-	29, // 4: purser.portfolio.v1.Position.price_time:type_name -> google.protobuf.Timestamp
-	29, // 5: purser.portfolio.v1.Snapshot.bucket_time:type_name -> google.protobuf.Timestamp
-	29, // 6: purser.portfolio.v1.Snapshot.snapshot_time:type_name -> google.protobuf.Timestamp
-	29, // 7: purser.portfolio.v1.TimelinePoint.start_time:type_name -> google.protobuf.Timestamp
-	29, // 8: purser.portfolio.v1.TimelinePoint.end_time:type_name -> google.protobuf.Timestamp
-	30, // 9: purser.portfolio.v1.GetPortfolioResponse.portfolio:type_name -> purser.portfolio.v1.Portfolio
-	29, // 10: purser.portfolio.v1.GetValuationRequest.as_of_time:type_name -> google.protobuf.Timestamp
+	30, // 3: purser.portfolio.v1.ExchangeRate.rate_time:type_name -> google.protobuf.Timestamp
+	30, // 4: purser.portfolio.v1.Position.price_time:type_name -> google.protobuf.Timestamp
+	30, // 5: purser.portfolio.v1.Snapshot.bucket_time:type_name -> google.protobuf.Timestamp
+	30, // 6: purser.portfolio.v1.Snapshot.snapshot_time:type_name -> google.protobuf.Timestamp
+	30, // 7: purser.portfolio.v1.TimelinePoint.start_time:type_name -> google.protobuf.Timestamp
+	30, // 8: purser.portfolio.v1.TimelinePoint.end_time:type_name -> google.protobuf.Timestamp
+	31, // 9: purser.portfolio.v1.GetPortfolioResponse.portfolio:type_name -> purser.portfolio.v1.Portfolio
+	30, // 10: purser.portfolio.v1.GetValuationRequest.as_of_time:type_name -> google.protobuf.Timestamp
 	2,  // 11: purser.portfolio.v1.GetValuationResponse.valuation:type_name -> purser.portfolio.v1.Valuation
 	2,  // 12: purser.portfolio.v1.WatchValuationResponse.valuation:type_name -> purser.portfolio.v1.Valuation
-	29, // 13: purser.portfolio.v1.TakeSnapshotRequest.start_time:type_name -> google.protobuf.Timestamp
-	29, // 14: purser.portfolio.v1.TakeSnapshotRequest.end_time:type_name -> google.protobuf.Timestamp
+	30, // 13: purser.portfolio.v1.TakeSnapshotRequest.start_time:type_name -> google.protobuf.Timestamp
+	30, // 14: purser.portfolio.v1.TakeSnapshotRequest.end_time:type_name -> google.protobuf.Timestamp
 	5,  // 15: purser.portfolio.v1.TakeSnapshotResponse.snapshot:type_name -> purser.portfolio.v1.Snapshot
 	15, // 16: purser.portfolio.v1.TakeSnapshotResponse.backfill:type_name -> purser.portfolio.v1.BackfillProgress
-	29, // 17: purser.portfolio.v1.BackfillProgress.next_start_time:type_name -> google.protobuf.Timestamp
-	29, // 18: purser.portfolio.v1.RecomputeSnapshotsRequest.start_time:type_name -> google.protobuf.Timestamp
-	29, // 19: purser.portfolio.v1.RecomputeSnapshotsRequest.end_time:type_name -> google.protobuf.Timestamp
+	30, // 17: purser.portfolio.v1.BackfillProgress.next_start_time:type_name -> google.protobuf.Timestamp
+	30, // 18: purser.portfolio.v1.RecomputeSnapshotsRequest.start_time:type_name -> google.protobuf.Timestamp
+	30, // 19: purser.portfolio.v1.RecomputeSnapshotsRequest.end_time:type_name -> google.protobuf.Timestamp
 	15, // 20: purser.portfolio.v1.RecomputeSnapshotsResponse.progress:type_name -> purser.portfolio.v1.BackfillProgress
 	5,  // 21: purser.portfolio.v1.ListSnapshotsResponse.snapshots:type_name -> purser.portfolio.v1.Snapshot
 	0,  // 22: purser.portfolio.v1.GetTimelineRequest.interval:type_name -> purser.portfolio.v1.Interval
-	29, // 23: purser.portfolio.v1.GetTimelineRequest.start_time:type_name -> google.protobuf.Timestamp
-	29, // 24: purser.portfolio.v1.GetTimelineRequest.end_time:type_name -> google.protobuf.Timestamp
+	30, // 23: purser.portfolio.v1.GetTimelineRequest.start_time:type_name -> google.protobuf.Timestamp
+	30, // 24: purser.portfolio.v1.GetTimelineRequest.end_time:type_name -> google.protobuf.Timestamp
 	6,  // 25: purser.portfolio.v1.GetTimelineResponse.points:type_name -> purser.portfolio.v1.TimelinePoint
-	29, // 26: purser.portfolio.v1.GetPerformanceRequest.start_time:type_name -> google.protobuf.Timestamp
-	29, // 27: purser.portfolio.v1.GetPerformanceRequest.end_time:type_name -> google.protobuf.Timestamp
-	24, // 28: purser.portfolio.v1.GetPerformanceResponse.performance:type_name -> purser.portfolio.v1.Performance
-	29, // 29: purser.portfolio.v1.Performance.start_time:type_name -> google.protobuf.Timestamp
-	29, // 30: purser.portfolio.v1.Performance.end_time:type_name -> google.protobuf.Timestamp
-	1,  // 31: purser.portfolio.v1.Performance.flow_basis:type_name -> purser.portfolio.v1.FlowBasis
-	26, // 32: purser.portfolio.v1.Performance.time_weighted:type_name -> purser.portfolio.v1.Return
-	26, // 33: purser.portfolio.v1.Performance.money_weighted:type_name -> purser.portfolio.v1.Return
-	25, // 34: purser.portfolio.v1.Performance.modified_dietz:type_name -> purser.portfolio.v1.Ratio
-	25, // 35: purser.portfolio.v1.Performance.volatility:type_name -> purser.portfolio.v1.Ratio
-	25, // 36: purser.portfolio.v1.Performance.downside_deviation:type_name -> purser.portfolio.v1.Ratio
-	25, // 37: purser.portfolio.v1.Performance.sharpe:type_name -> purser.portfolio.v1.Ratio
-	25, // 38: purser.portfolio.v1.Performance.sortino:type_name -> purser.portfolio.v1.Ratio
-	25, // 39: purser.portfolio.v1.Performance.calmar:type_name -> purser.portfolio.v1.Ratio
-	27, // 40: purser.portfolio.v1.Performance.max_drawdown:type_name -> purser.portfolio.v1.Drawdown
-	28, // 41: purser.portfolio.v1.Performance.benchmark:type_name -> purser.portfolio.v1.Benchmark
-	25, // 42: purser.portfolio.v1.Return.period:type_name -> purser.portfolio.v1.Ratio
-	25, // 43: purser.portfolio.v1.Return.annualized:type_name -> purser.portfolio.v1.Ratio
-	25, // 44: purser.portfolio.v1.Drawdown.depth:type_name -> purser.portfolio.v1.Ratio
-	29, // 45: purser.portfolio.v1.Drawdown.peak_time:type_name -> google.protobuf.Timestamp
-	29, // 46: purser.portfolio.v1.Drawdown.trough_time:type_name -> google.protobuf.Timestamp
-	29, // 47: purser.portfolio.v1.Drawdown.recovery_time:type_name -> google.protobuf.Timestamp
-	25, // 48: purser.portfolio.v1.Benchmark.token_return:type_name -> purser.portfolio.v1.Ratio
-	25, // 49: purser.portfolio.v1.Benchmark.tracking_difference:type_name -> purser.portfolio.v1.Ratio
-	7,  // 50: purser.portfolio.v1.PortfolioService.GetPortfolio:input_type -> purser.portfolio.v1.GetPortfolioRequest
-	31, // 51: purser.portfolio.v1.PortfolioService.CreatePortfolio:input_type -> purser.portfolio.v1.CreatePortfolioRequest
-	32, // 52: purser.portfolio.v1.PortfolioService.ListPortfolios:input_type -> purser.portfolio.v1.ListPortfoliosRequest
-	33, // 53: purser.portfolio.v1.PortfolioService.UpdatePortfolio:input_type -> purser.portfolio.v1.UpdatePortfolioRequest
-	34, // 54: purser.portfolio.v1.PortfolioService.DeletePortfolio:input_type -> purser.portfolio.v1.DeletePortfolioRequest
-	35, // 55: purser.portfolio.v1.PortfolioService.SetPortfolioWallets:input_type -> purser.portfolio.v1.SetPortfolioWalletsRequest
-	36, // 56: purser.portfolio.v1.PortfolioService.ChangePortfolioWallets:input_type -> purser.portfolio.v1.ChangePortfolioWalletsRequest
-	37, // 57: purser.portfolio.v1.PortfolioService.ListMemberships:input_type -> purser.portfolio.v1.ListMembershipsRequest
-	16, // 58: purser.portfolio.v1.PortfolioService.RecomputeSnapshots:input_type -> purser.portfolio.v1.RecomputeSnapshotsRequest
-	9,  // 59: purser.portfolio.v1.PortfolioService.GetValuation:input_type -> purser.portfolio.v1.GetValuationRequest
-	11, // 60: purser.portfolio.v1.PortfolioService.WatchValuation:input_type -> purser.portfolio.v1.WatchValuationRequest
-	13, // 61: purser.portfolio.v1.PortfolioService.TakeSnapshot:input_type -> purser.portfolio.v1.TakeSnapshotRequest
-	18, // 62: purser.portfolio.v1.PortfolioService.ListSnapshots:input_type -> purser.portfolio.v1.ListSnapshotsRequest
-	20, // 63: purser.portfolio.v1.PortfolioService.GetTimeline:input_type -> purser.portfolio.v1.GetTimelineRequest
-	22, // 64: purser.portfolio.v1.PortfolioService.GetPerformance:input_type -> purser.portfolio.v1.GetPerformanceRequest
-	38, // 65: purser.portfolio.v1.PortfolioService.GetKpi:input_type -> purser.portfolio.v1.GetKpiRequest
-	39, // 66: purser.portfolio.v1.PortfolioService.GetAllocation:input_type -> purser.portfolio.v1.GetAllocationRequest
-	40, // 67: purser.portfolio.v1.PortfolioService.GetAllocationHistory:input_type -> purser.portfolio.v1.GetAllocationHistoryRequest
-	41, // 68: purser.portfolio.v1.PortfolioService.ExportSnapshots:input_type -> purser.portfolio.v1.ExportSnapshotsRequest
-	8,  // 69: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
-	42, // 70: purser.portfolio.v1.PortfolioService.CreatePortfolio:output_type -> purser.portfolio.v1.CreatePortfolioResponse
-	43, // 71: purser.portfolio.v1.PortfolioService.ListPortfolios:output_type -> purser.portfolio.v1.ListPortfoliosResponse
-	44, // 72: purser.portfolio.v1.PortfolioService.UpdatePortfolio:output_type -> purser.portfolio.v1.UpdatePortfolioResponse
-	45, // 73: purser.portfolio.v1.PortfolioService.DeletePortfolio:output_type -> purser.portfolio.v1.DeletePortfolioResponse
-	46, // 74: purser.portfolio.v1.PortfolioService.SetPortfolioWallets:output_type -> purser.portfolio.v1.SetPortfolioWalletsResponse
-	47, // 75: purser.portfolio.v1.PortfolioService.ChangePortfolioWallets:output_type -> purser.portfolio.v1.ChangePortfolioWalletsResponse
-	48, // 76: purser.portfolio.v1.PortfolioService.ListMemberships:output_type -> purser.portfolio.v1.ListMembershipsResponse
-	17, // 77: purser.portfolio.v1.PortfolioService.RecomputeSnapshots:output_type -> purser.portfolio.v1.RecomputeSnapshotsResponse
-	10, // 78: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
-	12, // 79: purser.portfolio.v1.PortfolioService.WatchValuation:output_type -> purser.portfolio.v1.WatchValuationResponse
-	14, // 80: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
-	19, // 81: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
-	21, // 82: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
-	23, // 83: purser.portfolio.v1.PortfolioService.GetPerformance:output_type -> purser.portfolio.v1.GetPerformanceResponse
-	49, // 84: purser.portfolio.v1.PortfolioService.GetKpi:output_type -> purser.portfolio.v1.GetKpiResponse
-	50, // 85: purser.portfolio.v1.PortfolioService.GetAllocation:output_type -> purser.portfolio.v1.GetAllocationResponse
-	51, // 86: purser.portfolio.v1.PortfolioService.GetAllocationHistory:output_type -> purser.portfolio.v1.GetAllocationHistoryResponse
-	52, // 87: purser.portfolio.v1.PortfolioService.ExportSnapshots:output_type -> purser.portfolio.v1.ExportSnapshotsResponse
-	69, // [69:88] is the sub-list for method output_type
-	50, // [50:69] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	30, // 26: purser.portfolio.v1.GetPerformanceRequest.start_time:type_name -> google.protobuf.Timestamp
+	30, // 27: purser.portfolio.v1.GetPerformanceRequest.end_time:type_name -> google.protobuf.Timestamp
+	0,  // 28: purser.portfolio.v1.GetPerformanceRequest.growth_interval:type_name -> purser.portfolio.v1.Interval
+	24, // 29: purser.portfolio.v1.GetPerformanceResponse.performance:type_name -> purser.portfolio.v1.Performance
+	30, // 30: purser.portfolio.v1.Performance.start_time:type_name -> google.protobuf.Timestamp
+	30, // 31: purser.portfolio.v1.Performance.end_time:type_name -> google.protobuf.Timestamp
+	1,  // 32: purser.portfolio.v1.Performance.flow_basis:type_name -> purser.portfolio.v1.FlowBasis
+	27, // 33: purser.portfolio.v1.Performance.time_weighted:type_name -> purser.portfolio.v1.Return
+	27, // 34: purser.portfolio.v1.Performance.money_weighted:type_name -> purser.portfolio.v1.Return
+	26, // 35: purser.portfolio.v1.Performance.modified_dietz:type_name -> purser.portfolio.v1.Ratio
+	26, // 36: purser.portfolio.v1.Performance.volatility:type_name -> purser.portfolio.v1.Ratio
+	26, // 37: purser.portfolio.v1.Performance.downside_deviation:type_name -> purser.portfolio.v1.Ratio
+	26, // 38: purser.portfolio.v1.Performance.sharpe:type_name -> purser.portfolio.v1.Ratio
+	26, // 39: purser.portfolio.v1.Performance.sortino:type_name -> purser.portfolio.v1.Ratio
+	26, // 40: purser.portfolio.v1.Performance.calmar:type_name -> purser.portfolio.v1.Ratio
+	28, // 41: purser.portfolio.v1.Performance.max_drawdown:type_name -> purser.portfolio.v1.Drawdown
+	29, // 42: purser.portfolio.v1.Performance.benchmark:type_name -> purser.portfolio.v1.Benchmark
+	25, // 43: purser.portfolio.v1.Performance.growth:type_name -> purser.portfolio.v1.GrowthPoint
+	30, // 44: purser.portfolio.v1.GrowthPoint.start_time:type_name -> google.protobuf.Timestamp
+	30, // 45: purser.portfolio.v1.GrowthPoint.end_time:type_name -> google.protobuf.Timestamp
+	30, // 46: purser.portfolio.v1.GrowthPoint.snapshot_time:type_name -> google.protobuf.Timestamp
+	26, // 47: purser.portfolio.v1.GrowthPoint.time_weighted:type_name -> purser.portfolio.v1.Ratio
+	26, // 48: purser.portfolio.v1.GrowthPoint.drawdown:type_name -> purser.portfolio.v1.Ratio
+	26, // 49: purser.portfolio.v1.GrowthPoint.benchmark:type_name -> purser.portfolio.v1.Ratio
+	26, // 50: purser.portfolio.v1.Return.period:type_name -> purser.portfolio.v1.Ratio
+	26, // 51: purser.portfolio.v1.Return.annualized:type_name -> purser.portfolio.v1.Ratio
+	26, // 52: purser.portfolio.v1.Drawdown.depth:type_name -> purser.portfolio.v1.Ratio
+	30, // 53: purser.portfolio.v1.Drawdown.peak_time:type_name -> google.protobuf.Timestamp
+	30, // 54: purser.portfolio.v1.Drawdown.trough_time:type_name -> google.protobuf.Timestamp
+	30, // 55: purser.portfolio.v1.Drawdown.recovery_time:type_name -> google.protobuf.Timestamp
+	26, // 56: purser.portfolio.v1.Benchmark.token_return:type_name -> purser.portfolio.v1.Ratio
+	26, // 57: purser.portfolio.v1.Benchmark.tracking_difference:type_name -> purser.portfolio.v1.Ratio
+	7,  // 58: purser.portfolio.v1.PortfolioService.GetPortfolio:input_type -> purser.portfolio.v1.GetPortfolioRequest
+	32, // 59: purser.portfolio.v1.PortfolioService.CreatePortfolio:input_type -> purser.portfolio.v1.CreatePortfolioRequest
+	33, // 60: purser.portfolio.v1.PortfolioService.ListPortfolios:input_type -> purser.portfolio.v1.ListPortfoliosRequest
+	34, // 61: purser.portfolio.v1.PortfolioService.UpdatePortfolio:input_type -> purser.portfolio.v1.UpdatePortfolioRequest
+	35, // 62: purser.portfolio.v1.PortfolioService.DeletePortfolio:input_type -> purser.portfolio.v1.DeletePortfolioRequest
+	36, // 63: purser.portfolio.v1.PortfolioService.SetPortfolioWallets:input_type -> purser.portfolio.v1.SetPortfolioWalletsRequest
+	37, // 64: purser.portfolio.v1.PortfolioService.ChangePortfolioWallets:input_type -> purser.portfolio.v1.ChangePortfolioWalletsRequest
+	38, // 65: purser.portfolio.v1.PortfolioService.ListMemberships:input_type -> purser.portfolio.v1.ListMembershipsRequest
+	16, // 66: purser.portfolio.v1.PortfolioService.RecomputeSnapshots:input_type -> purser.portfolio.v1.RecomputeSnapshotsRequest
+	9,  // 67: purser.portfolio.v1.PortfolioService.GetValuation:input_type -> purser.portfolio.v1.GetValuationRequest
+	11, // 68: purser.portfolio.v1.PortfolioService.WatchValuation:input_type -> purser.portfolio.v1.WatchValuationRequest
+	13, // 69: purser.portfolio.v1.PortfolioService.TakeSnapshot:input_type -> purser.portfolio.v1.TakeSnapshotRequest
+	18, // 70: purser.portfolio.v1.PortfolioService.ListSnapshots:input_type -> purser.portfolio.v1.ListSnapshotsRequest
+	20, // 71: purser.portfolio.v1.PortfolioService.GetTimeline:input_type -> purser.portfolio.v1.GetTimelineRequest
+	22, // 72: purser.portfolio.v1.PortfolioService.GetPerformance:input_type -> purser.portfolio.v1.GetPerformanceRequest
+	39, // 73: purser.portfolio.v1.PortfolioService.GetKpi:input_type -> purser.portfolio.v1.GetKpiRequest
+	40, // 74: purser.portfolio.v1.PortfolioService.GetAllocation:input_type -> purser.portfolio.v1.GetAllocationRequest
+	41, // 75: purser.portfolio.v1.PortfolioService.GetAllocationHistory:input_type -> purser.portfolio.v1.GetAllocationHistoryRequest
+	42, // 76: purser.portfolio.v1.PortfolioService.ExportSnapshots:input_type -> purser.portfolio.v1.ExportSnapshotsRequest
+	8,  // 77: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
+	43, // 78: purser.portfolio.v1.PortfolioService.CreatePortfolio:output_type -> purser.portfolio.v1.CreatePortfolioResponse
+	44, // 79: purser.portfolio.v1.PortfolioService.ListPortfolios:output_type -> purser.portfolio.v1.ListPortfoliosResponse
+	45, // 80: purser.portfolio.v1.PortfolioService.UpdatePortfolio:output_type -> purser.portfolio.v1.UpdatePortfolioResponse
+	46, // 81: purser.portfolio.v1.PortfolioService.DeletePortfolio:output_type -> purser.portfolio.v1.DeletePortfolioResponse
+	47, // 82: purser.portfolio.v1.PortfolioService.SetPortfolioWallets:output_type -> purser.portfolio.v1.SetPortfolioWalletsResponse
+	48, // 83: purser.portfolio.v1.PortfolioService.ChangePortfolioWallets:output_type -> purser.portfolio.v1.ChangePortfolioWalletsResponse
+	49, // 84: purser.portfolio.v1.PortfolioService.ListMemberships:output_type -> purser.portfolio.v1.ListMembershipsResponse
+	17, // 85: purser.portfolio.v1.PortfolioService.RecomputeSnapshots:output_type -> purser.portfolio.v1.RecomputeSnapshotsResponse
+	10, // 86: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
+	12, // 87: purser.portfolio.v1.PortfolioService.WatchValuation:output_type -> purser.portfolio.v1.WatchValuationResponse
+	14, // 88: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
+	19, // 89: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
+	21, // 90: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
+	23, // 91: purser.portfolio.v1.PortfolioService.GetPerformance:output_type -> purser.portfolio.v1.GetPerformanceResponse
+	50, // 92: purser.portfolio.v1.PortfolioService.GetKpi:output_type -> purser.portfolio.v1.GetKpiResponse
+	51, // 93: purser.portfolio.v1.PortfolioService.GetAllocation:output_type -> purser.portfolio.v1.GetAllocationResponse
+	52, // 94: purser.portfolio.v1.PortfolioService.GetAllocationHistory:output_type -> purser.portfolio.v1.GetAllocationHistoryResponse
+	53, // 95: purser.portfolio.v1.PortfolioService.ExportSnapshots:output_type -> purser.portfolio.v1.ExportSnapshotsResponse
+	77, // [77:96] is the sub-list for method output_type
+	58, // [58:77] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_purser_portfolio_v1_portfolio_service_proto_init() }
@@ -2829,14 +2984,14 @@ func file_purser_portfolio_v1_portfolio_service_proto_init() {
 	file_purser_portfolio_v1_export_proto_init()
 	file_purser_portfolio_v1_kpi_proto_init()
 	file_purser_portfolio_v1_portfolio_proto_init()
-	file_purser_portfolio_v1_portfolio_service_proto_msgTypes[23].OneofWrappers = []any{}
+	file_purser_portfolio_v1_portfolio_service_proto_msgTypes[24].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_portfolio_v1_portfolio_service_proto_rawDesc), len(file_purser_portfolio_v1_portfolio_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

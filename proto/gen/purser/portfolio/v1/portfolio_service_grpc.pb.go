@@ -213,8 +213,8 @@ type PortfolioServiceClient interface {
 	// fall since, the best and the worst holding, counts and ages. A figure that is not
 	// known is unavailable, with the reason; it is never 0 for that.
 	//
-	// UNAVAILABLE (WALLET_UNAVAILABLE) as GetValuation. INVALID_ARGUMENT for an unknown time
-	// zone.
+	// UNAVAILABLE (WALLET_UNAVAILABLE, RATE_UNAVAILABLE) as GetValuation. INVALID_ARGUMENT for an
+	// unknown time zone or currency.
 	GetKpi(ctx context.Context, in *GetKpiRequest, opts ...grpc.CallOption) (*GetKpiResponse, error)
 	// GetAllocation returns what the value consists of, now or at a time: by token, chain,
 	// wallet or protocol.
@@ -627,8 +627,8 @@ type PortfolioServiceServer interface {
 	// fall since, the best and the worst holding, counts and ages. A figure that is not
 	// known is unavailable, with the reason; it is never 0 for that.
 	//
-	// UNAVAILABLE (WALLET_UNAVAILABLE) as GetValuation. INVALID_ARGUMENT for an unknown time
-	// zone.
+	// UNAVAILABLE (WALLET_UNAVAILABLE, RATE_UNAVAILABLE) as GetValuation. INVALID_ARGUMENT for an
+	// unknown time zone or currency.
 	GetKpi(context.Context, *GetKpiRequest) (*GetKpiResponse, error)
 	// GetAllocation returns what the value consists of, now or at a time: by token, chain,
 	// wallet or protocol.
