@@ -56,7 +56,8 @@ func OverTime(marks []Mark, bounds []time.Time, prices []*apd.Decimal) ([]Point,
 }
 
 // set sets the figures at a mark, -1 for none.
-func (p *Point) set(g growth, marks []Mark, n int, peak float64, prices []*apd.Decimal) error {
+func (p *Point) set(g growth, marks []Mark, n int, peak float64,
+	prices []*apd.Decimal) error {
 	none := Ratio{Unavailable: ReasonNoSnapshots}
 	p.TimeWeighted, p.Drawdown = none, none
 	if prices != nil {
