@@ -149,7 +149,10 @@ func (a accounts) IssueServiceAccountToken(context.Context,
 
 // serveLive serves a wallet, and auth as far as portfolio needs it, and returns their address and the settings of a
 // service with an account.
-func serveLive(t *testing.T, i *servicetest.Issuer, w *liveWallet) (addr string, account []string) {
+func serveLive(t *testing.T, i *servicetest.Issuer, w interface {
+	walletv1.HoldingsServiceServer
+	walletv1.PriceServiceServer
+}) (addr string, account []string) {
 	t.Helper()
 	var lc net.ListenConfig
 	lis, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
