@@ -136,7 +136,7 @@ func (c *Console) routes() http.Handler {
 		c.render(w, r, name)
 	})
 	mux.HandleFunc("GET /trace/{id}", c.serveTrace)
-	mux.HandleFunc("GET /value.json", c.serveChart)
+	mux.HandleFunc("GET /charts.json", c.serveCharts)
 	mux.HandleFunc("GET /live", c.serveLive)
 	mux.HandleFunc("POST /currency", c.chooseCurrency)
 	mux.Handle("GET /currency", http.RedirectHandler("/", http.StatusSeeOther)) // the address after a refusal

@@ -31,9 +31,9 @@ type portfolio struct {
 type incompleteness struct{ Reason, Meaning string }
 
 type position struct {
-	Symbol, Amount, Price, Value, Share, Source string
-	PriceTime                                   time.Time
-	Stale                                       bool
+	ID, Symbol, Amount, Price, Value, Share, Source string
+	PriceTime                                       time.Time
+	Stale                                           bool
 	// Note says why the position does not count; "" if it does.
 	Note string
 	// Meaning explains the note; may be "".
@@ -60,9 +60,10 @@ func portfolioOf(v *portfoliov1.Valuation) (any, error) {
 	left := 0.0
 	for _, held := range v.GetPositions() {
 		row := position{
-			Symbol: held.GetSymbol(), Amount: demo.Amount(held.GetAmount(), int(held.GetDecimals())),
-			Price: terminal.Money(held.GetPrice()),
-			Value: fiat(held.GetValue()), Source: held.GetPriceSource(), PriceTime: moment(held.GetPriceTime()),
+			ID: held.GetTokenId(), Symbol: held.GetSymbol(),
+			Amount: demo.Amount(held.GetAmount(), int(held.GetDecimals())),
+			Price:  terminal.Money(held.GetPrice()),
+			Value:  fiat(held.GetValue()), Source: held.GetPriceSource(), PriceTime: moment(held.GetPriceTime()),
 			Stale: held.GetPriceStale(),
 			Left:  left, Width: 100 * held.GetShare(),
 		}

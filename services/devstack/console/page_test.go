@@ -37,6 +37,7 @@ func TestTheConsoleShowsTheServicesDataInABrowser(t *testing.T) {
 	s.showsNewSnapshot(t, b)
 	s.showsBackfill(t, b)
 	s.showsPerformance(t, b)
+	s.showsOverTime(t, b, "USD")
 	s.showsAnotherCurrency(t, b)
 	s.showsFailuresFirst(t, b)
 	s.keepsAnOpenTrace(t, b)

@@ -91,6 +91,9 @@ func (s state) next(service string, data any, err error, now time.Time) state {
 	case errs.As(err) != nil && errs.As(err).Reason == "UNIMPLEMENTED":
 		next.NotOffered = true
 		return next
+	case errs.As(err) != nil && errs.As(err).Reason == "RATE_UNAVAILABLE": // the service itself works
+		next.Error = errorText(err)
+		return next
 	case !errs.Is(err, errs.KindUnavailable) && !errs.Is(err, errs.KindDeadline) &&
 		!errors.Is(err, context.DeadlineExceeded):
 		next.Error = errorText(err)

@@ -43,15 +43,11 @@ type figure struct {
 // performance measures the portfolio over several periods, beside its largest position.
 func (s *services) performance(ctx context.Context, currency string) (any, error) {
 	client := portfoliov1.NewPortfolioServiceClient(s.portfolio)
-	valued, err := client.GetValuation(ctx, &portfoliov1.GetValuationRequest{Currency: currency})
+	benchmark, symbol, err := benchmarkOf(ctx, client, currency)
 	if err != nil {
 		return nil, err
 	}
-	var p performance
-	var benchmark string
-	if positions := valued.GetValuation().GetPositions(); len(positions) > 0 && positions[0].GetValue() != "" {
-		p.Benchmark, benchmark = positions[0].GetSymbol(), positions[0].GetTokenId()
-	}
+	p := performance{Benchmark: symbol}
 	now := time.Now()
 	for _, of := range []struct {
 		name string
@@ -84,7 +80,7 @@ func percentOf(r *portfoliov1.Ratio) figure {
 	if r == nil || r.Value == nil {
 		return figure{Missing: missing(r)}
 	}
-	return figure{Text: signed(100*r.GetValue()) + " %"}
+	return percent(100 * r.GetValue())
 }
 
 func ratioOf(r *portfoliov1.Ratio) figure {
@@ -108,5 +104,8 @@ func signed(f float64) string {
 
 // missing says why a figure is unavailable.
 func missing(r *portfoliov1.Ratio) string {
-	return strings.ToLower(strings.ReplaceAll(r.GetUnavailableReason(), "_", " "))
+	return reason(r.GetUnavailableReason())
 }
+
+// reason returns a code as words.
+func reason(code string) string { return strings.ToLower(strings.ReplaceAll(code, "_", " ")) }

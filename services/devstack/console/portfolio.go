@@ -2,9 +2,7 @@ package console
 
 import (
 	"context"
-	"encoding/json"
 	"math/big"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -44,6 +42,8 @@ type snapshot struct {
 	// Time is when it was taken; for a past hour the hour.
 	Time     time.Time
 	Complete bool
+	// Missing says why there is no total.
+	Missing string
 }
 
 // DailyNewestFirst returns the daily points in reverse order.
@@ -142,23 +142,15 @@ func (s *services) timeline(ctx context.Context, currency string) (any, error) {
 				CarriedForward: p.GetCarriedForward(), Complete: p.GetComplete()})
 		}
 	}
-	resp, err := client.ListSnapshots(ctx, &portfoliov1.ListSnapshotsRequest{PageSize: 1})
+	resp, err := client.ListSnapshots(ctx, &portfoliov1.ListSnapshotsRequest{PageSize: 1, Currency: currency})
 	if err != nil {
 		return nil, err
 	}
 	for _, n := range resp.GetSnapshots() {
 		t.Newest = &snapshot{Total: n.GetTotal(), Currency: n.GetCurrency(), Time: n.GetSnapshotTime().AsTime(),
-			Complete: n.GetComplete()}
+			Complete: n.GetComplete(), Missing: reason(n.GetUnavailableReason())}
 		if n.GetBackfilled() {
 			t.Newest.Time = n.GetBucketTime().AsTime()
-		}
-		if currency != n.GetCurrency() {
-			then, err := client.GetValuation(ctx, &portfoliov1.GetValuationRequest{Currency: currency,
-				AsOfTime: n.GetSnapshotTime()})
-			if err != nil {
-				return nil, err
-			}
-			t.Newest.Total, t.Newest.Currency = then.GetValuation().GetTotal(), currency
 		}
 	}
 	return t, nil
@@ -192,25 +184,4 @@ func summaryOf(sections map[string][]state) summary {
 		}
 	}
 	return s
-}
-
-// serveChart answers with the points of the chart, each as [Unix seconds, decimal, formatted value].
-func (c *Console) serveChart(w http.ResponseWriter, r *http.Request) {
-	v := c.viewerOf(r)
-	w.Header().Set("Purser-Viewer", viewerKey(v))
-	rows := map[string][][3]any{"hourly": {}, "daily": {}}
-	for _, s := range c.panelStates(r.Context(), v, currencyOf(r), "timeline")["timeline"] {
-		t, _ := s.Data.(timeline)
-		for name, points := range map[string][]point{"hourly": t.Hourly, "daily": t.Daily} {
-			for _, p := range points {
-				rows[name] = append(rows[name], [3]any{p.Time.Unix(), p.Value, fiat(p.Value) + " " + t.Currency})
-			}
-		}
-	}
-	body, err := json.Marshal(rows)
-	if err != nil {
-		http.Error(w, "the chart could not be encoded", http.StatusInternalServerError)
-		return
-	}
-	serveCached(w, r, "application/json", body)
 }

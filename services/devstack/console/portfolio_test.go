@@ -190,5 +190,6 @@ func (s *stage) showsAnotherCurrency(t *testing.T, b *browser) {
 		t.Errorf("in euros the performance of %d periods is shown", got)
 	}
 	s.showsWallets(t, b)
+	s.showsOverTime(t, b, "EUR")
 	choose("USD")
 }

@@ -17,7 +17,9 @@ type pageData struct {
 	Sections map[string][]state
 	Services []serviceState
 	Summary  summary
-	Traces   traceList
+	// History is the allocation over time.
+	History allocationHistory
+	Traces  traceList
 	// Viewer is nil if there is no portfolio to show.
 	Viewer *account
 	// ViewerKey changes with the viewer, and when the viewer's session ends.
@@ -45,8 +47,8 @@ type account struct {
 
 // panels are the parts of the page that are loaded again and again.
 func panels() []string {
-	return []string{"services", "dependencies", "value", "days", "performance", "holdings", "wallets", "keys", "jobs",
-		"traces"}
+	return []string{"services", "dependencies", "value", "days", "performance", "growth", "holdings", "allocation",
+		"wallets", "keys", "jobs", "traces"}
 }
 
 // sectionsOf returns the sections that a part of the page needs.
@@ -54,7 +56,8 @@ func sectionsOf(name string) []string {
 	needs := map[string][]string{
 		"services": {"status", "jobs"}, "dependencies": {"status"}, "value": {"timeline", "holdings", "wallets"},
 		"days": {"timeline"}, "holdings": {"holdings"}, "wallets": {"wallets"},
-		"performance": {"performance"}, "keys": {"keys"}, "jobs": {"jobs"},
+		"performance": {"performance"}, "growth": {"growth"}, "allocation": {"allocation", "holdings"},
+		"keys": {"keys"}, "jobs": {"jobs"},
 	}
 	if name != "page" {
 		return needs[name]
@@ -100,6 +103,7 @@ func (c *Console) body(w http.ResponseWriter, r *http.Request, name string, form
 		RefreshMillis: c.options.Refresh.Milliseconds(), Currency: currencyOf(r), Currencies: currencies(),
 	}
 	data.Services, data.Summary = serviceStates(data.Sections), summaryOf(data.Sections)
+	data.History = historyOf(data.Sections)
 	if v != nil {
 		data.Viewer = &account{Email: v.email, SignedIn: v != c.demo, Ended: v.login.ended()}
 		for _, s := range data.Sections["wallets"] {

@@ -35,13 +35,17 @@ func (s *services) newViewer(email, password string, t *authv1.Tokens) *viewer {
 		in := func(load func(ctx context.Context, currency string) (any, error)) func(context.Context) (any, error) {
 			return func(ctx context.Context) (any, error) { return load(ctx, currency) }
 		}
-		measured := s.panel("portfolio", s.portfolio, v.tokens, in(s.performance))
-		measured.maxAge *= performanceAge // it reads years of snapshots, which change hourly
+		// What reads months or years of snapshots, which change hourly.
+		slow := func(load func(ctx context.Context, currency string) (any, error)) []*panel {
+			p := s.panel("portfolio", s.portfolio, v.tokens, in(load))
+			p.maxAge *= performanceAge
+			return []*panel{p}
+		}
 		v.sections[currency] = map[string][]*panel{
 			"timeline":    {s.panel("portfolio", s.portfolio, v.tokens, in(s.timeline))},
 			"holdings":    {s.panel("portfolio", s.portfolio, v.tokens, in(s.holdings))},
-			"performance": {measured},
-			"wallets":     {s.panel("wallet", s.wallet, v.tokens, in(s.wallets))},
+			"performance": slow(s.performance), "growth": slow(s.growth), "allocation": slow(s.allocation),
+			"wallets": {s.panel("wallet", s.wallet, v.tokens, in(s.wallets))},
 		}
 	}
 	return v

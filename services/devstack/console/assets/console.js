@@ -190,5 +190,5 @@
   showRelativeTimes();
   follow();
   for (const panel of panels) { poll(panel, () => refresh(panel)); }
-  poll("chart", async () => chart.show(await (await get("/value.json")).json()));
+  poll("charts", async () => charts.show(await (await get("/charts.json")).json()));
 })();
