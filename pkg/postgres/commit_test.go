@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"database/sql"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 	"gorm.io/gorm"
@@ -47,6 +49,31 @@ func TestACommitIsUnknownWhenTheServerStopsAtItsEnd(t *testing.T) {
 				t.Errorf("the transaction ran %d times and %d rows are there", runs, added)
 			}
 		})
+	}
+}
+
+// A transaction is rolled back as soon as its context ends, also when fn is done and hasn't returned yet: then the error
+// is that of the context, and not that of a commit without a transaction.
+func TestACommitAfterTheContextHasEndedSaysSo(t *testing.T) {
+	own := testkit.Postgres(t, accounts())
+	before := count(t, own.DB)
+	ctx, cancel := context.WithCancel(t.Context())
+	err := postgres.InTx(ctx, own.DB, func(tx *gorm.DB) error {
+		if err := tx.Exec("INSERT INTO accounts (id) VALUES (?)", before+1).Error; err != nil {
+			return err
+		}
+		cancel()
+		testkit.Eventually(t, 10*time.Second, func() bool { // until it is rolled back
+			_, err := tx.Statement.ConnPool.ExecContext(t.Context(), "SELECT 1")
+			return errors.Is(err, sql.ErrTxDone)
+		})
+		return nil
+	})
+	if !errors.Is(err, context.Canceled) || errors.Is(err, postgres.ErrCommitUnknown) {
+		t.Errorf("the error is %v", err)
+	}
+	if n := count(t, own.DB); n != before {
+		t.Errorf("%d rows were added", n-before)
 	}
 }
 

@@ -84,6 +84,9 @@ func inTxOnce(ctx context.Context, db *DB, o *sql.TxOptions, fn func(*gorm.DB) e
 		return err
 	}
 	if err := tx.Commit(); err != nil {
+		if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil { // it was rolled back when ctx ended
+			return fmt.Errorf("postgres: commit: %w", ctx.Err())
+		}
 		if isCommitRefused(err) || errors.Is(err, sql.ErrTxDone) {
 			return fmt.Errorf("postgres: commit: %w", err)
 		}
