@@ -9,6 +9,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/purserhq/purser/pkg/testkit"
 )
@@ -22,6 +23,8 @@ func (s *stage) looksRight(t *testing.T, b *browser) {
 		s.makeTrace(t)
 		b.do(chromedp.Navigate(s.console.URL()))
 	}
+	s.failJob(t)
+	b.shows("#jobs .bad", "the node of chain 31337")
 	for _, width := range []int64{1400, 820, 390} {
 		b.resize(width)
 		// Its group may not be listed any more, while the page's own calls make so many others. Jobs have traces too.
@@ -58,6 +61,24 @@ func (s *stage) looksRight(t *testing.T, b *browser) {
 	b.scheme("light")
 	reportsFaults(t, b)
 	b.resize(1400)
+}
+
+// failJob stores a run of a job that failed with a long error, which takes most of the width of its table.
+func (s *stage) failJob(t *testing.T) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), s.Postgres.URL("purser_wallet"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(t.Context()) }()
+	_, err = conn.Exec(t.Context(), `
+		INSERT INTO job_runs (job, scheduled_at, shard, shards, state, attempt, next_attempt_at, started_at,
+		                      finished_at, error)
+		VALUES ('find_transactions', date_trunc('minute', now()), 3, 6, 'done', 5, now(), now(), now(),
+		        repeat('CHAIN_UNAVAILABLE: the node of chain 31337 did not answer in time, and it is the only one; ', 4))`)
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // reportsFaults is the control of the checks: each finds the fault that it is for.
