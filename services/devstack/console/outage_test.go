@@ -45,8 +45,8 @@ func (s *stage) showsAFrozenDatabase(t *testing.T, b *browser) {
 	}
 	took := time.Since(begun)
 	t.Logf("the page showed the frozen database after %s", took)
-	if took > 10*time.Second {
-		t.Error("that took longer than 10 s")
+	if took > 20*time.Second { // six alone; on processors that other tests share, ten were seen
+		t.Error("that took longer than 20 s")
 	}
 	b.shows("#dependencies [data-dependency='wallet postgres']", "unreachable")
 	s.Postgres.Resume()
