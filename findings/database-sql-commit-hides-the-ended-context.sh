@@ -8,8 +8,8 @@
 #            that sorts errors by kind answers "internal error" to a caller who just went away.
 # Cause:     sql.go, Tx.Commit: when the context is done it returns ErrTxDone if the transaction is marked as done, and
 #            the error of the context otherwise; Tx.awaitDone marks it.
-# Care:      when Commit returns sql.ErrTxDone, look at the context: if it has ended, its error is the cause, and nothing
-#            was committed.
+# Care:      when Commit returns sql.ErrTxDone, look at the context: if it has ended, its error is the cause, and
+#            nothing was committed.
 # Output:    the context ended just before the commit: 200 of 200 times context canceled, 0 of 200 times sql.ErrTxDone
 #            the context ended 20 ms before the commit: 0 of 20 times context canceled, 20 of 20 times sql.ErrTxDone
 #            rows committed: 0
@@ -84,11 +84,10 @@ func main() {
 		fail(err)
 	}
 	cancelled, done := commits(db, 200, 0)
-	fmt.Printf("the context ended just before the commit: %d of 200 times context canceled, %d of 200 times sql.ErrTxDone\n",
-		cancelled, done)
+	const line = "the context ended %s the commit: %d of %d times context canceled, %d of %d times sql.ErrTxDone\n"
+	fmt.Printf(line, "just before", cancelled, 200, done, 200)
 	cancelled, done = commits(db, 20, 20*time.Millisecond)
-	fmt.Printf("the context ended 20 ms before the commit: %d of 20 times context canceled, %d of 20 times sql.ErrTxDone\n",
-		cancelled, done)
+	fmt.Printf(line, "20 ms before", cancelled, 20, done, 20)
 	var rows int
 	if err := db.Raw("SELECT count(*) FROM t").Scan(&rows).Error; err != nil {
 		fail(err)

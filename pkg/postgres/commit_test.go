@@ -52,8 +52,8 @@ func TestACommitIsUnknownWhenTheServerStopsAtItsEnd(t *testing.T) {
 	}
 }
 
-// A transaction is rolled back as soon as its context ends, also when fn is done and hasn't returned yet: then the error
-// is that of the context, and not that of a commit without a transaction.
+// A transaction is rolled back as soon as its context ends, also when fn is done and hasn't returned yet: then the
+// error is that of the context, and not that of a commit without a transaction.
 func TestACommitAfterTheContextHasEndedSaysSo(t *testing.T) {
 	own := testkit.Postgres(t, accounts())
 	before := count(t, own.DB)
