@@ -1,7 +1,6 @@
 package postgres_test
 
 import (
-	"errors"
 	"sync"
 	"testing"
 
@@ -37,7 +36,8 @@ func TestAStatementFromBeforeAMigrationRunsAgain(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return errors.Join(rows.Err(), rows.Close())
+		defer rows.Close()
+		return rows.Err()
 	}
 	if err := query(); err == nil || !errs.Is(postgres.Translate(err), errs.KindUnavailable) {
 		t.Errorf("without the repetition: %v", err)
