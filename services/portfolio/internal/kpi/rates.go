@@ -33,8 +33,11 @@ func (s *Service) ratesOf(ctx context.Context, p portfolio.Portfolio, marks []pe
 		return slices.Repeat([]currency.Rate{now}, len(marks)), nil
 	}
 	first, err := s.store.FirstSnapshot(ctx, p.ID, time.Unix(0, 0).UTC())
-	if err != nil || first.IsZero() {
+	if err != nil || len(marks) == 0 {
 		return nil, err
+	}
+	if first.IsZero() { // they were deleted after the marks were read
+		first = marks[0].Time
 	}
 	if err := s.rates.Read(ctx, now.Currency, first, s.now()); err != nil {
 		return nil, err
