@@ -6,7 +6,7 @@ SERVICES := auth wallet portfolio
 TOOLS := $(CURDIR)/bin/tools
 DEMO ?= 1
 # -trimpath lets every checkout on a machine share what was compiled.
-GOTEST := go test -trimpath -race -timeout 20m
+GOTEST := go test -trimpath -race -timeout 40m
 # The packages that take longest and mostly wait. Tests of packages start in the order of the arguments, so these begin
 # first, and three packages at a time keep two processors busy meanwhile.
 SLOWEST := ./services/devstack/suitetest ./services/auth/app

@@ -18,13 +18,15 @@ import (
 func (b *Backing) checkSettings() error {
 	const nowhere = "127.0.0.1:1"
 	standIn := &Backing{opts: b.opts, kekFile: b.kekFile}
-	external := &standIn.opts.External
+	external, embedded := standIn.opts.External, ""
+	if external.Prices == "" {
+		embedded = "http://" + nowhere
+	}
 	if external.Chain == "" {
 		standIn.priceFeeds = filepath.Join(b.opts.Dir, "feeds.json")
 	} else if external.Prices == "" {
 		return errNoPrices
 	}
-	external.Prices = cmp.Or(external.Prices, "http://"+nowhere)
 	settings := append([]string{
 		"PURSER_GRPC_ADDR=" + nowhere, "PURSER_GRPC_PLAINTEXT=true", "PURSER_HTTP_ADDR=" + nowhere,
 		"PURSER_AUTH_ADDR=" + nowhere, "PURSER_AUTH_PLAINTEXT=true",
@@ -36,7 +38,7 @@ func (b *Backing) checkSettings() error {
 		"PURSER_JWKS_URL=http://" + nowhere, "PURSER_KEK_FILE=" + b.kekFile,
 		"PURSER_SMTP_ADDR=" + nowhere, "PURSER_SMTP_TLS=none", "PURSER_SMTP_FROM=no-reply@purser.localhost",
 		"PURSER_SIWE_DOMAIN=" + nowhere, "PURSER_SIWE_URI=http://" + nowhere,
-	}, standIn.priceSources()...)
+	}, standIn.priceSourcesOf(embedded)...)
 	_, auth := authapp.Load(Override(settings, b.opts.Extra["auth"]))
 	_, wallet := walletapp.Load(Override(settings, b.opts.Extra["wallet"]))
 	_, portfolio := portfolioapp.Load(Override(settings, b.opts.Extra["portfolio"]))

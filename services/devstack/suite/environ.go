@@ -58,9 +58,17 @@ func (b *Backing) WalletEnviron(e Endpoints) []string {
 // external one; and the feeds on the embedded chain, if they are chosen. The URLs go with the sources that are chosen,
 // since one without effect is refused.
 func (b *Backing) priceSources() []string {
-	feed, sources := b.opts.External.Prices, "llama,imported"
 	if b.Prices != nil {
-		feed, sources = b.Prices.URL(), "llama,coingecko,imported"
+		return b.priceSourcesOf(b.Prices.URL())
+	}
+	return b.priceSourcesOf("")
+}
+
+// priceSourcesOf are priceSources with the URL of the embedded feed, "" for the external one.
+func (b *Backing) priceSourcesOf(embedded string) []string {
+	feed, sources := b.opts.External.Prices, "llama,imported"
+	if embedded != "" {
+		feed, sources = embedded, "llama,coingecko,imported"
 	}
 	const setting = "PURSER_PRICE_SOURCES="
 	for _, own := range b.opts.Extra["wallet"] {
@@ -75,7 +83,7 @@ func (b *Backing) priceSources() []string {
 	if b.priceFeeds != "" && strings.Contains(sources, "chainlink") {
 		settings = append(settings, "PURSER_PRICE_FEEDS="+b.priceFeeds)
 	}
-	if b.Prices != nil && strings.Contains(sources, "coingecko") {
+	if embedded != "" && strings.Contains(sources, "coingecko") {
 		settings = append(settings, "PURSER_PRICE_COINGECKO_URL="+feed+"/api/v3")
 	}
 	return settings
