@@ -34,7 +34,7 @@ func TestAProcessOfLowPriorityHashes(t *testing.T) {
 	t.Setenv("PURSER_KEK", "not for the process")
 	h := inProcess(t, &testkit.LogBuffer{})
 	var all sync.WaitGroup
-	for i := range 8 {
+	for i := range 3 { // more wait too long on a machine that is busy with other tests
 		all.Go(func() {
 			typed := fmt.Sprint("correct horse ", i)
 			hash, err := h.Hash(t.Context(), typed)
