@@ -227,17 +227,11 @@ func (b *Backing) startMail(ctx context.Context) error {
 	})
 }
 
-var errNoPrices = errors.New("PURSER_CHAIN_RPC_URLS is set: PURSER_PRICE_URL must be set too, because the embedded " +
-	"price feed only knows the tokens of the embedded chain")
-
 func (b *Backing) startPrices(ctx context.Context) error {
 	return b.step("prices", func(progress.Note) (string, error) {
 		if b.opts.External.Prices != "" {
 			answer, err := b.askPrices(ctx)
 			return b.external("prices", "PURSER_PRICE_URL") + ", " + answer, err
-		}
-		if b.Chain == nil {
-			return "", errNoPrices
 		}
 		var err error
 		b.Prices, err = prices.Start(context.Background(), prices.Options{

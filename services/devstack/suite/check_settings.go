@@ -25,7 +25,8 @@ func (b *Backing) checkSettings() error {
 	if external.Chain == "" {
 		standIn.priceFeeds = filepath.Join(b.opts.Dir, "feeds.json")
 	} else if external.Prices == "" {
-		return errNoPrices
+		return errors.New("PURSER_CHAIN_RPC_URLS is set: PURSER_PRICE_URL must be set too, because the embedded " +
+			"price feed only knows the tokens of the embedded chain")
 	}
 	settings := append([]string{
 		"PURSER_GRPC_ADDR=" + nowhere, "PURSER_GRPC_PLAINTEXT=true", "PURSER_HTTP_ADDR=" + nowhere,

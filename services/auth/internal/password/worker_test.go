@@ -30,20 +30,32 @@ func inProcess(t *testing.T, log *testkit.LogBuffer) *password.Hasher {
 	return h
 }
 
+// whileBusy asks again as long as the answer is that all slots were taken for the time that a call waits, as on a
+// machine that is busy with other tests, up to a minute.
+func whileBusy[T any](ask func() (T, error)) (answer T, err error) {
+	for begun := time.Now(); ; {
+		answer, err = ask()
+		if e := errs.As(err); e == nil || e.Reason != "PASSWORD_HASHING_BUSY" || time.Since(begun) > time.Minute {
+			return answer, err
+		}
+	}
+}
+
 func TestAProcessOfLowPriorityHashes(t *testing.T) {
 	t.Setenv("PURSER_KEK", "not for the process")
 	h := inProcess(t, &testkit.LogBuffer{})
 	var all sync.WaitGroup
-	for i := range 3 { // more wait too long on a machine that is busy with other tests
+	for i := range 8 {
 		all.Go(func() {
 			typed := fmt.Sprint("correct horse ", i)
-			hash, err := h.Hash(t.Context(), typed)
+			hash, err := whileBusy(func() (string, error) { return h.Hash(t.Context(), typed) })
 			if err != nil {
 				t.Error(err)
 				return
 			}
 			for tried, want := range map[string]bool{typed: true, "another": false} {
-				if ok, err := h.Matches(t.Context(), tried, hash); err != nil || ok != want {
+				ok, err := whileBusy(func() (bool, error) { return h.Matches(t.Context(), tried, hash) })
+				if err != nil || ok != want {
 					t.Errorf("%s: %t, %v", tried, ok, err)
 				}
 			}

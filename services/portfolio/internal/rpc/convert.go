@@ -84,15 +84,20 @@ func timeToProto(t time.Time) *timestamppb.Timestamp {
 	return timestamppb.New(t)
 }
 
-func timelineRequestFromProto(req *portfoliov1.GetTimelineRequest) (timeline.Request, error) {
-	interval := map[portfoliov1.Interval]timeline.Interval{
+// intervalFromProto returns 0 for an interval that is not given.
+func intervalFromProto(i portfoliov1.Interval) timeline.Interval {
+	return map[portfoliov1.Interval]timeline.Interval{
 		portfoliov1.Interval_INTERVAL_HOURLY:  timeline.Hourly,
+		portfoliov1.Interval_INTERVAL_DAILY:   timeline.Daily,
 		portfoliov1.Interval_INTERVAL_WEEKLY:  timeline.Weekly,
 		portfoliov1.Interval_INTERVAL_MONTHLY: timeline.Monthly,
-	}[req.GetInterval()] // timeline.Daily is its default
+	}[i]
+}
+
+func timelineRequestFromProto(req *portfoliov1.GetTimelineRequest) (timeline.Request, error) {
 	r, err := timerange.FromProto(req.GetStartTime(), req.GetEndTime())
 	return timeline.Request{
-		Interval: interval, Start: r.Start, End: r.End, Zone: req.GetTimeZone(), Limit: int(req.GetLimit()),
-		Currency: req.GetCurrency(), MaxPoints: int(req.GetMaxPoints()),
+		Interval: intervalFromProto(req.GetInterval()), Start: r.Start, End: r.End, Zone: req.GetTimeZone(),
+		Limit: int(req.GetLimit()), Currency: req.GetCurrency(), MaxPoints: int(req.GetMaxPoints()),
 	}, err
 }

@@ -7,7 +7,6 @@ import (
 	"github.com/purserhq/purser/pkg/timerange"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	"github.com/purserhq/purser/services/portfolio/internal/performance"
-	"github.com/purserhq/purser/services/portfolio/internal/timeline"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
@@ -45,16 +44,11 @@ func (s *PortfolioServer) GetPerformance(ctx context.Context,
 }
 
 func performanceRequestFromProto(req *portfoliov1.GetPerformanceRequest) (performance.Request, error) {
-	interval := map[portfoliov1.Interval]timeline.Interval{
-		portfoliov1.Interval_INTERVAL_HOURLY:  timeline.Hourly,
-		portfoliov1.Interval_INTERVAL_DAILY:   timeline.Daily,
-		portfoliov1.Interval_INTERVAL_WEEKLY:  timeline.Weekly,
-		portfoliov1.Interval_INTERVAL_MONTHLY: timeline.Monthly,
-	}[req.GetGrowthInterval()]
 	r, err := timerange.FromProto(req.GetStartTime(), req.GetEndTime())
 	return performance.Request{
 		Start: r.Start, End: r.End, Zone: req.GetTimeZone(), Benchmark: req.GetBenchmark(),
-		RiskFree: req.GetRiskFreeRate(), Currency: req.GetCurrency(), Interval: interval,
+		RiskFree: req.GetRiskFreeRate(), Currency: req.GetCurrency(),
+		Interval: intervalFromProto(req.GetGrowthInterval()),
 	}, err
 }
 
