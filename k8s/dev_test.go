@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -128,7 +129,7 @@ func (c cluster) command(t *testing.T, w workload, container *corev1.Container, 
 func (c cluster) callWalletAsPortfolio(t *testing.T) {
 	t.Helper()
 	dial := func(service string) *grpc.ClientConn {
-		conn, err := grpcclient.Dial(grpcclient.Config{Addr: c.addr[service], Plaintext: true}, nil)
+		conn, err := grpcclient.Dial(grpcclient.Config{Addr: c.addr[service], Plaintext: true, Timeout: time.Minute}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

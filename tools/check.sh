@@ -42,6 +42,7 @@ for package in "$@"; do
     else
       echo "make tools builds the linters; they are left out" >&2
     fi
-    go test -race -timeout 11m "$inside"
+    read -ra race <<<"${RACE:--race}"
+    go test "${race[@]}" -timeout 11m "$inside"
   )
 done

@@ -14,6 +14,7 @@
 package grpcclient
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -40,7 +41,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs/grpcerr"
 )
 
-// DefaultTimeout of a unary call whose context has no deadline.
+// DefaultTimeout of a unary call whose context has no deadline, unless Config says another.
 const DefaultTimeout = 10 * time.Second
 
 const (
@@ -69,6 +70,8 @@ type Config struct {
 	// NoForward doesn't send the token of the caller in a call's context; for
 	// clients that have credentials of their own.
 	NoForward bool
+	// Timeout of a unary call whose context has no deadline; DefaultTimeout if it is 0.
+	Timeout time.Duration
 }
 
 // Check returns all that is wrong with c, joined, each error naming the variable,
@@ -109,7 +112,7 @@ func Dial(c Config, idempotent []string, more ...grpc.DialOption) (*grpc.ClientC
 	if !strings.Contains(target, "://") {
 		target = "dns:///" + target
 	}
-	unary, stream := []grpc.UnaryClientInterceptor{typedErrors, timeout},
+	unary, stream := []grpc.UnaryClientInterceptor{typedErrors, timeout(cmp.Or(c.Timeout, DefaultTimeout))},
 		[]grpc.StreamClientInterceptor{typedErrorsStream}
 	if !c.NoForward {
 		unary, stream = append(unary, forwardCaller), append(stream, forwardCallerStream)
@@ -196,11 +199,13 @@ func typedErrors(ctx context.Context, method string, req, reply any, cc *grpc.Cl
 	return grpcerr.FromError(invoke(ctx, method, req, reply, cc, opts...))
 }
 
-func timeout(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
-	opts ...grpc.CallOption) error {
-	ctx, cancel := deadline.Default(ctx, DefaultTimeout)
-	defer cancel()
-	return invoke(markUnary(ctx), method, req, reply, cc, opts...)
+func timeout(d time.Duration) grpc.UnaryClientInterceptor {
+	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
+		opts ...grpc.CallOption) error {
+		ctx, cancel := deadline.Default(ctx, d)
+		defer cancel()
+		return invoke(markUnary(ctx), method, req, reply, cc, opts...)
+	}
 }
 
 // forwardCaller sends the token of the caller in ctx, unless the call has an

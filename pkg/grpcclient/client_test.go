@@ -213,6 +213,14 @@ func TestACallHasADeadline(t *testing.T) {
 	if err := call(ctx, conn, once); err != nil || left <= grpcclient.DefaultTimeout {
 		t.Errorf("the caller's own was cut to %s, %v", left, err)
 	}
+	patient, err := grpcclient.Dial(grpcclient.Config{Addr: p.addr, Plaintext: true, Timeout: time.Hour}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = patient.Close() })
+	if err := call(t.Context(), patient, once); err != nil || left <= time.Hour/2 || left > time.Hour {
+		t.Errorf("the connection's own is not set: %s, %v", left, err)
+	}
 	over, cancel := context.WithTimeout(t.Context(), -time.Second)
 	defer cancel()
 	if err := call(over, conn, once); !errs.Is(err, errs.KindDeadline) {

@@ -88,5 +88,5 @@ func TestClosingLeavesNoQuestionOpen(t *testing.T) {
 	if err := conn.Close(); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, 10*time.Second, func() bool { return d.asked.Load() > 0 && d.open.Load() == 0 })
+	testkit.Eventually(t, time.Minute, func() bool { return d.asked.Load() > 0 && d.open.Load() == 0 })
 }

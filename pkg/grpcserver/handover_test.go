@@ -225,7 +225,7 @@ func TestAConnectionAtTheMomentOfTheHandoverIsServed(t *testing.T) {
 				}
 			})
 		}
-		testkit.Eventually(t, 20*time.Second, func() bool { return begun.Load() > rand.N(int64(24)) })
+		testkit.Eventually(t, time.Minute, func() bool { return begun.Load() > rand.N(int64(24)) })
 		s.NotReady()
 		callers.Wait()
 		s.Stop()

@@ -99,7 +99,7 @@ func TestANewReplicaGetsItsShare(t *testing.T) {
 	c.pass(t, 50)
 	began, before := time.Now(), c.calls.Load()
 	s.announce(added)
-	testkit.Eventually(t, 30*time.Second, func() bool {
+	testkit.Eventually(t, time.Minute, func() bool {
 		since := c.calls.Load() - before
 		return since > 100 && added.calls.Load() > since/10
 	})

@@ -63,7 +63,7 @@ func TestACommitAfterTheContextHasEndedSaysSo(t *testing.T) {
 			return err
 		}
 		cancel()
-		testkit.Eventually(t, 10*time.Second, func() bool { // until it is rolled back
+		testkit.Eventually(t, time.Minute, func() bool { // until it is rolled back
 			_, err := tx.Statement.ConnPool.ExecContext(t.Context(), "SELECT 1")
 			return errors.Is(err, sql.ErrTxDone)
 		})

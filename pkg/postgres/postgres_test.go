@@ -149,7 +149,7 @@ func TestOpenWaitsForADatabaseThatIsAwayButNotForOneThatRefuses(t *testing.T) {
 		}
 		opened <- err
 	}()
-	testkit.Eventually(t, 10*time.Second, func() bool {
+	testkit.Eventually(t, time.Minute, func() bool {
 		return strings.Contains(log.String(), "waiting for the database")
 	})
 	proxy.Heal()

@@ -15,6 +15,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -40,6 +41,8 @@ type Config struct {
 	// grpcserver, whose caller's token is then not forwarded. Without Credentials it
 	// is; a call without a token in its context can only be of a public method.
 	Credentials Credentials
+	// Timeout of a unary call whose context has no deadline; 10 s (grpcclient.DefaultTimeout) if it is 0.
+	Timeout time.Duration
 }
 
 // Clients are the clients of all services. They are safe for concurrent use. Close
@@ -144,6 +147,7 @@ func (c *Clients) connect(name, addr string, cfg Config, more []grpc.DialOption,
 	}
 	conn, err := grpcclient.Dial(grpcclient.Config{
 		Addr: addr, Plaintext: cfg.Plaintext, CAFile: cfg.CAFile, NoForward: cfg.Credentials != nil,
+		Timeout: cfg.Timeout,
 	}, idempotent, more...)
 	if err != nil {
 		return nil, fmt.Errorf("client: %s: %w", name, err)

@@ -22,6 +22,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -78,6 +79,14 @@ type row struct {
 	slowest        time.Duration
 }
 
+// race has the flags of go test that the Makefile sets.
+func race() []string {
+	if flags := strings.Fields(os.Getenv("RACE")); len(flags) > 0 {
+		return flags
+	}
+	return []string{"-race"}
+}
+
 func stress(ctx context.Context, runs int, timeout time.Duration, logs string, patterns []string) (int, error) {
 	if runs < 1 {
 		return 0, errors.New("-n: at least 1 run")
@@ -108,7 +117,8 @@ func stress(ctx context.Context, runs int, timeout time.Duration, logs string, p
 	failures := 0
 	for i, p := range targets {
 		file := filepath.Join(bin, strconv.Itoa(i)+".test")
-		build := exec.CommandContext(ctx, "go", "test", "-race", "-c", "-o", file, p.ImportPath)
+		build := exec.CommandContext(ctx, "go", slices.Concat([]string{"test"}, race(), []string{"-c", "-o", file,
+			p.ImportPath})...)
 		if out, err := build.CombinedOutput(); err != nil {
 			return failures, fmt.Errorf("build the tests of %s: %w\n%s", p.ImportPath, err, out)
 		}

@@ -274,7 +274,7 @@ func TestADeletionWithAGracePeriodIsCancelledByTheMailedCodeOrDone(t *testing.T)
 	if err := s.trigger(t, root, "delete_accounts"); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, 20*time.Second, func() bool {
+	testkit.Eventually(t, time.Minute, func() bool {
 		got, err = d.GetDeletion(root, &authv1.GetDeletionRequest{UserId: ada})
 		return err == nil && got.GetDeletion().GetDeleteTime() != nil
 	})
@@ -285,7 +285,7 @@ func TestADeletionWithAGracePeriodIsCancelledByTheMailedCodeOrDone(t *testing.T)
 // revoked is refused too.
 func (s service) planDeletion(t *testing.T, email string) {
 	t.Helper()
-	testkit.Eventually(t, 20*time.Second, func() bool {
+	testkit.Eventually(t, time.Minute, func() bool {
 		token := grpcclient.WithToken(t.Context(), s.login(t, email).GetAccessToken())
 		_, err := s.accounts.DeleteMe(token, &authv1.DeleteMeRequest{})
 		return err == nil

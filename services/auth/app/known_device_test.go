@@ -23,7 +23,7 @@ import (
 func (s service) from(t testing.TB, address string) service {
 	t.Helper()
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
-	conn, err := grpcclient.Dial(grpcclient.Config{Addr: s.addr, Plaintext: true}, nil,
+	conn, err := grpcclient.Dial(grpcclient.Config{Addr: s.addr, Plaintext: true, Timeout: time.Minute}, nil,
 		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "tcp", addr)
 		}))

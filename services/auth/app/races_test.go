@@ -52,7 +52,7 @@ func TestAnIdentityThatIsUnlinkedMeanwhileDoesNotSignIn(t *testing.T) {
 		tokens, err := s.finish(t, message, w.sign(message))
 		answered <- answer{tokens, err}
 	}()
-	testkit.Eventually(t, 30*time.Second, func() bool {
+	testkit.Eventually(t, time.Minute, func() bool {
 		var waiting int
 		err := s.db.SQL().QueryRowContext(t.Context(),
 			"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "+

@@ -88,7 +88,7 @@ func (s lost) run(t *testing.T, job string) {
 		t.Fatal(err)
 	}
 	_ = triggered
-	testkit.Eventually(t, 20*time.Second, func() bool {
+	testkit.Eventually(t, time.Minute, func() bool {
 		return s.count(t, "job_runs WHERE job = '"+job+"' AND manual AND state <> 'done'") == 0
 	})
 }
@@ -190,7 +190,7 @@ func TestASecondFactorStaysWhenItsOwnerIsThere(t *testing.T) {
 			if _, err := s.jobs.TriggerJob(bob, &jobsv1.TriggerJobRequest{Job: "remove_second_factors"}); err != nil {
 				t.Fatal(err)
 			}
-			testkit.Eventually(t, 20*time.Second, func() bool { return s.removals(t) == 0 })
+			testkit.Eventually(t, time.Minute, func() bool { return s.removals(t) == 0 })
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -204,7 +204,7 @@ func TestAStreamOfAuditEventsEndsWithItsTokenAndIsOneOfFew(t *testing.T) {
 	}
 	want(t, err, errs.KindExhausted, "TOO_MANY_STREAMS")
 	cancel() // which frees their places
-	testkit.Eventually(t, 20*time.Second, func() bool {
+	testkit.Eventually(t, time.Minute, func() bool {
 		again, err := s.admin.WatchAuditEvents(robot, &authv1.WatchAuditEventsRequest{})
 		if err == nil {
 			_, err = again.Recv()

@@ -58,9 +58,13 @@ type Result struct {
 // Clients of the suite's services. Close them when done.
 type Clients = client.Clients
 
+// callTimeout of the demo is patient: on a busy machine a step is late, which is no failure.
+const callTimeout = time.Minute
+
 // Dial connects to the suite's services.
 func Dial(e suite.Endpoints) (*Clients, error) {
-	return client.Dial(client.Config{Auth: e.Auth, Wallet: e.Wallet, Portfolio: e.Portfolio, Plaintext: true})
+	return client.Dial(client.Config{Auth: e.Auth, Wallet: e.Wallet, Portfolio: e.Portfolio, Plaintext: true,
+		Timeout: callTimeout})
 }
 
 // Run runs all steps and prints each.
@@ -132,7 +136,7 @@ func (d *driver) signIn(progress.Note) (string, error) {
 }
 
 // mailTimeout bounds waiting for a mail.
-const mailTimeout = 10 * time.Second
+const mailTimeout = callTimeout
 
 // verify verifies the e-mail address with the mailed code, unless an earlier run did.
 func (d *driver) verify(progress.Note) (string, error) {

@@ -105,7 +105,7 @@ func publishedKey(t *testing.T, s *suite.Suite) (kid string, private ed25519.Pri
 	if err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, 10*time.Second, func() bool {
+	testkit.Eventually(t, time.Minute, func() bool {
 		resp, err := http.Get("http://" + s.Endpoints.AuthHTTP + "/.well-known/jwks.json")
 		if err != nil {
 			return false

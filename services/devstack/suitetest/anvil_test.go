@@ -104,7 +104,7 @@ func startAnvil(t *testing.T) anvil {
 		t.Fatal(err)
 	}
 	t.Cleanup(a.Close)
-	testkit.Eventually(t, 30*time.Second, func() bool {
+	testkit.Eventually(t, time.Minute, func() bool {
 		var id hexutil.Uint64
 		return a.CallContext(t.Context(), &id, "eth_chainId") == nil && id == anvilChain
 	})
@@ -142,7 +142,7 @@ func (a anvil) send(to *common.Address, data []byte) common.Address {
 		Status          hexutil.Uint64  `json:"status"`
 		ContractAddress *common.Address `json:"contractAddress"`
 	}
-	testkit.Eventually(a.t, 10*time.Second, func() bool {
+	testkit.Eventually(a.t, time.Minute, func() bool {
 		a.ask(&receipt, "eth_getTransactionReceipt", hash)
 		return receipt != nil
 	})

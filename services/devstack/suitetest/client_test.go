@@ -118,7 +118,7 @@ func TestEveryCredentialOfTheClient(t *testing.T) {
 	const refresh = "/purser.auth.v1.SessionService/Refresh"
 	var refreshes atomic.Int64
 	patient := dialAs(t, s, client.Password(email, password), dropFirstAnswer(refresh, &refreshes))
-	testkit.Eventually(t, 30*time.Second, func() bool {
+	testkit.Eventually(t, time.Minute, func() bool {
 		if err := list(patient); err != nil {
 			t.Fatal(err)
 		}

@@ -104,7 +104,7 @@ func startShell(t *testing.T, dir string, environ []string) *shell {
 		t.Fatal(err)
 	}
 	s := &shell{in: in, out: bufio.NewReader(out), dir: dir}
-	late := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() })
+	late := time.AfterFunc(10*time.Minute, func() { _ = cmd.Process.Kill() })
 	t.Cleanup(func() {
 		_, _ = io.WriteString(in, "kill $(jobs -p) 2>/dev/null\n")
 		_ = in.Close()

@@ -275,7 +275,7 @@ func TestTheSweepFindsWhomTheListMissed(t *testing.T) {
 		if _, err := jobs.TriggerJob(root, &jobsv1.TriggerJobRequest{Job: job}); err != nil {
 			t.Fatal(err)
 		}
-		testkit.Eventually(t, 30*time.Second, func() bool {
+		testkit.Eventually(t, time.Minute, func() bool {
 			resp, err := jobs.ListJobRuns(root, &jobsv1.ListJobRunsRequest{Job: job})
 			return err == nil && slices.ContainsFunc(resp.GetRuns(), func(r *jobsv1.JobRun) bool {
 				return r.GetManual() && r.GetState() == jobsv1.JobRunState_JOB_RUN_STATE_DONE

@@ -39,7 +39,7 @@ func TestTheSnapshotJobTakesASnapshotOfEveryPortfolio(t *testing.T) {
 		}
 	}
 	for _, ctx := range []context.Context{alice, bob} {
-		testkit.Eventually(t, 30*time.Second, func() bool {
+		testkit.Eventually(t, time.Minute, func() bool {
 			resp, err := c.Portfolios.GetTimeline(ctx,
 				&portfoliov1.GetTimelineRequest{Interval: portfoliov1.Interval_INTERVAL_HOURLY})
 			if err != nil {
@@ -92,7 +92,7 @@ func TestTheSyncJobSyncsEveryWallet(t *testing.T) {
 		t.Fatal(err)
 	}
 	for ctx, w := range wallets {
-		testkit.Eventually(t, 20*time.Second, func() bool {
+		testkit.Eventually(t, time.Minute, func() bool {
 			got, err := c.Wallets.GetWallet(ctx, &walletv1.GetWalletRequest{WalletId: w.GetId()})
 			if err != nil {
 				t.Fatal(err)
@@ -104,12 +104,12 @@ func TestTheSyncJobSyncsEveryWallet(t *testing.T) {
 			t.Fatal(balances, err)
 		}
 	}
-	testkit.Eventually(t, 20*time.Second, func() bool {
+	testkit.Eventually(t, time.Minute, func() bool {
 		got, err := c.Wallets.GetWallet(stranger, &walletv1.GetWalletRequest{WalletId: lost.GetWallet().GetId()})
 		return err == nil && got.GetWallet().GetSync().GetState() == walletv1.SyncState_SYNC_STATE_FAILED &&
 			got.GetWallet().GetSync().GetRetryTime() != nil
 	})
-	testkit.Eventually(t, 20*time.Second, func() bool {
+	testkit.Eventually(t, time.Minute, func() bool {
 		runs, err := jobs.ListJobRuns(admin, &jobsv1.ListJobRunsRequest{Job: "sync_wallets"})
 		if err != nil {
 			t.Fatal(err)
@@ -138,7 +138,7 @@ func TestNobodyTriggersAJobOfAnotherServiceAfterTheirRoleWasTaken(t *testing.T) 
 		t.Fatal(err)
 	}
 	goesOn := false
-	conn, err := grpcclient.Dial(grpcclient.Config{Addr: s.Endpoints.Auth, Plaintext: true}, nil)
+	conn, err := grpcclient.Dial(grpcclient.Config{Addr: s.Endpoints.Auth, Plaintext: true, Timeout: time.Minute}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +157,7 @@ func TestNobodyTriggersAJobOfAnotherServiceAfterTheirRoleWasTaken(t *testing.T) 
 // walletJobs is a client of the job service of wallet.
 func walletJobs(t *testing.T, s *suite.Suite) jobsv1.JobServiceClient {
 	t.Helper()
-	conn, err := grpcclient.Dial(grpcclient.Config{Addr: s.Endpoints.Wallet, Plaintext: true}, nil)
+	conn, err := grpcclient.Dial(grpcclient.Config{Addr: s.Endpoints.Wallet, Plaintext: true, Timeout: time.Minute}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

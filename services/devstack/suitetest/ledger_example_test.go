@@ -38,7 +38,7 @@ func TestAnotherTeamsServiceAppliesItsOwnAccessRulesToTokens(t *testing.T) {
 	_, tokens := signIn(t, c)
 	token := tokens.GetAccessToken()
 	addr := startLedger(t, s)
-	conn, err := grpcclient.Dial(grpcclient.Config{Addr: addr, Plaintext: true}, nil)
+	conn, err := grpcclient.Dial(grpcclient.Config{Addr: addr, Plaintext: true, Timeout: time.Minute}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func TestAnotherTeamsServiceAppliesItsOwnAccessRulesToTokens(t *testing.T) {
 		err := conn.Invoke(ctx, method, &emptypb.Empty{}, &answer)
 		return string(answer.ProtoReflect().GetUnknown()), errs.As(err)
 	}
-	testkit.Eventually(t, 20*time.Second, func() bool {
+	testkit.Eventually(t, time.Minute, func() bool {
 		_, e := call(t.Context(), listEntries)
 		return e != nil && e.Kind == errs.KindUnauthenticated
 	})

@@ -207,7 +207,7 @@ func (l *load) capacity(t *testing.T) float64 {
 func (l *load) reaches(t *testing.T, i int) {
 	t.Helper()
 	enough := l.served[i].Load() + 10
-	testkit.Eventually(t, 30*time.Second, func() bool { return l.served[i].Load() >= enough })
+	testkit.Eventually(t, time.Minute, func() bool { return l.served[i].Load() >= enough })
 }
 
 func TestNoCallIsLostWhileReplicasAreRestarted(t *testing.T) {
@@ -313,7 +313,7 @@ func kill(t *testing.T, l *load) *load {
 	if err := l.to.running[0].end(t, syscall.SIGKILL); !errors.As(err, &exit) {
 		t.Errorf("a program that was killed ended with %v", err)
 	}
-	testkit.Eventually(t, 10*time.Second, func() bool { return l.failed.Load() > 0 })
+	testkit.Eventually(t, time.Minute, func() bool { return l.failed.Load() > 0 })
 	if first := *l.first.Load(); !errs.Is(first, errs.KindUnavailable) {
 		t.Errorf("a call that was cut off failed with %v", first)
 	}

@@ -125,7 +125,7 @@ func (s *starting) state(name string) healthpb.HealthCheckResponse_ServingStatus
 
 func (s *starting) eventually(t *testing.T, want healthpb.HealthCheckResponse_ServingStatus) {
 	t.Helper()
-	testkit.Eventually(t, 20*time.Second, func() bool { return s.state("") == want })
+	testkit.Eventually(t, time.Minute, func() bool { return s.state("") == want })
 }
 
 // call makes a call to the service's own port, without a token, and returns its reason.
@@ -160,7 +160,7 @@ const notReady = "not ready: something that the service needs is missing"
 // fails the test unless the service gets ready without another start.
 func (s *starting) wantHeld(t *testing.T, missing, reason string, mend func()) {
 	t.Helper()
-	testkit.Eventually(t, 20*time.Second, func() bool { return len(s.entries(notReady)) > 0 })
+	testkit.Eventually(t, time.Minute, func() bool { return len(s.entries(notReady)) > 0 })
 	addr := testkit.Receive(t, s.grpc, 20*time.Second)
 	s.eventually(t, notServing)
 	if got := s.call(t, addr); got != "STARTING" {
@@ -345,7 +345,7 @@ func TestReadinessDoesNotFollowAnOutage(t *testing.T) {
 	first := begin(t, "wallet", settings)
 	first.eventually(t, serving)
 	server.Kill()
-	testkit.Eventually(t, 20*time.Second, func() bool {
+	testkit.Eventually(t, time.Minute, func() bool {
 		return slices.ContainsFunc(first.entries("dependency is unreachable"),
 			func(e map[string]any) bool { return e["dependency"] == "postgres" })
 	})

@@ -126,7 +126,7 @@ func stopService(t *testing.T, s *suite.Suite, name string) {
 		ctx := context.WithoutCancel(t.Context())
 		// Its port is one that connections get too: a caller that dials it while nobody listens may be given it.
 		var restarted error
-		testkit.Eventually(t, 30*time.Second, func() bool {
+		testkit.Eventually(t, time.Minute, func() bool {
 			restarted = s.RestartService(ctx, name)
 			return restarted == nil || !strings.Contains(restarted.Error(), "address already in use")
 		})

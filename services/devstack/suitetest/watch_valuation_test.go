@@ -81,7 +81,7 @@ func TestATransferOnTheChainReachesTheWatchersOfItsOwner(t *testing.T) {
 			t.Fatal(err)
 		}
 		go o.stream.read(stream)
-		testkit.Eventually(t, 30*time.Second, func() bool { _, at := o.stream.of(t, ""); return !at.IsZero() })
+		testkit.Eventually(t, time.Minute, func() bool { _, at := o.stream.of(t, ""); return !at.IsZero() })
 	}
 	usdc, ok := s.Chain.Token("USDC")
 	if !ok {
@@ -107,7 +107,7 @@ func TestATransferOnTheChainReachesTheWatchersOfItsOwner(t *testing.T) {
 		mined := time.Now()
 		o.held[symbol].Add(o.held[symbol], amount)
 		want := o.held[symbol].Dec()
-		testkit.Eventually(t, 30*time.Second, func() bool {
+		testkit.Eventually(t, time.Minute, func() bool {
 			got, _ := o.stream.of(t, symbol)
 			return got == want
 		})

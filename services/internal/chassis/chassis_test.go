@@ -78,7 +78,7 @@ func TestAServiceWaitsWhileAllThatItNeedsIsUnavailable(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- app.Run(ctx) }()
-	conn, err := grpcclient.Dial(grpcclient.Config{Addr: app.Addr(), Plaintext: true}, nil)
+	conn, err := grpcclient.Dial(grpcclient.Config{Addr: app.Addr(), Plaintext: true, Timeout: time.Minute}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

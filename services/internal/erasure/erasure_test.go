@@ -323,7 +323,7 @@ func race(t *testing.T, guard bool) int {
 	ran := make(chan error, 1)
 	err := f.things.add(t.Context(), gone, guard, func() {
 		go func() { ran <- f.Run(t.Context()) }()
-		testkit.Eventually(t, 30*time.Second, func() bool { // it waits for the transaction, or is done
+		testkit.Eventually(t, time.Minute, func() bool { // it waits for the transaction, or is done
 			var waiting int
 			err := f.things.db.Gorm(t.Context()).
 				Raw("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").Scan(&waiting).Error

@@ -111,7 +111,7 @@ func (n Node) receipt(t testing.TB, hash string) (r struct {
 	ContractAddress string `json:"contractAddress"`
 }) {
 	t.Helper()
-	testkit.Eventually(t, 20*time.Second, func() bool {
+	testkit.Eventually(t, time.Minute, func() bool {
 		n.Call(t, &r, "eth_getTransactionReceipt", hash)
 		return r.BlockNumber != ""
 	})

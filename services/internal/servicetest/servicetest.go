@@ -59,7 +59,7 @@ func Start[C any, A App](t testing.TB, load func(settings []string) (C, error),
 			t.Error(err)
 		}
 	})
-	conn, err := grpcclient.Dial(grpcclient.Config{Addr: a.Addr(), Plaintext: true}, nil)
+	conn, err := grpcclient.Dial(grpcclient.Config{Addr: a.Addr(), Plaintext: true, Timeout: time.Minute}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,14 +109,14 @@ func (r Replicas[S]) WantFresh(t testing.TB, what, want string, get func() strin
 		t.Errorf("%s %q, want %q", what, got, want)
 		return
 	}
-	testkit.Eventually(t, 10*time.Second, func() bool { return get() == want })
+	testkit.Eventually(t, time.Minute, func() bool { return get() == want })
 }
 
 // WaitForOutbox waits until no cache invalidation of db waits for Redis. It
 // fails the test after 10 seconds.
 func WaitForOutbox(t testing.TB, db *testkit.DB) {
 	t.Helper()
-	testkit.Eventually(t, 10*time.Second, func() bool {
+	testkit.Eventually(t, time.Minute, func() bool {
 		var left int
 		err := db.SQL().QueryRowContext(t.Context(), "SELECT count(*) FROM cache_invalidations").Scan(&left)
 		return err == nil && left == 0

@@ -53,7 +53,7 @@ func TestAGateOpensWhenEverythingHasWorkedOnce(t *testing.T) {
 		return answer.StatusCode
 	}
 
-	testkit.Eventually(t, 10*time.Second, func() bool { return database.asked.Load() > 2 })
+	testkit.Eventually(t, time.Minute, func() bool { return database.asked.Load() > 2 })
 	if schema.asked.Load() > 0 {
 		t.Error("the schema was asked for before the database worked")
 	}
@@ -63,7 +63,7 @@ func TestAGateOpensWhenEverythingHasWorkedOnce(t *testing.T) {
 	}
 	keys.works.Store(true)
 	database.works.Store(true)
-	testkit.Eventually(t, 10*time.Second, func() bool { return schema.asked.Load() > 0 })
+	testkit.Eventually(t, time.Minute, func() bool { return schema.asked.Load() > 0 })
 	database.works.Store(false) // it has worked once
 	keys.works.Store(false)
 	schema.works.Store(true)

@@ -94,7 +94,7 @@ func TestAThousandWatchersOfOneProcess(t *testing.T) {
 	defer cancel()
 	var clients []portfoliov1.PortfolioServiceClient
 	for range 4 { // a connection has at most 1000 streams
-		conn, err := grpcclient.Dial(grpcclient.Config{Addr: addr, Plaintext: true}, nil)
+		conn, err := grpcclient.Dial(grpcclient.Config{Addr: addr, Plaintext: true, Timeout: time.Minute}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -104,7 +104,7 @@ func TestTheSyncJobSaysOfEachWalletWhyItFailed(t *testing.T) {
 	if _, err := s.jobs.TriggerJob(admin, &jobsv1.TriggerJobRequest{Job: "sync_wallets"}); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, 20*time.Second, func() bool {
+	testkit.Eventually(t, time.Minute, func() bool {
 		for _, chain := range []string{"1", "137"} {
 			var state string
 			row := s.db.SQL().QueryRowContext(t.Context(),

@@ -170,7 +170,7 @@ func newProgram(t *testing.T, settings ...string) *program {
 	p.settings = append([]string{"PURSER_DATABASE_URL=" + p.db.URL, "PURSER_REDIS_URL=" + servicetest.NoRedis,
 		"PURSER_ISSUER=" + p.issuer.URL, "PURSER_PRICE_URL=http://127.0.0.1:1", "PURSER_GRPC_PLAINTEXT=true",
 		"PURSER_GRPC_ADDR=" + addr, "PURSER_SYNC_CRON=" + never, "PURSER_TRANSACTIONS_CRON=" + never}, settings...)
-	conn, err := grpcclient.Dial(grpcclient.Config{Addr: addr, Plaintext: true}, nil)
+	conn, err := grpcclient.Dial(grpcclient.Config{Addr: addr, Plaintext: true, Timeout: time.Minute}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -134,7 +134,7 @@ func TestPricesOfChainlinksContracts(t *testing.T) {
 			}
 			s.exec(t, "UPDATE prices SET price_time = now() - interval '21 hours' WHERE token_id = 'EUR'")
 			answer(euroFeed, 1_090_000_000_000_000_000, now-20*3600) // within its heartbeat
-			testkit.Eventually(t, 20*time.Second, func() bool {
+			testkit.Eventually(t, time.Minute, func() bool {
 				p := s.price(t, "", "EUR")[0]
 				return priceText(p) == "1.09 USD chainlink" && !p.GetStale()
 			})
@@ -143,7 +143,7 @@ func TestPricesOfChainlinksContracts(t *testing.T) {
 			}
 			answer(euroFeed, 1_090_000_000_000_000_000, now-25*3600)
 			s.exec(t, "UPDATE prices SET price_time = now() - interval '25 hours' WHERE token_id = 'EUR'")
-			testkit.Eventually(t, 20*time.Second, func() bool {
+			testkit.Eventually(t, time.Minute, func() bool {
 				return priceText(s.price(t, "EUR", etherID)[0]) == "RATE_STALE"
 			})
 		})

@@ -39,11 +39,11 @@ func TestAPriceComesFromTheNextSourceWhileTheFirstIsAway(t *testing.T) {
 		t.Errorf("%v", p)
 	}
 	f.set(func(f *priceFeeds) { delete(f.llama, llamaEther) })
-	testkit.Eventually(t, 20*time.Second, func() bool { // after its refresh period
+	testkit.Eventually(t, time.Minute, func() bool { // after its refresh period
 		return priceText(s.price(t, "", etherID)[0]) == "2001 USD coingecko"
 	})
 	f.set(func(f *priceFeeds) { f.llama[llamaEther], f.gecko["ethereum"] = "2000", "2400" })
-	testkit.Eventually(t, 20*time.Second, func() bool {
+	testkit.Eventually(t, time.Minute, func() bool {
 		p := s.price(t, "", etherID)[0]
 		return priceText(p) == "2000 USD llama" && p.GetDisagreement().GetSource() == "coingecko" &&
 			p.GetDisagreement().GetPrice() == "2400"
@@ -52,7 +52,7 @@ func TestAPriceComesFromTheNextSourceWhileTheFirstIsAway(t *testing.T) {
 		t.Error("the disagreement is not logged")
 	}
 	f.set(func(f *priceFeeds) { f.status = 429 })
-	testkit.Eventually(t, 20*time.Second, func() bool {
+	testkit.Eventually(t, time.Minute, func() bool {
 		if p := s.price(t, "", etherID)[0]; priceText(p) != "2000 USD llama" {
 			t.Fatalf("while all are away: %v", p)
 		}
@@ -172,7 +172,7 @@ func TestPricesAreImportedRowByRow(t *testing.T) {
 	if got := next("6", true); got.GetImportedCount() != 1 || failures(got) != "" {
 		t.Errorf("another price to replace it: %v", got)
 	}
-	testkit.Eventually(t, 20*time.Second, func() bool { return s.price(t, "", aaa)[0].GetPrice() == "6" })
+	testkit.Eventually(t, time.Minute, func() bool { return s.price(t, "", aaa)[0].GetPrice() == "6" })
 }
 
 func failures(r *walletv1.ImportPricesResponse) string {
@@ -233,7 +233,7 @@ func TestImportedAndFetchedPricesKeepTheirOrder(t *testing.T) {
 				t.Errorf("of the past: %v", got)
 			}
 			if len(got) == 2 && tc.sources == "imported,llama" {
-				testkit.Eventually(t, 20*time.Second, func() bool {
+				testkit.Eventually(t, time.Minute, func() bool {
 					return priceText(s.price(t, "", etherID)[0]) == tc.want
 				})
 			} else if p := s.price(t, "", etherID)[0]; priceText(p) != tc.want {

@@ -97,7 +97,7 @@ func TestAChainWhoseRealNodeHangsDelaysNoOther(t *testing.T) {
 		if i == 0 {
 			<-asked
 		}
-		testkit.Eventually(t, 30*time.Second, func() bool { return slices.Equal(s.movementsOf(ctx, t, one), want) })
+		testkit.Eventually(t, time.Minute, func() bool { return slices.Equal(s.movementsOf(ctx, t, one), want) })
 	}
 	runs, err := s.jobs.ListJobRuns(admin, &jobsv1.ListJobRunsRequest{Job: "find_transactions"})
 	if err != nil {

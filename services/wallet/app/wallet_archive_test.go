@@ -233,12 +233,12 @@ func TestTheSyncJobLeavesArchivedWalletsOut(t *testing.T) {
 		return text
 	}
 	run()
-	testkit.Eventually(t, 20*time.Second, func() bool { return states() == "PENDING PENDING FAILED FAILED " })
+	testkit.Eventually(t, time.Minute, func() bool { return states() == "PENDING PENDING FAILED FAILED " })
 	for _, a := range []string{account, polygon} {
 		if _, err := s.wallets.RestoreWallet(ctx, &walletv1.RestoreWalletRequest{WalletId: ids[a]}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	run()
-	testkit.Eventually(t, 20*time.Second, func() bool { return states() == "FAILED FAILED FAILED FAILED " })
+	testkit.Eventually(t, time.Minute, func() bool { return states() == "FAILED FAILED FAILED FAILED " })
 }

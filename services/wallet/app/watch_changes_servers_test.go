@@ -149,7 +149,7 @@ func TestTheFeedAndPartitionsBehindPgBouncerInTransactionMode(t *testing.T) {
 func stoppable(t *testing.T, db *testkit.DB, i *servicetest.Issuer, redisURL string) (s service, stop func()) {
 	t.Helper()
 	addr, stop := stoppableAt(t, db, i, redisURL)
-	conn, err := grpcclient.Dial(grpcclient.Config{Addr: addr, Plaintext: true}, nil)
+	conn, err := grpcclient.Dial(grpcclient.Config{Addr: addr, Plaintext: true, Timeout: time.Minute}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +257,7 @@ func TestReadersThatAreTooSlowAreToldAndLoseNothing(t *testing.T) {
 	s := service{db: testkit.Postgres(t, migrations.FS), issuer: servicetest.NewIssuer(t)}
 	addr, _ := stoppableAt(t, s.db, s.issuer, servicetest.NoRedis, "PURSER_CHANGES_READER_TIMEOUT=5s")
 	// A client's window grows with what it reads, unless it is set.
-	conn, err := grpcclient.Dial(grpcclient.Config{Addr: addr, Plaintext: true}, nil,
+	conn, err := grpcclient.Dial(grpcclient.Config{Addr: addr, Plaintext: true, Timeout: time.Minute}, nil,
 		grpc.WithInitialWindowSize(64<<10), grpc.WithInitialConnWindowSize(64<<10))
 	if err != nil {
 		t.Fatal(err)

@@ -111,7 +111,7 @@ func TestAProcessThatDiesIsStartedAgain(t *testing.T) {
 	if _, err := h.Hash(t.Context(), "correct horse battery"); !errs.Is(err, errs.KindUnavailable) {
 		t.Errorf("after the end: %v", err)
 	}
-	testkit.Eventually(t, 10*time.Second, func() bool { return h.WorkerPid() == 0 })
+	testkit.Eventually(t, time.Minute, func() bool { return h.WorkerPid() == 0 })
 }
 
 func TestWithoutAProcessTheServiceHashesItself(t *testing.T) {

@@ -46,7 +46,7 @@ func TestOfTwoAdminsWhoDemoteEachOtherOneStays(t *testing.T) {
 		go func() {
 			second <- postgres.InTx(t.Context(), db.DB, func(tx *gorm.DB) error { return demote(tx, bob) })
 		}()
-		testkit.Eventually(t, 30*time.Second, func() bool {
+		testkit.Eventually(t, time.Minute, func() bool {
 			var waiting int
 			err := db.SQL().QueryRowContext(t.Context(),
 				"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").Scan(&waiting)

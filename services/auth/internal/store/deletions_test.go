@@ -44,7 +44,7 @@ func followAcross(t *testing.T, recordDeletion func(tx *gorm.DB, user uuid.UUID)
 		go func() {
 			second <- postgres.InTx(t.Context(), db.DB, func(tx *gorm.DB) error { return recordDeletion(tx, fast) })
 		}()
-		testkit.Eventually(t, 30*time.Second, func() bool { // the other waits, or has committed
+		testkit.Eventually(t, time.Minute, func() bool { // the other waits, or has committed
 			var waiting int
 			err := db.SQL().QueryRowContext(t.Context(),
 				"SELECT count(*) FROM pg_locks WHERE NOT granted").Scan(&waiting)

@@ -34,7 +34,7 @@ func TestASecondFactorThatIsUsedWhileItIsRewrappedStaysRewrapped(t *testing.T) {
 	}
 	err := factors.Change(t.Context(), user, func(f totp.Factor, _ time.Time) (totp.Factor, audit.Event, error) {
 		go rewrap(t.Context())
-		testkit.Eventually(t, 30*time.Second, func() bool {
+		testkit.Eventually(t, time.Minute, func() bool {
 			var waiting int
 			err := db.SQL().QueryRowContext(t.Context(),
 				"SELECT count(*) FROM pg_locks WHERE NOT granted").Scan(&waiting)

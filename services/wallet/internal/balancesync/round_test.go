@@ -274,7 +274,7 @@ func TestAChainThatHangsDoesntHoldUpTheOthers(t *testing.T) {
 	c.blocked[2] = make(chan struct{})
 	done := make(chan error, 1)
 	go func() { done <- c.run(t.Context()) }()
-	testkit.Eventually(t, 10*time.Second, func() bool {
+	testkit.Eventually(t, time.Minute, func() bool {
 		return c.states(1)[wallet.Synced] == 450 &&
 			c.states(2)[wallet.Syncing] == 200
 	})

@@ -344,7 +344,7 @@ func TestAProcessReadsAFewHistoriesConcurrently(t *testing.T) {
 		owner := somebody()
 		go func() { done <- ask(context.WithoutCancel(t.Context()), owner) }()
 	}
-	testkit.Eventually(t, 10*time.Second, func() bool { return f.readCount() == 4 })
+	testkit.Eventually(t, time.Minute, func() bool { return f.readCount() == 4 })
 	ctx, cancel := context.WithTimeout(t.Context(), littleTime)
 	defer cancel()
 	if e := errs.As(ask(ctx, somebody())); e == nil || e.Kind != errs.KindExhausted ||

@@ -133,7 +133,7 @@ func TestTheOrderOfWalletsIsThatOfAnIndex(t *testing.T) {
 		FROM generate_series(1, 5000) AS i; ANALYZE wallets`); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, 10*time.Second, func() bool { // for scans are counted late
+	testkit.Eventually(t, time.Minute, func() bool { // for scans are counted late
 		now := time.Now()
 		page, err := f.Due(t.Context(),
 			balancesync.DueQuery{Chain: 1, Shards: 4, SyncedBefore: now, Now: now, Limit: 50})
