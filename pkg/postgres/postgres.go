@@ -87,6 +87,7 @@ type DB struct {
 	hosts       *hosts
 	log         *slog.Logger
 	poolTimeout time.Duration
+	connections int // at most
 
 	migrationLockTimeout time.Duration
 	pgBouncer            bool
@@ -120,6 +121,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
 	db := &DB{gorm: g, sql: opened, config: config, hosts: hosts, log: o.Log, poolTimeout: o.PoolTimeout,
+		connections:          o.MaxOpenConns,
 		migrationLockTimeout: o.MigrationLockTimeout, pgBouncer: o.PgBouncer}
 	if o.PgBouncer {
 		db.beginning = fmt.Sprintf("SET LOCAL timezone = 'UTC'; SET LOCAL statement_timeout = %s; "+

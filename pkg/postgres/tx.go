@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -42,19 +43,24 @@ func RepeatableRead(o *sql.TxOptions) { o.Isolation = sql.LevelRepeatableRead }
 func ReadOnly(o *sql.TxOptions) { o.ReadOnly = true }
 
 // InTx runs fn in a transaction on one connection, at read committed by default, and
-// commits when fn returns nil. After a serialization failure (40001), a deadlock
-// (40P01), or a prepared statement whose result columns a migration has changed, it
-// runs fn again, at most five times in all: effects of fn outside tx must be
-// idempotent. It returns other errors, also fn's, unchanged. Don't use tx after fn
-// has returned or from two goroutines at once.
+// commits when fn returns nil. After a serialization failure (40001) or a deadlock
+// (40P01) it runs fn again, at most five times in all; after a prepared statement whose
+// result columns a migration has changed, at most once more for each connection: effects
+// of fn outside tx must be idempotent. It returns other errors, also fn's, unchanged.
+// Don't use tx after fn has returned or from two goroutines at once.
 func InTx(ctx context.Context, db *DB, fn func(tx *gorm.DB) error, options ...TxOption) error {
 	var o sql.TxOptions
 	for _, option := range options {
 		option(&o)
 	}
 	wait := txBackoff
+	stale := 0 // attempts on a connection that has prepared its statements before a migration
 	for attempt := 1; ; attempt++ {
 		err := inTxOnce(ctx, db, &o, fn)
+		if hasStalePlan(err) && stale < db.connections {
+			attempt, stale = attempt-1, stale+1
+			continue
+		}
 		if err == nil || attempt == txAttempts || !isRetryable(err) {
 			return err
 		}
@@ -71,6 +77,11 @@ func inTxOnce(ctx context.Context, db *DB, o *sql.TxOptions, fn func(*gorm.DB) e
 		return err
 	}
 	defer conn.Close()
+	defer func() {
+		if hasStalePlan(err) {
+			forgetStatements(ctx, conn)
+		}
+	}()
 	// After a commit the rollback does nothing.
 	defer func() { _ = tx.Rollback() }()
 	if db.beginning != "" {
@@ -95,6 +106,17 @@ func inTxOnce(ctx context.Context, db *DB, o *sql.TxOptions, fn func(*gorm.DB) e
 	return unreplicated(conn)
 }
 
+// forgetStatements makes a connection prepare all of its statements again: a transaction has several, and the driver
+// forgets only the one that failed. A connection that can't is closed.
+func forgetStatements(ctx context.Context, conn *sql.Conn) {
+	_ = conn.Raw(func(c any) error {
+		if err := c.(*stdlib.Conn).Conn().DeallocateAll(ctx); err != nil {
+			return driver.ErrBadConn
+		}
+		return nil
+	})
+}
+
 // gaveUpReplication is where a connection keeps that the server gave up the wait for a
 // synchronous standby.
 const gaveUpReplication = "purser: committed here alone"
@@ -113,8 +135,8 @@ func noteUnreplicated(c *pgconn.PgConn, n *pgconn.Notice) {
 // primary alone.
 func unreplicated(conn *sql.Conn) error {
 	var alone bool
-	err := conn.Raw(func(driver any) error {
-		data := driver.(*stdlib.Conn).Conn().PgConn().CustomData()
+	err := conn.Raw(func(c any) error {
+		data := c.(*stdlib.Conn).Conn().PgConn().CustomData()
 		alone = data[gaveUpReplication] == true
 		delete(data, gaveUpReplication)
 		return nil
