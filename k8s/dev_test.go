@@ -129,7 +129,8 @@ func (c cluster) command(t *testing.T, w workload, container *corev1.Container, 
 func (c cluster) callWalletAsPortfolio(t *testing.T) {
 	t.Helper()
 	dial := func(service string) *grpc.ClientConn {
-		conn, err := grpcclient.Dial(grpcclient.Config{Addr: c.addr[service], Plaintext: true, Timeout: time.Minute}, nil)
+		conn, err := grpcclient.Dial(grpcclient.Config{Addr: c.addr[service], Plaintext: true, Timeout: time.Minute},
+			nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -157,7 +157,8 @@ func TestNobodyTriggersAJobOfAnotherServiceAfterTheirRoleWasTaken(t *testing.T) 
 // walletJobs is a client of the job service of wallet.
 func walletJobs(t *testing.T, s *suite.Suite) jobsv1.JobServiceClient {
 	t.Helper()
-	conn, err := grpcclient.Dial(grpcclient.Config{Addr: s.Endpoints.Wallet, Plaintext: true, Timeout: time.Minute}, nil)
+	conn, err := grpcclient.Dial(grpcclient.Config{Addr: s.Endpoints.Wallet, Plaintext: true,
+		Timeout: time.Minute}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
