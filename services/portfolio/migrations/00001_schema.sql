@@ -52,9 +52,7 @@ CREATE TABLE snapshots (
     held_digest             uuid,
     PRIMARY KEY (portfolio_id, bucket),
     CONSTRAINT snapshots_on_the_hour CHECK (date_trunc('hour', bucket, 'UTC') = bucket)
-) PARTITION BY RANGE (bucket);
-
-CREATE TABLE snapshots_default PARTITION OF snapshots DEFAULT;
+);
 
 -- The ones with a flow, and the ones that are left out, are found without reading the
 -- others.
@@ -82,7 +80,9 @@ CREATE TABLE position_changes (
     PRIMARY KEY (portfolio_id, asset, bucket)
 );
 
--- Prices of the hours, of all portfolios together. A price is never changed: a better one
+-- Prices of the hours, of all portfolios together. They have a partition for each month,
+-- so that old ones are dropped at once; snapshots have none, for they are read by
+-- portfolio, over years at a time. A price is never changed: a better one
 -- is added with a higher number, and a snapshot's total stays what its own prices make. A
 -- token without a row has no price (NO_PRICE).
 CREATE TABLE hour_prices (
@@ -141,6 +141,69 @@ LEFT JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT held.amount * p.price * ('1e-' || a.decimals)::numeric AS exact) AS worth
 CROSS JOIN LATERAL (SELECT worth.exact, round(worth.exact, 8) AS rounded) AS product;
+
+-- Makes the partition of a month of the history, with the rows that are in the default partition, and returns whether
+-- it was missing. It runs as the owner of the tables, so that a role that only reads and writes rows may call it; it
+-- takes no other table and no far month.
+-- +goose StatementBegin
+CREATE FUNCTION make_history_partition(parent text, month date) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET lock_timeout = '2s' AS $$
+DECLARE
+    name text := parent || '_' || to_char(month, 'YYYYMM');
+    low  timestamptz := month::timestamp AT TIME ZONE 'UTC';
+    high timestamptz := (month + interval '1 month')::timestamp AT TIME ZONE 'UTC';
+BEGIN
+    IF parent <> 'hour_prices' OR month <> date_trunc('month', month)
+       OR month < '2015-01-01' OR month > now() + interval '3 years' THEN
+        RAISE EXCEPTION 'no partition of % for %', parent, month USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF to_regclass('public.' || name) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    PERFORM pg_advisory_xact_lock(hashtextextended('purser: partitions of the history', 0));
+    IF to_regclass('public.' || name) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    -- The foreign key takes it. Whoever stores prices takes assets first too, so that no two wait for each other.
+    LOCK TABLE assets IN SHARE ROW EXCLUSIVE MODE;
+    EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)', name,
+        parent);
+    -- Until the end of the transaction nobody adds a row of the month, and nobody begins a statement: one that knew
+    -- the old partitions would not see the rows that were moved.
+    EXECUTE format('LOCK TABLE ONLY %I IN ACCESS EXCLUSIVE MODE', parent);
+    EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', parent || '_default');
+    EXECUTE format('WITH moved AS (DELETE FROM %I WHERE bucket >= %L AND bucket < %L RETURNING *)
+        INSERT INTO %I SELECT * FROM moved', parent || '_default', low, high, name);
+    EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, name, low, high);
+    RETURN true;
+END $$;
+-- +goose StatementEnd
+
+-- Drops the prices of a past month; nothing if there are none. No price is dropped that a snapshot of that month or of
+-- one before has: whoever stores a snapshot reads prices first, so that it waits here, or this waits for it.
+-- +goose StatementBegin
+CREATE FUNCTION drop_history_partition(parent text, month date) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET lock_timeout = '2s' AS $$
+DECLARE
+    high timestamptz := (month + interval '1 month')::timestamp AT TIME ZONE 'UTC';
+BEGIN
+    IF parent <> 'hour_prices' OR month <> date_trunc('month', month) OR month > now() - interval '1 month' THEN
+        RAISE EXCEPTION 'no partition of % for % may be dropped', parent, month
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    EXECUTE format('LOCK TABLE ONLY %I IN ACCESS EXCLUSIVE MODE', parent);
+    IF EXISTS (SELECT FROM portfolios p CROSS JOIN LATERAL (
+                   SELECT FROM snapshots s WHERE s.portfolio_id = p.id AND s.bucket < high LIMIT 1) AS one) THEN
+        RAISE EXCEPTION 'snapshots have the prices of %', month USING ERRCODE = 'object_in_use';
+    END IF;
+    EXECUTE format('DROP TABLE IF EXISTS %I', parent || '_' || to_char(month, 'YYYYMM'));
+END $$;
+-- +goose StatementEnd
+
+-- The job make_partitions goes on from here.
+SELECT make_history_partition('hour_prices',
+    (date_trunc('month', now(), 'UTC') AT TIME ZONE 'UTC' + months * interval '1 month')::date)
+FROM generate_series(-1, 3) AS months;
 
 -- Rates of the hours, of all portfolios together: the last price of a currency, or of a
 -- token that serves as one, at or before the start of an hour. A rate is never changed.
@@ -270,6 +333,8 @@ DROP TABLE requests;
 DROP TABLE memberships;
 DROP FUNCTION in_currency;
 DROP TABLE currency_rates;
+DROP FUNCTION drop_history_partition;
+DROP FUNCTION make_history_partition;
 DROP VIEW snapshot_positions;
 DROP TABLE hour_price_sequence;
 DROP TABLE hour_prices;

@@ -305,6 +305,11 @@ BEGIN
     IF to_regclass('public.' || name) IS NOT NULL THEN
         RETURN false;
     END IF;
+    -- The foreign keys of the new partition take them. Whoever writes history takes them first, too, so that no two wait
+    -- for each other.
+    IF parent <> 'price_history' THEN
+        LOCK TABLE wallets, tokens IN SHARE ROW EXCLUSIVE MODE;
+    END IF;
     EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)', name,
         parent);
     -- Until the end of the transaction nobody adds a row of the month, and nobody begins a statement: one that knew

@@ -244,6 +244,47 @@ func TestPartitionsAreMadeWhileRowsCome(t *testing.T) {
 	}
 }
 
+// A transaction that adds a token and then what it held meets the making of a partition: they don't wait for each other.
+func TestAPartitionIsMadeWhileTokensAreAdded(t *testing.T) {
+	f := newFixture(t)
+	w := f.create(t, f.owner, 1)
+	tx, err := f.db.SQL().BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	exec := func(query string, args ...any) {
+		t.Helper()
+		if _, err := tx.ExecContext(t.Context(), query, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(`INSERT INTO tokens (id, chain, contract, symbol, name, decimals, verified)
+		VALUES ('new', 'eip155:1', 'new', 'NEW', 'New', 18, false)`)
+	made := make(chan error, 1)
+	go func() {
+		_, err := store.NewPartitions(f.db.DB, quiet()).Make(t.Context(), "balance_history", month("2020-01"))
+		made <- err
+	}()
+	testkit.Eventually(t, time.Minute, func() bool {
+		var waiting bool
+		err := f.db.SQL().QueryRowContext(t.Context(), `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND
+			relation IN ('tokens'::regclass, 'wallets'::regclass))`).Scan(&waiting)
+		return err == nil && waiting
+	})
+	exec(`INSERT INTO balance_history (wallet_id, hour, token_id, amount) VALUES ($1, '2020-01-01T00:00:00Z', 'new', 1)`,
+		w.ID)
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := testkit.Receive(t, made, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.places(t, "balance_history"); !slices.Equal(got, []string{"balance_history_202001:1"}) {
+		t.Errorf("rows are in %q", got)
+	}
+}
+
 // Rows are moved to their partition while others read them: nobody misses one.
 func TestRowsAreSeenWhileTheyAreMovedToTheirPartition(t *testing.T) {
 	f := newFixture(t)
