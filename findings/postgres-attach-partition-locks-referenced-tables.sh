@@ -41,7 +41,8 @@ psql -h "$dir" -U postgres -qtA <"$dir/in" >"$dir/out" &
 exec 3>"$dir/in"
 echo "BEGIN; INSERT INTO tokens VALUES (1); SELECT 'inserted';" >&3
 for _ in $(seq 100); do grep -q inserted "$dir/out" && break; sleep 0.1; done
-said=$(sql -c "SET lock_timeout = '1s'" -c "ALTER TABLE history ATTACH PARTITION february FOR VALUES IN (2)" 2>&1 || true)
+said=$(sql -c "SET lock_timeout = '1s'" \
+  -c "ALTER TABLE history ATTACH PARTITION february FOR VALUES IN (2)" 2>&1 || true)
 echo "COMMIT;" >&3
 exec 3>&-
 wait

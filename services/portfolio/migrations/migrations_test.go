@@ -69,7 +69,8 @@ func TestPartitionsKeepWhatIsThere(t *testing.T) {
 		SELECT bucket, id, 1, bucket, false, 1, 'test', '' FROM snapshots, assets`)
 	inDefault := func() (n int) {
 		t.Helper()
-		if err := db.SQL().QueryRowContext(t.Context(), "SELECT count(*) FROM hour_prices_default").Scan(&n); err != nil {
+		err := db.SQL().QueryRowContext(t.Context(), "SELECT count(*) FROM hour_prices_default").Scan(&n)
+		if err != nil {
 			t.Fatal(err)
 		}
 		return n
@@ -81,6 +82,6 @@ func TestPartitionsKeepWhatIsThere(t *testing.T) {
 	exec(`SELECT make_history_partition('hour_prices', (date_trunc('month', now(), 'UTC') AT TIME ZONE 'UTC' -
 		months * interval '1 month')::date) FROM generate_series(1, 4) AS months`)
 	if after := content(); after != before || inDefault() > 0 {
-		t.Errorf("%d prices are in the default partition; with the others\n%s\nbefore:\n%s", inDefault(), after, before)
+		t.Errorf("%d prices are in the default partition; after it\n%s\nbefore:\n%s", inDefault(), after, before)
 	}
 }

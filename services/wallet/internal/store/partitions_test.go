@@ -244,7 +244,8 @@ func TestPartitionsAreMadeWhileRowsCome(t *testing.T) {
 	}
 }
 
-// A transaction that adds a token and then what it held meets the making of a partition: they don't wait for each other.
+// A transaction that adds a token and then what was held of it meets the making of a partition: they don't wait for
+// each other.
 func TestAPartitionIsMadeWhileTokensAreAdded(t *testing.T) {
 	f := newFixture(t)
 	w := f.create(t, f.owner, 1)
@@ -272,8 +273,8 @@ func TestAPartitionIsMadeWhileTokensAreAdded(t *testing.T) {
 			relation IN ('tokens'::regclass, 'wallets'::regclass))`).Scan(&waiting)
 		return err == nil && waiting
 	})
-	exec(`INSERT INTO balance_history (wallet_id, hour, token_id, amount) VALUES ($1, '2020-01-01T00:00:00Z', 'new', 1)`,
-		w.ID)
+	exec(`INSERT INTO balance_history (wallet_id, hour, token_id, amount)
+		VALUES ($1, '2020-01-01T00:00:00Z', 'new', 1)`, w.ID)
 	if err := tx.Commit(); err != nil {
 		t.Fatal(err)
 	}
