@@ -305,8 +305,8 @@ BEGIN
     IF to_regclass('public.' || name) IS NOT NULL THEN
         RETURN false;
     END IF;
-    -- The foreign keys of the new partition take them. Whoever writes history takes them first, too, so that no two wait
-    -- for each other.
+    -- The foreign keys of the new partition take them. Whoever writes history takes them first, too, so that no two
+    -- wait for each other.
     IF parent <> 'price_history' THEN
         LOCK TABLE wallets, tokens IN SHARE ROW EXCLUSIVE MODE;
     END IF;
