@@ -36,7 +36,11 @@ type Options struct {
 	// Seed of the plan of transfers; the default is 1.
 	Seed uint64
 
-	// Reset deletes a stored chain that was made with other options (seed, chain id, interval, or an older build)
+	// Defi adds the contracts and positions of Markets, with a transaction a day. Without it the blocks are
+	// of a chain that knows nothing of them. A stored chain cannot be opened with another value.
+	Defi bool
+
+	// Reset deletes a stored chain that was made with other options (seed, chain id, interval, DeFi, or an older build)
 	// instead of failing.
 	Reset bool
 

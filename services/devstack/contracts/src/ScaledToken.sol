@@ -203,9 +203,15 @@ contract VariableDebtToken is ScaledToken {
     }
 
     /// @notice Allows `to` to borrow up to `value` for `from`, by a signature of EIP-712.
-    function delegationWithSig(address from, address to, uint256 value, uint256 deadline, uint8 v, bytes32 r, bytes32 s)
-        external
-    {
+    function delegationWithSig(
+        address from,
+        address to,
+        uint256 value,
+        uint256 deadline,
+        uint8 v,
+        bytes32 r,
+        bytes32 s
+    ) external {
         require(block.timestamp <= deadline, "78");
         bytes32 message = keccak256(abi.encode(DELEGATION_WITH_SIG_TYPEHASH, to, value, nonces[from]++, deadline));
         address signer = ecrecover(keccak256(abi.encodePacked("\x19\x01", DOMAIN_SEPARATOR(), message)), v, r, s);
