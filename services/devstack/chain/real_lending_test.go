@@ -71,7 +71,7 @@ func (a *aave) create(path string, args ...any) common.Address {
 				a.libraries[name] = a.create("libraries/logic/" + name)
 			}
 			for _, p := range places {
-				copy(code[2*p.Start:], hex.EncodeToString(a.libraries[name][:]))
+				copy(code[2*p.Start:], hex.EncodeToString(a.libraries[name].Bytes()))
 			}
 		}
 	}
