@@ -24,8 +24,9 @@ type Artifact struct {
 	Runtime []byte
 }
 
-// LoadArtifact reads the compiled contract of the given name: "ERC20",
-// "ERC1271Wallet", "Multicall3" or "PriceFeed".
+// LoadArtifact reads the compiled contract of the given name: "ERC20", "ERC1271Wallet", "Multicall3", "PriceFeed",
+// or one of DeFi, such as "LendingPool", "SupplyToken", "VariableDebtToken", "LendingOracle", "YieldVault",
+// "StakedEther", "WrappedStakedEther", "LiquidityPair" or "StakingRewards".
 func LoadArtifact(name string) (Artifact, error) {
 	raw, err := artifacts.ReadFile("artifacts/" + name + ".json")
 	if err != nil {

@@ -49,6 +49,34 @@ func (b blockBuilder) addMoves(moves []Move) {
 	}
 }
 
+// addDefi adds the DeFi transactions of the steps in (after, upTo].
+func (b blockBuilder) addDefi(meta metadata, after, upTo int) {
+	for step := after + 1; step <= upTo; step++ {
+		actions, err := defiActions(meta, step)
+		if err != nil {
+			panic(err)
+		}
+		for _, a := range actions {
+			b.addAction(a)
+		}
+	}
+}
+
+func (b blockBuilder) addAction(a defiAction) {
+	body := &types.LegacyTx{Nonce: b.gen.TxNonce(a.from.Address), GasPrice: big.NewInt(gasPrice), Gas: a.gas,
+		To: a.to, Data: a.data}
+	if a.value != nil {
+		body.Value = a.value.ToBig()
+	}
+	tx, err := types.SignNewTx(a.from.key, b.signer, body)
+	if err != nil {
+		panic(err)
+	}
+	if b.affords(a.from.Address, tx) {
+		b.gen.AddTxWithChain(b.chain, tx)
+	}
+}
+
 // body is the transaction that carries out a move.
 func (b blockBuilder) body(m Move, nonce uint64) *types.LegacyTx {
 	tx := &types.LegacyTx{Nonce: nonce, GasPrice: big.NewInt(gasPrice), Gas: transferGasLimit}

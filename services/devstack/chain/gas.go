@@ -25,9 +25,10 @@ const (
 	// Call data costs by the byte (EIP-2028).
 	zeroByteGas, otherByteGas = 4, 16
 
-	// transferGasLimit and deployGasLimit are the limits that transactions carry.
+	// transferGasLimit, deployGasLimit and callGasLimit are the limits that transactions carry.
 	transferGasLimit = 100_000
 	deployGasLimit   = 2_000_000
+	callGasLimit     = 2_000_000
 )
 
 // tokenTransferGas is the gas that a token's transfer uses up.

@@ -20,7 +20,7 @@ const (
 	floorBaseFee = 7
 )
 
-// genesis is block 0: ether for three accounts, Multicall3, and the price feeds.
+// genesis is block 0: ether for three accounts (four with DeFi), Multicall3, and the price feeds.
 func genesis(meta metadata) (*core.Genesis, error) {
 	multicall, err := LoadArtifact("Multicall3")
 	if err != nil {
@@ -40,6 +40,9 @@ func genesis(meta metadata) (*core.Genesis, error) {
 	}
 	for holder, wei := range genesisEther(DevCast()) {
 		alloc[holder] = types.Account{Balance: wei.ToBig()}
+	}
+	if meta.Defi {
+		alloc[defiAccount().Address] = types.Account{Balance: units(2_000, 18).ToBig()}
 	}
 	return &core.Genesis{
 		Config:     chainConfig(meta.ChainID),

@@ -22,6 +22,7 @@ type metadata struct {
 	Seed       uint64        `json:"seed"`
 	Start      time.Time     `json:"start"`
 	BlockEvery time.Duration `json:"block_every_ns"`
+	Defi       bool          `json:"defi,omitempty"`
 }
 
 const metadataFile = "purser-chain.json"
@@ -31,6 +32,7 @@ const metadataFile = "purser-chain.json"
 func openMetadata(dir string, o Options) (metadata, error) {
 	want := metadata{
 		Format: seedFormat, ChainID: o.ChainID, Seed: o.Seed, Start: o.start(), BlockEvery: o.BlockEvery,
+		Defi: o.Defi,
 	}
 	have, err := readMetadata(dir)
 	switch {
@@ -60,8 +62,12 @@ func (m metadata) fits(want metadata) bool {
 }
 
 func (m metadata) String() string {
-	return fmt.Sprintf("format %d, chain id %d, seed %d and a block every %s", m.Format, m.ChainID, m.Seed,
+	text := fmt.Sprintf("format %d, chain id %d, seed %d and a block every %s", m.Format, m.ChainID, m.Seed,
 		m.BlockEvery)
+	if m.Defi {
+		text += " with DeFi contracts"
+	}
+	return text
 }
 
 func (m metadata) plan() Plan {

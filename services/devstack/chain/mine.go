@@ -138,7 +138,11 @@ func (c *Chain) generate(parent *types.Block, times []uint64, pending []*types.T
 			if i == len(times)-1 {
 				b.addPending(pending)
 			}
-			b.addMoves(c.cursor.moves(c.stepsAt(before), c.stepsAt(times[i])))
+			after, upTo := c.stepsAt(before), c.stepsAt(times[i])
+			b.addMoves(c.cursor.moves(after, upTo))
+			if c.meta.Defi {
+				b.addDefi(c.meta, after, upTo)
+			}
 			before = times[i]
 		})
 	return blocks, nil

@@ -36,8 +36,12 @@ type Options struct {
 	// Seed of the plan of transfers; the default is 1.
 	Seed uint64
 
-	// Reset deletes a stored chain that was made with other options (seed, chain id, interval, or an older build)
-	// instead of failing.
+	// Defi adds the contracts and positions of Markets, with a transaction a day. Without it the blocks are
+	// those of a chain that knows nothing of them. A stored chain cannot be opened with another value.
+	Defi bool
+
+	// Reset deletes a stored chain that was made with other options (seed, chain id, interval, DeFi, or an older
+	// build) instead of failing.
 	Reset bool
 
 	// Now is the clock; the default is time.Now.

@@ -25,6 +25,21 @@ func (c *Chain) Fund(ctx context.Context, to, asset common.Address, amount *uint
 // balance is too low. Expected does not include it.
 func (c *Chain) Send(ctx context.Context, from Account, to, asset common.Address, amount *uint256.Int) (common.Hash,
 	error) {
+	body := types.LegacyTx{Gas: transferGasLimit, To: &asset, Data: transferCall(to, amount)}
+	if asset == Native() {
+		body.To, body.Value, body.Data = &to, amount.ToBig(), nil
+	}
+	return c.send(ctx, from, body)
+}
+
+// Transact sends a call of a contract by an account of the Cast, with gas for any of the seeded contracts' methods. It
+// is in the next block, and may fail there.
+func (c *Chain) Transact(ctx context.Context, from Account, to common.Address, data []byte) (common.Hash, error) {
+	return c.send(ctx, from, types.LegacyTx{Gas: callGasLimit, To: &to, Data: data})
+}
+
+// send signs a transaction and adds it to the pool.
+func (c *Chain) send(ctx context.Context, from Account, body types.LegacyTx) (common.Hash, error) {
 	c.mining.Lock()
 	defer c.mining.Unlock()
 
@@ -35,18 +50,8 @@ func (c *Chain) Send(ctx context.Context, from Account, to, asset common.Address
 	if err := pool.Sync(); err != nil {
 		return common.Hash{}, fmt.Errorf("chain: %w", err)
 	}
-	body := &types.LegacyTx{
-		Nonce:    pool.PoolNonce(from.Address),
-		GasPrice: big.NewInt(gasPrice),
-		Gas:      transferGasLimit,
-		To:       &asset,
-		Data:     transferCall(to, amount),
-	}
-	if asset == Native() {
-		body.To, body.Value, body.Data = &to, amount.ToBig(), nil
-	}
-	signer := types.LatestSigner(c.eth.BlockChain().Config())
-	tx, err := types.SignNewTx(from.key, signer, body)
+	body.Nonce, body.GasPrice = pool.PoolNonce(from.Address), big.NewInt(gasPrice)
+	tx, err := types.SignNewTx(from.key, types.LatestSigner(c.eth.BlockChain().Config()), &body)
 	if err != nil {
 		return common.Hash{}, fmt.Errorf("chain: %w", err)
 	}

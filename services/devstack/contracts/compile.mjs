@@ -46,6 +46,9 @@ function write(contracts) {
   }
   for (const file of Object.keys(contracts).sort()) {
     for (const [name, contract] of Object.entries(contracts[file])) {
+      if (contract.evm.bytecode.object === "" || contract.abi.length === 0) {
+        continue; // an interface, an abstract contract or a library
+      }
       const artifact = {
         contract: name,
         compiler: `solc ${solc.version()}`,
