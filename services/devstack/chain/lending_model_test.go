@@ -84,15 +84,13 @@ func rayOver(a, b *big.Int) *big.Int { return nearest(times(a, ray()), b) }
 func compound(rate *big.Int, seconds int64) *big.Int {
 	year := big.NewInt(365 * 86_400)
 	total := sum(ray(), new(big.Int).Div(times(rate, big.NewInt(seconds)), year))
-	power, divisor := rate, year
+	power := rate
 	for k := int64(2); k <= 3; k++ {
-		power = rayTimes(power, rate)
+		divisor := year
 		if k == 2 {
 			divisor = times(year, year)
-		} else {
-			divisor = year
 		}
-		power = new(big.Int).Div(power, divisor)
+		power = new(big.Int).Div(rayTimes(power, rate), divisor)
 		total.Add(total, times(new(big.Int).Binomial(seconds, k), power))
 	}
 	return total
@@ -102,7 +100,6 @@ func compound(rate *big.Int, seconds int64) *big.Int {
 type model struct {
 	now      int64
 	reserves map[string]*modelReserve
-	listed   map[string]lendingReserve
 	// collateral are the assets that a user borrows against.
 	collateral map[string]map[string]bool
 }
