@@ -88,8 +88,9 @@ func TestAChangedPriceIsOneChangeInTheStreamsOfShards(t *testing.T) {
 	rows = append(rows, &walletv1.ImportedPrice{TokenId: etherID, Price: "7",
 		PriceTime: timestamppb.New(from.Add(70*time.Hour + time.Minute))})
 	request := &walletv1.ImportPricesRequest{RequestId: uuid.NewString(), Prices: rows, Replace: true}
+	importer := s.may(t, "prices:import")
 	for range 2 { // the second call is answered, and stores nothing
-		resp, err := s.prices.ImportPrices(s.may(t, "prices:import"), request)
+		resp, err := s.prices.ImportPrices(importer, request)
 		if err != nil || resp.GetImportedCount() != 51 {
 			t.Fatal(resp, err)
 		}
