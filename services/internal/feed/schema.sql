@@ -7,8 +7,8 @@ CREATE TABLE change_feed (
 );
 INSERT INTO change_feed DEFAULT VALUES;
 
--- What changed of an owner, or of everybody under zeros, written in the transaction that changed it. A change gets its number after its
--- commit, under a lock: whoever sees a number sees all lower ones.
+-- What changed of an owner, or of everybody under zeros, written in the transaction that changed it. A change gets
+-- its number after its commit, under a lock: whoever sees a number sees all lower ones.
 CREATE TABLE changes (
     owner_id   uuid        NOT NULL,
     id         bigint      GENERATED ALWAYS AS IDENTITY, -- given before the commit

@@ -213,7 +213,8 @@ func (f *PriceFollower) Reprice(ctx context.Context, shard, shards int) error {
 					return ctx.Err()
 				}
 				if err != nil { // of one portfolio, which stops no other
-					f.log.WarnContext(ctx, "snapshots of a portfolio are not repriced", "portfolio", p.ID, "error", err)
+					f.log.WarnContext(ctx, "snapshots of a portfolio are not repriced", "portfolio", p.ID,
+						"error", err)
 					break
 				}
 			}

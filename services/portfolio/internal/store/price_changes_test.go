@@ -79,8 +79,9 @@ func (f fixture) adopt(t testing.TB, w *walletPrices, at time.Time) {
 func (f fixture) stored(t testing.TB) (lines []string) {
 	t.Helper()
 	rows, err := f.db.SQL().QueryContext(t.Context(), `
-		SELECT concat_ws(' ', extract(epoch FROM bucket - timestamptz '2026-03-01Z') / 3600, trim_scale(total), complete,
-			position_count, incomplete_wallet_count, unpriced_count, stale_price_count, backfilled, measurable, price_gap,
+		SELECT concat_ws(' ', extract(epoch FROM bucket - timestamptz '2026-03-01Z') / 3600, trim_scale(total),
+			complete, position_count, incomplete_wallet_count, unpriced_count, stale_price_count, backfilled,
+			measurable, price_gap,
 			coalesce(trim_scale(net_flow)::text, '-'),
 			(SELECT string_agg(concat_ws('/', token_id, amount, price, value, unpriced_reason), ' ' ORDER BY token_id)
 			 FROM snapshot_positions p WHERE p.portfolio_id = s.portfolio_id AND p.bucket = s.bucket))
@@ -197,7 +198,9 @@ func TestMendedPricesMakeTheSnapshotsThatTheyWouldHaveMade(t *testing.T) {
 func TestAChangeThatIsNotAdoptedStays(t *testing.T) {
 	f := newFixture(t, noRedis)
 	f.saveHeld(t, func(int) string { return "3" })
-	w := &walletPrices{price: func(string, time.Time) (string, string) { return "", valuation.ReasonSourceUnavailable }}
+	w := &walletPrices{price: func(string, time.Time) (string, string) {
+		return "", valuation.ReasonSourceUnavailable
+	}}
 	f.adopt(t, w, hour(100))
 	w.mend("b", 0, 48)
 	pending := func(want int64) {

@@ -16,14 +16,14 @@ import (
 )
 
 const (
-	// repricedHours is how many snapshots one transaction values anew, and repricedSpan how far apart they are at most.
+	// repricedHours is how many snapshots one transaction values anew, repricedSpan how far apart they are at most.
 	repricedHours = 500
 	repricedSpan  = 31 * 24 * time.Hour
 )
 
 const (
-	// hoursToReprice finds the snapshots of portfolio $1 from $2 on that hold an asset whose mended price is newer than
-	// theirs. Each asset is one step in the index.
+	// hoursToReprice finds the snapshots of portfolio $1 from $2 on that hold an asset whose mended price is newer
+	// than theirs. Each asset is one step in the index.
 	hoursToReprice = `
 WITH RECURSIVE known (asset) AS (
   SELECT min(asset) FROM position_changes WHERE portfolio_id = $1
