@@ -71,6 +71,8 @@ func growths() map[string]growth {
 				"hour_prices":         "of tokens, which are everybody's",
 				"hour_price_sequence": "one row: the last number of hour_prices",
 				"currency_rates":      "of currencies, which are everybody's",
+				"price_changes":       "of tokens, which are everybody's; emptied within minutes",
+				"price_change_cursor": "one row: how far wallet's feed was followed",
 				"erasure_cursor":      erasure,
 			}),
 			exempt: map[string]string{

@@ -50,21 +50,22 @@ const (
 	staleAfter = 5 * time.Second
 )
 
-// Change is one of an owner's.
+// Change is one of an owner's, or of what is everybody's.
 type Change struct {
-	Number  int64 // in the feed; 0 before it is read
-	Owner   uuid.UUID
+	Number  int64     // in the feed; 0 before it is read
+	Owner   uuid.UUID // uuid.Nil for everybody
 	Kind    string
 	Subject uuid.UUID // what changed; uuid.Nil for all of the owner's
 	Version int64     // of the subject after the change, as its kind counts
+	Detail  string    // what else the kind says
 	At      time.Time // when it was made, a moment before its commit
 }
 
 // Filter selects changes; the zero Filter selects all.
 type Filter struct {
 	Owner uuid.UUID // one owner's, if not uuid.Nil
-	// Shard, from 0, of Shards: the changes of owners whose id has a last byte with this remainder; of all when
-	// Shards is 0. Not together with Owner.
+	// Shard, from 0, of Shards: the changes of owners whose id has a last byte with this remainder, and those of
+	// everybody; of all when Shards is 0. Not together with Owner.
 	Shard, Shards int
 }
 
@@ -72,7 +73,7 @@ func (f Filter) selects(c Change) bool {
 	if f.Owner != uuid.Nil {
 		return c.Owner == f.Owner
 	}
-	return f.Shards == 0 || int(c.Owner[15])%f.Shards == f.Shard
+	return f.Shards == 0 || c.Owner == uuid.Nil || int(c.Owner[15])%f.Shards == f.Shard
 }
 
 // Feed reads the changes of a database. Each replica runs one, with [Feed.Run]. It is safe for concurrent use.

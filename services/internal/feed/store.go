@@ -31,16 +31,17 @@ func Append(tx *gorm.DB, changes ...Change) error {
 		return nil
 	}
 	owners, kinds := make([]uuid.UUID, n), make([]string, n)
-	subjects, versions := make([]uuid.UUID, n), make([]int64, n)
+	subjects, versions, details := make([]uuid.UUID, n), make([]int64, n), make([]string, n)
 	for i, c := range changes {
 		owners[i], kinds[i], subjects[i], versions[i] = c.Owner, c.Kind, c.Subject, c.Version
+		details[i] = c.Detail
 	}
 	return postgres.Raw(tx, func(conn *pgx.Conn) error {
-		_, err := conn.Exec(tx.Statement.Context, `INSERT INTO changes (owner_id, kind, subject_id, version)
-			SELECT owner, kind, subject, version
-			FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::bigint[]) WITH ORDINALITY
-			  AS c (owner, kind, subject, version, n)
-			ORDER BY n`, owners, kinds, subjects, versions)
+		_, err := conn.Exec(tx.Statement.Context, `INSERT INTO changes (owner_id, kind, subject_id, version, detail)
+			SELECT owner, kind, subject, version, detail
+			FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::bigint[], $5::text[]) WITH ORDINALITY
+			  AS c (owner, kind, subject, version, detail, n)
+			ORDER BY n`, owners, kinds, subjects, versions, details)
 		if err != nil {
 			return fmt.Errorf("note changes: %w", err)
 		}
@@ -121,6 +122,7 @@ type readRow struct {
 	Kind          string
 	SubjectID     uuid.UUID
 	Version       int64
+	Detail        string
 	CreatedAt     time.Time
 }
 
@@ -134,7 +136,7 @@ func read(ctx context.Context, db *postgres.DB, after int64, f Filter) (batch, e
 	case f.Owner != uuid.Nil:
 		condition, args["owner"] = "owner_id = @owner", f.Owner
 	case f.Shards > 0:
-		condition = "get_byte(uuid_send(owner_id), 15) % @shards = @shard"
+		condition = "(owner_id = @none OR get_byte(uuid_send(owner_id), 15) % @shards = @shard)"
 		args["shard"], args["shards"] = f.Shard, f.Shards
 	}
 	var rows []readRow
@@ -142,6 +144,7 @@ func read(ctx context.Context, db *postgres.DB, after int64, f Filter) (batch, e
 			EXISTS (SELECT FROM changes WHERE number IS NULL) AS waiting, c.number,
 			coalesce(c.owner_id, @none) AS owner_id, coalesce(c.kind, '') AS kind,
 			coalesce(c.subject_id, @none) AS subject_id, coalesce(c.version, 0) AS version,
+			coalesce(c.detail, '') AS detail,
 			coalesce(c.created_at, now()) AS created_at
 		FROM change_feed f LEFT JOIN LATERAL (
 			SELECT * FROM changes
@@ -161,7 +164,7 @@ func read(ctx context.Context, db *postgres.DB, after int64, f Filter) (batch, e
 	for _, r := range rows {
 		if r.Number != nil {
 			b.changes = append(b.changes, Change{Number: *r.Number, Owner: r.OwnerID, Kind: r.Kind,
-				Subject: r.SubjectID, Version: r.Version, At: r.CreatedAt})
+				Subject: r.SubjectID, Version: r.Version, Detail: r.Detail, At: r.CreatedAt})
 		}
 	}
 	if n := len(b.changes); n == maxBatch {

@@ -54,9 +54,9 @@ func expired(why string) error {
 }
 
 // Watch sends the changes that a filter selects after a cursor, each once and in order, and then each new one, until
-// ctx ends, which is its error, or send fails. With an empty cursor it sends the present one first, without changes.
-// send is called with at most 250 changes and the cursor after them, without any after each [Heartbeat]. It may take
-// its time: meanwhile nothing is kept for it.
+// ctx ends, which is its error, or send fails. An empty cursor is the present one. send is called at once, without
+// changes if there are none, and then with at most 250 changes and the cursor after them, without any after each
+// [Heartbeat]. It may take its time: meanwhile nothing is kept for it.
 //
 // errs.Invalid on the field cursor; errs.FailedPrecondition (CURSOR_EXPIRED) for one whose next changes are not kept
 // any more, or that another database gave; errs.Unavailable (CHANGES_UNAVAILABLE) while the database can't be read.
@@ -69,7 +69,7 @@ func (f *Feed) Watch(ctx context.Context, from string, filter Filter, send func(
 	}
 	heartbeat := time.NewTicker(Heartbeat)
 	defer heartbeat.Stop()
-	for due, first := from == "", true; ; first = false {
+	for due, first := true, true; ; first = false {
 		changes, news, err := w.next(ctx)
 		if err != nil {
 			return err

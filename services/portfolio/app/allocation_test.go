@@ -149,7 +149,7 @@ func TestTheAllocationOverTimeIsThatOfTheStoredHours(t *testing.T) {
 	resp := read(0)
 	for i, point := range resp.GetPoints() {
 		h := until.AddDate(0, 0, i-4).Add(-time.Hour)
-		for _, _, _, unpriced, failed := hourOfHistory(h); unpriced && !failed; {
+		for _, _, _, unpriced, failed := hourOfHistory(h); unpriced || failed; {
 			h = h.Add(-time.Hour)
 			_, _, _, unpriced, failed = hourOfHistory(h)
 		}

@@ -80,7 +80,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	snapshots := snapshot.NewService(snapshotStore, portfolios, holdingsReader, log, time.Now)
 	scheduled, err := b.AddJobs(slices.Concat(
 		[]chassis.Job{partitionsJob(partitions, snapshotStore, cfg, log)},
-		snapshotJobs(self, portfolioStore, portfolios, snapshots, snapshotStore, holdingsReader, cfg, log),
+		snapshotJobs(self, portfolioStore, portfolios, snapshots, snapshotStore, holdingsReader,
+			holdings.NewPriceFeed(walletHoldings, prices, time.Now), cfg, log),
 		b.FollowDeletions(cfg.AuthConfig, auth, self, store.NewOwners(b.DB, caches, valuations)))...)
 	if err != nil {
 		return nil, err

@@ -26,13 +26,14 @@ const (
 // such job.
 func snapshotJobs(self chassis.Identity, portfolios *store.Portfolios, current snapshot.Holdings,
 	service *snapshot.Service, snapshots *store.Snapshots,
-	wallet *holdings.Reader, cfg Config, log *slog.Logger) []chassis.Job {
+	wallet *holdings.Reader, prices *holdings.PriceFeed, cfg Config, log *slog.Logger) []chassis.Job {
 	if self == nil {
 		log.Warn("PURSER_SERVICE_ID is not set: no snapshots are taken by schedule, only those that callers ask for")
 		return nil
 	}
 	hourly := snapshot.NewHourlyJob(portfolios, current, snapshots, wallet, self, log, time.Now)
-	return []chassis.Job{recomputeJob(self, portfolios, service, cfg, log), {
+	follower := snapshot.NewPriceFollower(snapshots, prices, log, time.Now)
+	return []chassis.Job{recomputeJob(self, portfolios, service, follower, cfg, log), {
 		CronSetting: "PURSER_SNAPSHOT_CRON",
 		Job: jobs.Job{
 			Name: "take_snapshots", Cron: cfg.SnapshotCron, Shards: snapshotShards, Timeout: snapshotTimeout,
@@ -61,10 +62,10 @@ const (
 	recomputeTimeout = 10 * time.Minute
 )
 
-// recomputeJob takes snapshots again that are out of date.
-func recomputeJob(self chassis.Identity, portfolios *store.Portfolios, service *snapshot.Service, cfg Config,
-	log *slog.Logger) chassis.Job {
-	recompute := snapshot.NewRecomputeJob(portfolios, service, self, log, time.Now)
+// recomputeJob takes snapshots again that are out of date, and values those anew whose prices changed.
+func recomputeJob(self chassis.Identity, portfolios *store.Portfolios, service *snapshot.Service,
+	prices *snapshot.PriceFollower, cfg Config, log *slog.Logger) chassis.Job {
+	recompute := snapshot.NewRecomputeJob(portfolios, service, self, log, time.Now).FollowPrices(prices)
 	return chassis.Job{
 		CronSetting: "PURSER_RECOMPUTE_CRON",
 		Job: jobs.Job{

@@ -49,9 +49,17 @@ type RecomputeStore interface {
 type RecomputeJob struct {
 	store         RecomputeStore
 	snapshots     *Service
+	prices        *PriceFollower // nil for none
 	asThisService func(context.Context) (context.Context, error)
 	log           *slog.Logger
 	now           func() time.Time
+}
+
+// FollowPrices also has each run value the snapshots whose prices changed, and the run of the first shard find out
+// which prices did. Call it before the first run.
+func (j *RecomputeJob) FollowPrices(f *PriceFollower) *RecomputeJob {
+	j.prices = f
+	return j
 }
 
 // NewRecomputeJob returns the job; asThisService as in NewHourlyJob.
@@ -66,6 +74,9 @@ func NewRecomputeJob(s RecomputeStore, snapshots *Service,
 func (j *RecomputeJob) Run(ctx context.Context, shard, shards int) error {
 	ctx, err := j.asThisService(ctx)
 	if err != nil {
+		return err
+	}
+	if err := j.adoptPrices(ctx, shard, shards); err != nil {
 		return err
 	}
 	due, err := j.store.DueForRecompute(ctx, shard, shards, j.now(), maxRecomputed)
@@ -90,6 +101,18 @@ func (j *RecomputeJob) Run(ctx context.Context, shard, shards int) error {
 		j.log.InfoContext(ctx, "snapshots recomputed", "shard", shard, "portfolios", len(due), "stored", stored)
 	}
 	return nil
+}
+
+func (j *RecomputeJob) adoptPrices(ctx context.Context, shard, shards int) error {
+	if j.prices == nil {
+		return nil
+	}
+	if shard == 0 {
+		if err := j.prices.Follow(ctx); err != nil {
+			return err
+		}
+	}
+	return j.prices.Reprice(ctx, shard, shards)
 }
 
 // recompute takes the snapshots of a portfolio that are out of date, and returns how many

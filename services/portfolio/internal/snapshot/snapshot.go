@@ -69,8 +69,8 @@ func (s Snapshot) In(r currency.Rate) (Snapshot, error) {
 	return s, err
 }
 
-// MaxPriceGap is how far apart the prices before and after a price gap may be. A token that
-// has none for longer was outside of the portfolio meanwhile.
+// MaxPriceGap is how far apart the hours before and after a price gap may be. A token that
+// has no price for longer was outside of the portfolio meanwhile.
 const MaxPriceGap = 7 * 24 * time.Hour
 
 // Valued is a portfolio with its value.

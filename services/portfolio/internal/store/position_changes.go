@@ -28,7 +28,8 @@ type storedSnapshot struct {
 	total      string
 	measurable bool
 	unpriced   int
-	incomplete int // wallets
+	incomplete int  // wallets
+	backfilled bool // an incomplete wallet is not in total then
 	priceGap   bool
 	priceSeq   int64
 	netFlow    *string
@@ -64,7 +65,7 @@ type changeKey struct {
 
 const readSnapshots = `
 SELECT w.portfolio_id, s.bucket, s.total::text, s.measurable, s.unpriced_count, s.incomplete_wallet_count,
-       s.price_gap, s.price_seq, s.net_flow::text, s.held_digest
+       s.price_gap, s.price_seq, s.net_flow::text, s.held_digest, s.backfilled
 FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[]) AS w (portfolio_id, first, last)
 CROSS JOIN LATERAL (
   SELECT coalesce((SELECT max(bucket) FROM snapshots
@@ -150,7 +151,7 @@ func readSpans(ctx context.Context, conn *pgx.Conn, spans map[uuid.UUID]span,
 	var id uuid.UUID
 	var s storedSnapshot
 	columns := []any{&id, &s.bucket, &s.total, &s.measurable, &s.unpriced, &s.incomplete, &s.priceGap, &s.priceSeq,
-		&s.netFlow, &s.digest}
+		&s.netFlow, &s.digest, &s.backfilled}
 	_, err = pgx.ForEachRow(rows, columns, func() error {
 		of := w.of[id]
 		if of == nil {

@@ -16,6 +16,10 @@ import (
 // had one in an hour before and in an hour after, at most snapshot.MaxPriceGap apart. So it
 // is found when the first snapshot after the gap is stored, which marks those before it; and
 // hours that are filled in before a gap mark those after them.
+//
+// An hour of the past that lacks wallets, since they could not be read, is too low as well. It has a gap if a snapshot
+// before and one after lack fewer, at most snapshot.MaxPriceGap apart. Where wallets can't be read for longer, the
+// others are shown. One that was taken in its hour has the last balances of a wallet that fails, and lacks nothing.
 
 // maxGap is snapshot.MaxPriceGap in the unit of assetHour.hour.
 const maxGap = int64(snapshot.MaxPriceGap / time.Second)
@@ -50,16 +54,19 @@ CROSS JOIN LATERAL (SELECT min(hour) AS hour FROM priced p WHERE p.asset = u.ass
 // table. It returns false if one that was stored before is another than it was: there may be
 // more around it, and the spans are widened for that.
 func (w *windows) markPriceGaps(ctx context.Context, conn *pgx.Conn) (all bool, err error) {
+	lacking := make(map[*storedSnapshot]bool)
 	var affected []*storedSnapshot
 	var owners []uuid.UUID
 	var numbers, ids []int32
 	var buckets []time.Time
 	var seqs []int64
 	for id, of := range w.of {
+		of.markLackingWallets(lacking)
 		for i := range of.snapshots {
 			s, reach := &of.snapshots[i], w.spans[id]
 			// The edges of a wider window are there for the net flows only.
-			if at := s.bucket.Unix(); s.unpriced == 0 || w.widened && (at < reach[0] || at > reach[1]) {
+			if at := s.bucket.Unix(); s.unpriced == 0 && !s.lacksWallets() && !s.priceGap ||
+				w.widened && (at < reach[0] || at > reach[1]) {
 				continue
 			}
 			for held := range s.held {
@@ -81,7 +88,7 @@ func (w *windows) markPriceGaps(ctx context.Context, conn *pgx.Conn) (all bool, 
 	}
 	gaps, measurable := make([]bool, len(affected)), make([]bool, len(affected))
 	for i, s := range affected {
-		measurable[i] = s.incomplete == 0
+		measurable[i], gaps[i] = s.incomplete == 0, lacking[s]
 	}
 	var n int32
 	var reason string
@@ -107,6 +114,31 @@ func (w *windows) markPriceGaps(ctx context.Context, conn *pgx.Conn) (all bool, 
 		s.mark(gaps[i], measurable[i])
 	}
 	return all, nil
+}
+
+// lacksWallets reports whether the total is without what wallets held that could not be read.
+func (s *storedSnapshot) lacksWallets() bool { return s.backfilled && s.incomplete > 0 }
+
+// markLackingWallets adds the snapshots of a window that have a gap since they lack wallets. Whatever lacks fewer of
+// them, before and after, is in the window, which begins and ends with snapshots that lack none.
+func (of *window) markLackingWallets(lacking map[*storedSnapshot]bool) {
+	for i := range of.snapshots {
+		s := &of.snapshots[i]
+		if !s.lacksWallets() {
+			continue
+		}
+		before, after := i-1, i+1
+		for before >= 0 && of.snapshots[before].incomplete >= s.incomplete {
+			before--
+		}
+		for after < len(of.snapshots) && of.snapshots[after].incomplete >= s.incomplete {
+			after++
+		}
+		if before >= 0 && after < len(of.snapshots) &&
+			of.snapshots[after].bucket.Sub(of.snapshots[before].bucket) <= snapshot.MaxPriceGap {
+			lacking[s] = true
+		}
+	}
 }
 
 // mark notes whether the snapshot has a price gap, and whether it is measurable.

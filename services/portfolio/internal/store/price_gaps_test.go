@@ -23,7 +23,7 @@ func (f fixture) gaps(t testing.TB) (letters string) {
 	return letters
 }
 
-// priced returns hours, of which each letter says whether token b has a price.
+// priced returns hours, of which each letter says whether token b has a price, or w that its wallet could not be read.
 func priced(t testing.TB, hours string) (all []valuation.Valuation) {
 	t.Helper()
 	for n, letter := range hours {
@@ -33,6 +33,14 @@ func priced(t testing.TB, hours string) (all []valuation.Valuation) {
 			price, reason = "", valuation.ReasonNoPrice
 		case '?':
 			price, reason = "", valuation.ReasonSourceUnavailable
+		case 'w':
+			v, err := valuation.Compute([]valuation.Wallet{{Synced: true}, {}},
+				[]valuation.Holding{holding("a", 10, fmt.Sprint(n+1), "")}, hour(n))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, v)
+			continue
 		}
 		all = append(all, valued(t, hour(n), holding("a", 10, fmt.Sprint(n+1), ""), holding("b", 5, price, reason)))
 	}
@@ -50,6 +58,11 @@ func TestAnHourWithoutAPriceThatItsNeighboursHaveIsAPriceGap(t *testing.T) {
 		"a source that is away":          {"1?", ".?"},
 		"just under seven days": {"1" + day[:23] + strings.Repeat(day, 6) + "1",
 			"." + strings.Repeat("G", 167) + "."},
+		"a wallet that failed":         {"11ww11", "..GG.."},
+		"and none before":              {"ww11", "??.."},
+		"and none after yet":           {"11ww", "..??"},
+		"a wallet and a price in turn": {"1xwx1w1", ".GGG.G."},
+		"a wallet for over seven days": {"1" + strings.Repeat("w", 7*24) + "1", "." + strings.Repeat("?", 168) + "."},
 		"over seven days": {"1" + strings.Repeat(day, 7) + "1",
 			strings.Repeat(".", 170)},
 	} {
@@ -94,13 +107,14 @@ func TestAFlowOverAPriceGapIsCountedAfterIt(t *testing.T) {
 
 // What is a gap doesn't depend on which hour was stored first.
 func TestPriceGapsDontDependOnTheOrderThatHoursAreStoredIn(t *testing.T) {
-	const letters = "1xx11x1?1xxxx111x1xxx1?x1xxxxx1x11x1?x11xx"
+	const letters = "1xx11x1?1xxxw111w1xxx1?x1xwwxx1x11w1?x11xx"
 	inOrder := newFixture(t, noRedis)
 	if _, err := inOrder.SaveBackfilled(t.Context(), inOrder.p, priced(t, letters)); err != nil {
 		t.Fatal(err)
 	}
 	want, flows := inOrder.gaps(t), fmt.Sprint(inOrder.flows(t))
-	if strings.Count(want, "G") != strings.Count(letters, "x")+strings.Count(letters, "?")-2 {
+	if strings.Count(want, "G") != strings.Count(letters, "x")+strings.Count(letters, "?")+
+		strings.Count(letters, "w")-2 {
 		t.Fatalf("%s has the gaps %s", letters, want)
 	}
 	for seed := range uint64(4) {
@@ -119,5 +133,23 @@ func TestPriceGapsDontDependOnTheOrderThatHoursAreStoredIn(t *testing.T) {
 		if got := fmt.Sprint(f.flows(t)); got != flows {
 			t.Errorf("order %d: the flows are %s, want %s", seed, got, flows)
 		}
+	}
+}
+
+// A snapshot that was taken in its hour has the last balances of a wallet whose sync failed: it lacks nothing.
+func TestASnapshotOfNowWithAWalletThatFailsHasNoGap(t *testing.T) {
+	f := newFixture(t, noRedis)
+	for n := range 3 {
+		wallets := []valuation.Wallet{{Synced: true, SyncFailed: n == 1}}
+		v, err := valuation.Compute(wallets, []valuation.Holding{holding("a", 10, "3", "")}, hour(n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, stored, err := f.Save(t.Context(), f.p, hour(n), v); err != nil || !stored {
+			t.Fatal(stored, err)
+		}
+	}
+	if got := f.gaps(t); got != ".?." {
+		t.Errorf("the snapshots are %s", got)
 	}
 }

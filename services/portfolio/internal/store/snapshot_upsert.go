@@ -236,17 +236,7 @@ func upsertCandidates(ctx context.Context, conn *pgx.Conn, batch []portfolioCand
 	if err != nil || len(stored) == 0 {
 		return existing, nil, err
 	}
-	w, changes, err := readWindows(ctx, conn, stored)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := w.storeChanges(ctx, conn, changes); err != nil {
-		return nil, nil, err
-	}
-	if err := w.storePriceGaps(ctx, conn); err != nil {
-		return nil, nil, err
-	}
-	if err := w.setNetFlows(ctx, conn); err != nil {
+	if err := storeAround(ctx, conn, stored); err != nil {
 		return nil, nil, err
 	}
 	for _, c := range candidates {
@@ -255,6 +245,21 @@ func upsertCandidates(ctx context.Context, conn *pgx.Conn, batch []portfolioCand
 		}
 	}
 	return existing, upserted, nil
+}
+
+// storeAround stores what depends on the rows that were stored: changes of positions, price gaps and net flows.
+func storeAround(ctx context.Context, conn *pgx.Conn, stored map[portfolioHour]*candidate) error {
+	w, changes, err := readWindows(ctx, conn, stored)
+	if err != nil {
+		return err
+	}
+	if err := w.storeChanges(ctx, conn, changes); err != nil {
+		return err
+	}
+	if err := w.storePriceGaps(ctx, conn); err != nil {
+		return err
+	}
+	return w.setNetFlows(ctx, conn)
 }
 
 // lockPortfolios lets one transaction after the other store snapshots of a portfolio: the

@@ -9,7 +9,7 @@
 //   - An interval without a snapshot has the last known value, and says so. There is
 //     no point before the first snapshot.
 //   - A snapshot with a price gap, whose total lacks a token that had a price before and
-//     after, is in none of the values, and is counted.
+//     after, or a wallet that could be read then, is in none of the values, and is counted.
 //
 // A snapshot belongs to the interval that its hour begins in. Hours are those of
 // UTC: a zone whose offset is not whole hours doesn't shift them.

@@ -33,6 +33,9 @@ type Hour struct {
 	Final bool
 }
 
+// Undecided reports whether an import may have changed the price, and the sources could not be asked since.
+func (h Hour) Undecided() bool { return h.FetchedAt.Equal(time.Unix(0, 0)) }
+
 // Store has the prices of past hours.
 type Store interface {
 	// PriceHours returns those hours in [from, until) that are stored.
@@ -199,7 +202,7 @@ func (s *Service) quote(t token.Token, hour time.Time, stored map[place]Hour) pr
 	q := price.Quote{TokenID: t.ID}
 	h, has := stored[place{t.ID, hour.Unix()}]
 	switch {
-	case !has:
+	case !has || h.Undecided():
 		q.Reason = price.SourceUnavailable
 	case h.Value == "":
 		q.Reason = price.NoPrice

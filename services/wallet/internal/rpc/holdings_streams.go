@@ -17,6 +17,7 @@ import (
 	"github.com/purserhq/purser/services/internal/feed"
 	"github.com/purserhq/purser/services/internal/streams"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
+	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
@@ -106,16 +107,23 @@ var changeKinds = map[string]walletv1.ChangeKind{
 	wallet.Deleted:         walletv1.ChangeKind_CHANGE_KIND_WALLET_DELETED,
 	wallet.BalancesChanged: walletv1.ChangeKind_CHANGE_KIND_BALANCES_CHANGED,
 	wallet.OwnerErased:     walletv1.ChangeKind_CHANGE_KIND_OWNER_ERASED,
+	wallet.PricesChanged:   walletv1.ChangeKind_CHANGE_KIND_PRICES_CHANGED,
 }
 
 // changeToProto gives a change of a later release, which this one doesn't know, no kind.
 func changeToProto(c feed.Change) *walletv1.Change {
-	m := &walletv1.Change{Kind: changeKinds[c.Kind], OwnerId: c.Owner.String(), ChangeTime: timestamppb.New(c.At)}
+	m := &walletv1.Change{Kind: changeKinds[c.Kind], ChangeTime: timestamppb.New(c.At)}
+	if c.Owner != uuid.Nil {
+		m.OwnerId = c.Owner.String()
+	}
 	if c.Subject != uuid.Nil {
 		m.WalletId = c.Subject.String()
 	}
 	if c.Kind == wallet.BalancesChanged {
 		m.BlockNumber = uint64(max(0, c.Version))
+	}
+	if r, err := price.ParseHourRange(c.Detail); c.Kind == wallet.PricesChanged && err == nil {
+		m.TokenId, m.StartTime, m.EndTime = r.TokenID, timestamppb.New(r.From), timestamppb.New(r.Until)
 	}
 	return m
 }

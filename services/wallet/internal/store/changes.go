@@ -5,6 +5,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/purserhq/purser/services/internal/feed"
+	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
@@ -28,6 +29,17 @@ func noteBalances(tx *gorm.DB, changed []changedWallet, ownerOf func(id uuid.UUI
 	changes := make([]feed.Change, len(changed))
 	for i, c := range changed {
 		changes[i] = feed.Change{Kind: wallet.BalancesChanged, Owner: ownerOf(c.ID), Subject: c.ID, Version: c.Block}
+	}
+	return feed.Append(tx, changes...)
+}
+
+// notePrices adds changes of prices to the feed: one for each token and each stretch of hours, however many prices
+// changed. Nobody waits for them, so no reader is woken.
+func notePrices(tx *gorm.DB, ranges []price.HourRange) error {
+	joined := price.Joined(ranges)
+	changes := make([]feed.Change, len(joined))
+	for i, r := range joined {
+		changes[i] = feed.Change{Kind: wallet.PricesChanged, Detail: r.String()}
 	}
 	return feed.Append(tx, changes...)
 }

@@ -48,9 +48,16 @@ func (s *ImportedPrices) Import(ctx context.Context, caller uuid.UUID, r wallet.
 		if answered, err := claim(tx, caller, r, &result); err != nil || answered {
 			return err
 		}
-		err := postgres.Raw(tx, func(conn *pgx.Conn) error { return s.put(ctx, conn, rows, replace, &result) })
+		var changed []price.HourRange
+		err := postgres.Raw(tx, func(conn *pgx.Conn) (err error) {
+			changed, err = s.put(ctx, conn, rows, replace, &result)
+			return err
+		})
 		if err != nil {
 			return fmt.Errorf("import prices: %w", err)
+		}
+		if err := notePrices(tx, changed); err != nil {
+			return err
 		}
 		slices.SortFunc(result.Failures, func(a, b priceimport.Failure) int { return cmp.Compare(a.Number, b.Number) })
 		body, err := json.Marshal(result)
@@ -67,12 +74,12 @@ func (s *ImportedPrices) Import(ctx context.Context, caller uuid.UUID, r wallet.
 	return result, err
 }
 
-// put stores rows, and has the past hours that they may change decided anew.
+// put stores rows, and has the past hours that they may change decided anew. It returns these hours.
 func (s *ImportedPrices) put(ctx context.Context, conn *pgx.Conn, rows []priceimport.Row, replace bool,
-	result *priceimport.Result) error {
+	result *priceimport.Result) ([]price.HourRange, error) {
 	n := len(rows)
 	if n == 0 {
-		return nil
+		return nil, nil
 	}
 	// In one order, so that concurrent calls don't deadlock.
 	sorted := slices.SortedFunc(slices.Values(rows), func(a, b priceimport.Row) int {
@@ -94,32 +101,34 @@ func (s *ImportedPrices) put(ctx context.Context, conn *pgx.Conn, rows []priceim
 	}
 	stored, err := conn.Query(ctx, insert+onConflict+" RETURNING token_id, price_time", tokens, times, values, s.now())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	type key struct {
 		token string
 		at    int64
 	}
 	changed := map[key]bool{}
+	var hours []price.HourRange
 	var token string
 	var at time.Time
 	_, err = pgx.ForEachRow(stored, []any{&token, &at}, func() error {
 		changed[key{token, at.UnixMicro()}] = true
+		hours = append(hours, s.hoursOf(token, at))
 		return nil
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	same, err := conn.Query(ctx, `
 		SELECT r.n FROM unnest($1::text[], $2::timestamptz[], $3::text[]) WITH ORDINALITY AS r (token, at, price, n)
 		JOIN imported_prices i ON i.token_id = r.token AND i.price_time = r.at AND i.price = r.price::numeric`,
 		tokens, times, values)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	places, err := pgx.CollectRows(same, pgx.RowTo[int64])
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for i, r := range sorted {
 		switch {
@@ -133,7 +142,18 @@ func (s *ImportedPrices) put(ctx context.Context, conn *pgx.Conn, rows []priceim
 				Rule:   "must be the price that is stored for this token and time, or replace be set"})
 		}
 	}
-	return s.decideAnew(ctx, conn, tokens, times)
+	return hours, s.decideAnew(ctx, conn, tokens, times)
+}
+
+// hoursOf returns the hours that have begun and at which a price of a time may be used.
+func (s *ImportedPrices) hoursOf(token string, at time.Time) price.HourRange {
+	hour := func(t time.Time) time.Time { return t.UTC().Truncate(time.Hour) }
+	last := hour(at.Add(s.bridge))
+	if now := hour(s.now()); last.After(now) {
+		last = now
+	}
+	return price.HourRange{TokenID: token, From: hour(at.Add(time.Hour - time.Microsecond)),
+		Until: last.Add(time.Hour)}
 }
 
 // decideAnew has the stored prices of past hours read again, as far as these imported ones

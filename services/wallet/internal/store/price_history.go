@@ -14,6 +14,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/wallet/internal/history"
+	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/pricehistory"
 )
 
@@ -148,27 +149,53 @@ func (s *History) SavePrices(ctx context.Context, prices []history.HourPrice, fe
 			goodFor[i] = int64(p.GoodFor / time.Second)
 		}
 	}
+	first, last := slices.MinFunc(hours, time.Time.Compare), slices.MaxFunc(hours, time.Time.Compare)
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
-		return postgres.Raw(tx, func(conn *pgx.Conn) error {
-			_, err := conn.Exec(ctx, upsertPriceHistory, fetchedAt, tokens, hours, values, sources, times,
-				goodFor)
+		var changed []price.HourRange
+		err := postgres.Raw(tx, func(conn *pgx.Conn) error {
+			rows, err := conn.Query(ctx, upsertPriceHistory, fetchedAt, tokens, hours, values, sources, times, goodFor,
+				first, last)
 			if err != nil {
-				return fmt.Errorf("store past prices: %w", err)
+				return err
 			}
-			return nil
+			var r price.HourRange
+			changed = nil // the transaction may run more than once
+			_, err = pgx.ForEachRow(rows, []any{&r.TokenID, &r.From}, func() error {
+				r.Until = r.From.Add(time.Hour)
+				changed = append(changed, r)
+				return nil
+			})
+			return err
 		})
+		if err != nil {
+			return fmt.Errorf("store past prices: %w", err)
+		}
+		return notePrices(tx, changed)
 	})
 }
 
+// upsertPriceHistory returns the hours that had another price before, or were known to have none. $8 and $9 are the
+// first and the last of the hours. It locks what is there before it compares, so that no change is missed.
 const upsertPriceHistory = `
+	WITH given AS MATERIALIZED (
+	  SELECT * FROM unnest($2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::timestamptz[], $7::bigint[])
+	    AS p (token, hour, price, source, at, good_for)),
+	before AS MATERIALIZED (
+	  SELECT h.token_id, h.hour, h.price FROM given g
+	  JOIN price_history h ON h.token_id = g.token AND h.hour = g.hour AND h.hour BETWEEN $8 AND $9
+	  ORDER BY h.token_id, h.hour FOR UPDATE OF h),
+	stored AS (
 	INSERT INTO price_history (token_id, hour, price, source, price_time, good_for_seconds, fetched_at)
-	SELECT token, hour, price::numeric, source, at, good_for, $1
-	FROM unnest($2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::timestamptz[], $7::bigint[])
-	  AS p (token, hour, price, source, at, good_for)
+	SELECT g.token, g.hour, g.price::numeric, g.source, g.at, g.good_for, $1
+	FROM given g LEFT JOIN before b ON b.token_id = g.token AND b.hour = g.hour
+	ORDER BY g.token, g.hour
 	ON CONFLICT (token_id, hour) DO UPDATE
 	SET fetched_at = excluded.fetched_at,
 	    price = coalesce(excluded.price, price_history.price),
 	    source = CASE WHEN excluded.price IS NULL THEN price_history.source ELSE excluded.source END,
 	    price_time = coalesce(excluded.price_time, price_history.price_time),
 	    good_for_seconds = CASE WHEN excluded.price IS NULL THEN price_history.good_for_seconds
-	                            ELSE excluded.good_for_seconds END`
+	                            ELSE excluded.good_for_seconds END
+	RETURNING token_id, hour, price)
+	SELECT s.token_id, s.hour FROM stored s JOIN before b USING (token_id, hour)
+	WHERE s.price IS DISTINCT FROM b.price`

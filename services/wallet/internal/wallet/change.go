@@ -8,4 +8,6 @@ const (
 	Deleted         = "WALLET_DELETED"
 	BalancesChanged = "BALANCES_CHANGED" // or were read for the first time, or imported
 	OwnerErased     = "OWNER_ERASED"     // has no wallet
+	// PricesChanged is everybody's: it has no owner and no wallet, but the text of a price.HourRange as its detail.
+	PricesChanged = "PRICES_CHANGED"
 )

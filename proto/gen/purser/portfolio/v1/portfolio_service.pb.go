@@ -501,9 +501,10 @@ type Snapshot struct {
 	// What came in since the snapshot before, less what went out, as FLOW_BASIS_HOLDINGS
 	// says. Empty for the first snapshot, and for one that GetPerformance leaves out.
 	NetFlow string `protobuf:"bytes,10,opt,name=net_flow,json=netFlow,proto3" json:"net_flow,omitempty"`
-	// A verified token has no price in this hour, but in one before and in one after it,
-	// at most seven days apart: so total is too low. GetTimeline and GetPerformance leave
-	// the snapshot out. It is found when the price is back, and unset until then.
+	// A verified token has no price in this hour, or it was taken later and a wallet could
+	// not be read; and in one before and in one after it, at most seven days apart, that was
+	// not so. So total is too low, and GetTimeline and GetPerformance leave the snapshot out.
+	// It is found when the price or the wallet is back, and unset until then.
 	PriceGap bool `protobuf:"varint,11,opt,name=price_gap,json=priceGap,proto3" json:"price_gap,omitempty"`
 	// It is of other wallets than the portfolio has in this hour; complete is false then.
 	OutOfDate bool `protobuf:"varint,12,opt,name=out_of_date,json=outOfDate,proto3" json:"out_of_date,omitempty"`

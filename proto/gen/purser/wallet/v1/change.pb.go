@@ -39,6 +39,10 @@ const (
 	// The user was deleted. Everything of theirs is gone, earlier changes included; it has no wallet_id. Delete what you
 	// have derived from theirs.
 	ChangeKind_CHANGE_KIND_OWNER_ERASED ChangeKind = 5
+	// The prices of token_id at hours of the past are others than before, or may be: prices were imported, or a source
+	// has mended or added some. It is of no owner, and only in streams of shards, in those of each. The first reading of
+	// an hour is no change.
+	ChangeKind_CHANGE_KIND_PRICES_CHANGED ChangeKind = 6
 )
 
 // Enum value maps for ChangeKind.
@@ -50,6 +54,7 @@ var (
 		3: "CHANGE_KIND_WALLET_DELETED",
 		4: "CHANGE_KIND_BALANCES_CHANGED",
 		5: "CHANGE_KIND_OWNER_ERASED",
+		6: "CHANGE_KIND_PRICES_CHANGED",
 	}
 	ChangeKind_value = map[string]int32{
 		"CHANGE_KIND_UNSPECIFIED":      0,
@@ -58,6 +63,7 @@ var (
 		"CHANGE_KIND_WALLET_DELETED":   3,
 		"CHANGE_KIND_BALANCES_CHANGED": 4,
 		"CHANGE_KIND_OWNER_ERASED":     5,
+		"CHANGE_KIND_PRICES_CHANGED":   6,
 	}
 )
 
@@ -143,16 +149,22 @@ func (x *Shard) GetCount() int32 {
 	return 0
 }
 
-// Change says that something of an owner is other than before, not how: read it with GetHoldings or GetWallet.
+// Change says that something is other than before, not how: read it with GetHoldings, GetWallet or ListPriceHistory.
 type Change struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Kind     ChangeKind             `protobuf:"varint,1,opt,name=kind,proto3,enum=purser.wallet.v1.ChangeKind" json:"kind,omitempty"`
-	OwnerId  string                 `protobuf:"bytes,2,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
-	WalletId string                 `protobuf:"bytes,3,opt,name=wallet_id,json=walletId,proto3" json:"wallet_id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  ChangeKind             `protobuf:"varint,1,opt,name=kind,proto3,enum=purser.wallet.v1.ChangeKind" json:"kind,omitempty"`
+	// Empty with CHANGE_KIND_PRICES_CHANGED, which is everybody's.
+	OwnerId  string `protobuf:"bytes,2,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
+	WalletId string `protobuf:"bytes,3,opt,name=wallet_id,json=walletId,proto3" json:"wallet_id,omitempty"`
 	// The block of the new balances, with CHANGE_KIND_BALANCES_CHANGED; 0 otherwise.
 	BlockNumber uint64 `protobuf:"varint,4,opt,name=block_number,json=blockNumber,proto3" json:"block_number,omitempty"`
 	// When it was made; its commit was a moment later.
-	ChangeTime    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=change_time,json=changeTime,proto3" json:"change_time,omitempty"`
+	ChangeTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=change_time,json=changeTime,proto3" json:"change_time,omitempty"`
+	// With CHANGE_KIND_PRICES_CHANGED: the token, by its CAIP-19 id, or the currency, by its code; and the hours that
+	// begin at or after start_time and before end_time.
+	TokenId       string                 `protobuf:"bytes,6,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	StartTime     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	EndTime       *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -222,13 +234,34 @@ func (x *Change) GetChangeTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Change) GetTokenId() string {
+	if x != nil {
+		return x.TokenId
+	}
+	return ""
+}
+
+func (x *Change) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *Change) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
 type WatchChangesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// cursor of the last message that was received: the stream continues after it. From now on when empty.
 	Cursor string `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	// As in GetHoldingsRequest. Leave it empty with a shard.
 	OwnerId string `protobuf:"bytes,2,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
-	// The changes of all owners of a shard; requires the permission wallet:any.
+	// The changes of all owners of a shard, and of prices; requires the permission wallet:any.
 	Shard         *Shard `protobuf:"bytes,3,opt,name=shard,proto3" json:"shard,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -287,8 +320,8 @@ func (x *WatchChangesRequest) GetShard() *Shard {
 
 type WatchChangesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// At most 500, in the order of the feed. None in the first message of a stream from now
-	// on, and in a heartbeat, which comes after 5 seconds without a change.
+	// At most 500, in the order of the feed. The first message comes at once. It has none if there are none yet, as in
+	// a stream from now on; and so has a heartbeat, which comes after 5 seconds without a change.
 	Changes []*Change `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
 	// How far the stream has come, changes of others included. Store it together with what the changes led to.
 	Cursor        string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
@@ -349,21 +382,25 @@ const file_purser_wallet_v1_change_proto_rawDesc = "" +
 	"\x06number\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xff\x01(\x00R\x06number\x12 \n" +
 	"\x05count\x18\x02 \x01(\x05B\n" +
-	"\xbaH\a\x1a\x05\x18\x80\x02(\x01R\x05count\"\xd2\x01\n" +
+	"\xbaH\a\x1a\x05\x18\x80\x02(\x01R\x05count\"\xdf\x02\n" +
 	"\x06Change\x120\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1c.purser.wallet.v1.ChangeKindR\x04kind\x12\x19\n" +
 	"\bowner_id\x18\x02 \x01(\tR\aownerId\x12\x1b\n" +
 	"\twallet_id\x18\x03 \x01(\tR\bwalletId\x12!\n" +
 	"\fblock_number\x18\x04 \x01(\x04R\vblockNumber\x12;\n" +
 	"\vchange_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"changeTime\"\x8d\x01\n" +
+	"changeTime\x12\x19\n" +
+	"\btoken_id\x18\x06 \x01(\tR\atokenId\x129\n" +
+	"\n" +
+	"start_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"\x8d\x01\n" +
 	"\x13WatchChangesRequest\x12\x1f\n" +
 	"\x06cursor\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18@R\x06cursor\x12&\n" +
 	"\bowner_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\aownerId\x12-\n" +
 	"\x05shard\x18\x03 \x01(\v2\x17.purser.wallet.v1.ShardR\x05shard\"b\n" +
 	"\x14WatchChangesResponse\x122\n" +
 	"\achanges\x18\x01 \x03(\v2\x18.purser.wallet.v1.ChangeR\achanges\x12\x16\n" +
-	"\x06cursor\x18\x02 \x01(\tR\x06cursor*\xc9\x01\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor*\xe9\x01\n" +
 	"\n" +
 	"ChangeKind\x12\x1b\n" +
 	"\x17CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x1e\n" +
@@ -371,7 +408,8 @@ const file_purser_wallet_v1_change_proto_rawDesc = "" +
 	"\x1aCHANGE_KIND_WALLET_UPDATED\x10\x02\x12\x1e\n" +
 	"\x1aCHANGE_KIND_WALLET_DELETED\x10\x03\x12 \n" +
 	"\x1cCHANGE_KIND_BALANCES_CHANGED\x10\x04\x12\x1c\n" +
-	"\x18CHANGE_KIND_OWNER_ERASED\x10\x05B@Z>github.com/purserhq/purser/proto/gen/purser/wallet/v1;walletv1b\x06proto3"
+	"\x18CHANGE_KIND_OWNER_ERASED\x10\x05\x12\x1e\n" +
+	"\x1aCHANGE_KIND_PRICES_CHANGED\x10\x06B@Z>github.com/purserhq/purser/proto/gen/purser/wallet/v1;walletv1b\x06proto3"
 
 var (
 	file_purser_wallet_v1_change_proto_rawDescOnce sync.Once
@@ -398,13 +436,15 @@ var file_purser_wallet_v1_change_proto_goTypes = []any{
 var file_purser_wallet_v1_change_proto_depIdxs = []int32{
 	0, // 0: purser.wallet.v1.Change.kind:type_name -> purser.wallet.v1.ChangeKind
 	5, // 1: purser.wallet.v1.Change.change_time:type_name -> google.protobuf.Timestamp
-	1, // 2: purser.wallet.v1.WatchChangesRequest.shard:type_name -> purser.wallet.v1.Shard
-	2, // 3: purser.wallet.v1.WatchChangesResponse.changes:type_name -> purser.wallet.v1.Change
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	5, // 2: purser.wallet.v1.Change.start_time:type_name -> google.protobuf.Timestamp
+	5, // 3: purser.wallet.v1.Change.end_time:type_name -> google.protobuf.Timestamp
+	1, // 4: purser.wallet.v1.WatchChangesRequest.shard:type_name -> purser.wallet.v1.Shard
+	2, // 5: purser.wallet.v1.WatchChangesResponse.changes:type_name -> purser.wallet.v1.Change
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_purser_wallet_v1_change_proto_init() }
