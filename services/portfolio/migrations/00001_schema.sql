@@ -15,10 +15,14 @@ CREATE TABLE portfolios (
     -- From which hour on snapshots may be out of date, and when to look for them; NULL
     -- when there are none.
     recompute_from timestamptz,
-    recompute_at   timestamptz
+    recompute_at   timestamptz,
+    -- From which hour on snapshots are to be looked for that have older prices than their
+    -- hours; NULL when there are none.
+    reprice_from   timestamptz
 );
 
 CREATE INDEX portfolios_to_recompute ON portfolios (recompute_at) WHERE recompute_from IS NOT NULL;
+CREATE INDEX portfolios_to_reprice ON portfolios (id) WHERE reprice_from IS NOT NULL;
 CREATE UNIQUE INDEX portfolios_one_default ON portfolios (owner_id) WHERE is_default;
 
 -- Snapshots: the value of a portfolio in one hour (UTC), at most one an hour. A row is
@@ -94,10 +98,15 @@ CREATE TABLE hour_prices (
     price      numeric,              -- of a whole token, in USD; NULL when unknown
     source     text        NOT NULL,
     reason     text        NOT NULL, -- why it is unknown, for example NO_PRICE; '' for a price
+    -- A snapshot of the hour that has the asset, and only prices up to a lower number, is
+    -- to be valued at this price.
+    mended     boolean     NOT NULL DEFAULT false,
     PRIMARY KEY (bucket, asset, seq)
 ) PARTITION BY RANGE (bucket);
 
 CREATE TABLE hour_prices_default PARTITION OF hour_prices DEFAULT;
+
+CREATE INDEX hour_prices_mended ON hour_prices (asset, bucket) WHERE mended;
 
 -- The last number of hour_prices. Whoever adds prices holds a lock on the row.
 CREATE TABLE hour_price_sequence (
@@ -204,6 +213,24 @@ END $$;
 SELECT make_history_partition('hour_prices',
     (date_trunc('month', now(), 'UTC') AT TIME ZONE 'UTC' + months * interval '1 month')::date)
 FROM generate_series(-1, 3) AS months;
+
+-- Prices that wallet changed after snapshots had them: the job recompute_snapshots adopts them.
+
+-- How far wallet's feed of changes was followed; '' before the first time.
+CREATE TABLE price_change_cursor (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    cursor   text    NOT NULL
+);
+INSERT INTO price_change_cursor (cursor) VALUES ('');
+
+-- Hours of tokens whose prices are to be compared with those of wallet. A row is gone once they were.
+CREATE TABLE price_changes (
+    token_id   text        NOT NULL,
+    first_hour timestamptz NOT NULL,
+    until_hour timestamptz NOT NULL, -- the one after the last
+    due_at     timestamptz NOT NULL, -- when to look; another one after each change that is noted
+    PRIMARY KEY (token_id, first_hour)
+);
 
 -- Rates of the hours, of all portfolios together: the last price of a currency, or of a
 -- token that serves as one, at or before the start of an hour. A rate is never changed.
@@ -333,6 +360,8 @@ DROP TABLE requests;
 DROP TABLE memberships;
 DROP FUNCTION in_currency;
 DROP TABLE currency_rates;
+DROP TABLE price_changes;
+DROP TABLE price_change_cursor;
 DROP FUNCTION drop_history_partition;
 DROP FUNCTION make_history_partition;
 DROP VIEW snapshot_positions;

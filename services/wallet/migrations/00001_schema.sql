@@ -421,8 +421,8 @@ CREATE TABLE change_feed (
 );
 INSERT INTO change_feed DEFAULT VALUES;
 
--- What changed of an owner, written in the transaction that changed it. A change gets its number after its
--- commit, under a lock: whoever sees a number sees all lower ones.
+-- What changed of an owner, or of everybody under zeros, written in the transaction that changed it. A change gets
+-- its number after its commit, under a lock: whoever sees a number sees all lower ones.
 CREATE TABLE changes (
     owner_id   uuid        NOT NULL,
     id         bigint      GENERATED ALWAYS AS IDENTITY, -- given before the commit
@@ -431,6 +431,7 @@ CREATE TABLE changes (
     subject_id uuid        NOT NULL, -- what changed; zeros for all of the owner's
     version    bigint      NOT NULL DEFAULT 0, -- of the subject after the change, as its kind counts
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    detail     text        NOT NULL DEFAULT '', -- what else its kind says
     PRIMARY KEY (owner_id, id)
 );
 CREATE INDEX changes_number ON changes (number);
