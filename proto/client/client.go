@@ -63,6 +63,7 @@ type Clients struct {
 	Balances     walletv1.BalanceServiceClient
 	Prices       walletv1.PriceServiceClient
 	Transactions walletv1.TransactionServiceClient
+	Positions    walletv1.PositionServiceClient
 	Holdings     walletv1.HoldingsServiceClient
 	WalletJobs   jobsv1.JobServiceClient
 	WalletStatus statusv1.StatusServiceClient
@@ -100,7 +101,8 @@ func (c *Clients) dial(cfg Config, more []grpc.DialOption) error {
 	wallet, err := c.connect("wallet", cfg.Wallet, cfg, more,
 		walletv1.WalletService_ServiceDesc, walletv1.TokenService_ServiceDesc, walletv1.BalanceService_ServiceDesc,
 		walletv1.PriceService_ServiceDesc, walletv1.HoldingsService_ServiceDesc,
-		walletv1.TransactionService_ServiceDesc, jobsv1.JobService_ServiceDesc, statusv1.StatusService_ServiceDesc)
+		walletv1.TransactionService_ServiceDesc, walletv1.PositionService_ServiceDesc,
+		jobsv1.JobService_ServiceDesc, statusv1.StatusService_ServiceDesc)
 	if err != nil {
 		return err
 	}
@@ -122,6 +124,7 @@ func (c *Clients) dial(cfg Config, more []grpc.DialOption) error {
 			walletv1.NewTokenServiceClient(wallet), walletv1.NewBalanceServiceClient(wallet)
 		c.Prices, c.Holdings = walletv1.NewPriceServiceClient(wallet), walletv1.NewHoldingsServiceClient(wallet)
 		c.Transactions = walletv1.NewTransactionServiceClient(wallet)
+		c.Positions = walletv1.NewPositionServiceClient(wallet)
 		c.WalletJobs, c.WalletStatus = jobsv1.NewJobServiceClient(wallet), statusv1.NewStatusServiceClient(wallet)
 	}
 	if portfolio != nil {

@@ -23,6 +23,7 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/chainlist"
 	"github.com/purserhq/purser/services/wallet/internal/chainreset"
+	"github.com/purserhq/purser/services/wallet/internal/defi"
 	"github.com/purserhq/purser/services/wallet/internal/history"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
 	"github.com/purserhq/purser/services/wallet/internal/importing"
@@ -95,11 +96,14 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	syncRound := balancesync.NewRound(wallets, tokens, contracts, nodes, cfg.SyncEvery, cfg.BalancesPerCall, log,
 		time.Now)
 	syncRound.WatchResets(resets)
+	positions := defi.NewService(cfg.DefiMarkets, nodes, log)
+	syncRound.ReadPositions(positions)
 	if cfg.NewBlocksEvery > 0 {
 		b.Loop("new blocks", newblocks.New(nodes, wallets, tokens, syncRound, cfg.NewBlocksEvery, log, time.Now).Run)
 	}
 	syncs := balancesync.NewService(wallets, tokens, contracts, nodes, time.Now)
 	syncs.WatchResets(resets)
+	syncs.ReadPositions(positions)
 	scanner := transaction.NewScanner(transactions, nodes, cfg.TransactionsFirstBlock, log)
 	scanner.Compare(func(ctx context.Context, chain uint64) { resets.Check(ctx, chain, 0) })
 	scheduled, err := b.AddJobs(append(b.FollowDeletions(cfg.AuthConfig, auth, self, store.NewOwners(b.DB, caches)),
@@ -126,6 +130,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 			syncs, rpc.Limits{Calls: calls, SyncsPerMinute: cfg.SyncsPerMinute}))
 	walletv1.RegisterBalanceServiceServer(server, rpc.NewBalanceServer(walletRules, wallets, imports))
 	walletv1.RegisterTransactionServiceServer(server, rpc.NewTransactionServer(transactions, imports))
+	walletv1.RegisterPositionServiceServer(server, rpc.NewPositionServer(wallets))
 	walletv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(tokens,
 		chainlist.NewService(nodes, tokens, log, time.Now), resets))
 	walletv1.RegisterPriceServiceServer(server, rpc.NewPriceServer(prices,

@@ -12,6 +12,7 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/chainlink"
 	"github.com/purserhq/purser/services/wallet/internal/chainlist"
 	"github.com/purserhq/purser/services/wallet/internal/chainreset"
+	"github.com/purserhq/purser/services/wallet/internal/defi"
 	"github.com/purserhq/purser/services/wallet/internal/history"
 	"github.com/purserhq/purser/services/wallet/internal/newblocks"
 	"github.com/purserhq/purser/services/wallet/internal/token"
@@ -30,6 +31,7 @@ type chainReader interface {
 	chainreset.Nodes          // the blocks by which a chain that was reset is recognised
 	chainlist.Nodes           // which nodes are usable
 	chainlink.Reader          // price feeds on chain
+	defi.Caller               // contracts of markets
 	// SignatureNodes returns the nodes of a chain on which signatures of contract wallets are checked, in the order to
 	// try; none where there are no such wallets.
 	SignatureNodes(chain uint64) []ethsig.Node

@@ -13,6 +13,7 @@ import (
 	"github.com/purserhq/purser/services/internal/feed"
 	"github.com/purserhq/purser/services/internal/partition"
 	"github.com/purserhq/purser/services/wallet/internal/chainreset"
+	"github.com/purserhq/purser/services/wallet/internal/defi"
 )
 
 // Config of the wallet service, read from PURSER_*.
@@ -33,6 +34,8 @@ type Config struct {
 	ChainResetAfter ResetTimes `env:"CHAIN_RESET_AFTER"`
 	// BalancesPerCall is how many balances one call to a node asks for.
 	BalancesPerCall int `env:"BALANCES_PER_CALL" envDefault:"200"`
+	// DefiMarkets are the markets whose positions are read with the balances, protocol@account of its contract.
+	DefiMarkets defi.Markets `env:"DEFI_MARKETS"`
 	// SyncCron is when wallets are synced that were not for SyncEvery.
 	SyncCron  string        `env:"SYNC_CRON" envDefault:"*/5 * * * *"`
 	SyncEvery time.Duration `env:"SYNC_EVERY" envDefault:"5m"`
@@ -84,7 +87,9 @@ func (c Config) Validate() error {
 		c.SIWE.Validate(), chassis.CheckCron("PURSER_SYNC_CRON", c.SyncCron),
 		chassis.CheckCron("PURSER_TRANSACTIONS_CRON", c.TransactionsCron),
 		c.ChainRPCURLs.CheckWithSockets("PURSER_CHAIN_RPC_URLS"),
-		c.ChainQuorum.Check("PURSER_CHAIN_QUORUM", "PURSER_CHAIN_RPC_URLS", c.ChainRPCURLs)}
+		c.ChainQuorum.Check("PURSER_CHAIN_QUORUM", "PURSER_CHAIN_RPC_URLS", c.ChainRPCURLs),
+		c.DefiMarkets.Check("PURSER_DEFI_MARKETS", "PURSER_CHAIN_RPC_URLS",
+			func(chain uint64) bool { return len(c.ChainRPCURLs[chain]) > 0 })}
 	if c.BalancesPerCall < 1 || c.BalancesPerCall > 5000 {
 		found = append(found, errors.New("PURSER_BALANCES_PER_CALL must be 1 to 5000"))
 	}

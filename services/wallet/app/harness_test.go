@@ -32,6 +32,8 @@ type service struct {
 	holdings walletv1.HoldingsServiceClient
 	jobs     jobsv1.JobServiceClient
 	moves    walletv1.TransactionServiceClient
+
+	positions walletv1.PositionServiceClient
 }
 
 const tokenList = `{"tokens":[
@@ -68,7 +70,7 @@ func replica(t *testing.T, db *testkit.DB, i *servicetest.Issuer, redisURL, toke
 	s.wallets, s.balances = walletv1.NewWalletServiceClient(conn), walletv1.NewBalanceServiceClient(conn)
 	s.tokens, s.prices = walletv1.NewTokenServiceClient(conn), walletv1.NewPriceServiceClient(conn)
 	s.holdings, s.jobs = walletv1.NewHoldingsServiceClient(conn), jobsv1.NewJobServiceClient(conn)
-	s.moves = walletv1.NewTransactionServiceClient(conn)
+	s.moves, s.positions = walletv1.NewTransactionServiceClient(conn), walletv1.NewPositionServiceClient(conn)
 	return s
 }
 

@@ -66,6 +66,7 @@ func startOnNodes(t *testing.T, urls []string, more ...string) service {
 	s.wallets, s.tokens = walletv1.NewWalletServiceClient(conn), walletv1.NewTokenServiceClient(conn)
 	s.balances, s.holdings = walletv1.NewBalanceServiceClient(conn), walletv1.NewHoldingsServiceClient(conn)
 	s.jobs, s.moves = jobsv1.NewJobServiceClient(conn), walletv1.NewTransactionServiceClient(conn)
+	s.positions = walletv1.NewPositionServiceClient(conn)
 	return s
 }
 

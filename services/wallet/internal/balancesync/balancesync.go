@@ -30,6 +30,7 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/chainreset"
+	"github.com/purserhq/purser/services/wallet/internal/defi"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
@@ -84,9 +85,11 @@ type Store interface {
 	ByID(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet, error)
 	// SaveSync stores the state of a sync. The wallet's version stays.
 	SaveSync(ctx context.Context, owner, id uuid.UUID, s wallet.Sync) error
-	// SaveBalances stores the sync's outcome, and each balance unless a newer
-	// block's is stored, in one transaction.
-	SaveBalances(ctx context.Context, owner, id uuid.UUID, b []wallet.Balance, s wallet.Sync) error
+	// SaveBalances stores the sync's outcome, each balance unless a newer
+	// block's is stored, and the positions of the markets that were read unless a newer
+	// sync is stored, in one transaction.
+	SaveBalances(ctx context.Context, owner, id uuid.UUID, b []wallet.Balance, s wallet.Sync,
+		positions ...defi.Reading) error
 }
 
 // Contracts keeps what is known of tokens' contracts; *token.Checker does. Both
@@ -129,6 +132,7 @@ type Service struct {
 	tokens    token.Lister
 	contracts Contracts
 	reader    BalanceReader
+	positions Positions
 	now       func() time.Time
 }
 
@@ -208,7 +212,8 @@ func (s *Service) sync(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 		return wallet.Wallet{}, 0, s.saveFailure(ctx, w, err)
 	}
 	synced := syncedState(w.Sync, reading.Block, gaps, s.now())
-	if err := s.store.SaveBalances(ctx, owner, id, balances, synced); err != nil {
+	positions := readPositions(ctx, s.positions, w.Account.Chain, reading.Block, w)[0]
+	if err := s.store.SaveBalances(ctx, owner, id, balances, synced, positions...); err != nil {
 		return wallet.Wallet{}, 0, s.saveFailure(ctx, w, err)
 	}
 	w.Sync = synced

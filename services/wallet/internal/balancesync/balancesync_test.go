@@ -17,6 +17,7 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
+	"github.com/purserhq/purser/services/wallet/internal/defi"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
@@ -81,7 +82,8 @@ func (w *world) SaveSync(ctx context.Context, owner, id uuid.UUID, s wallet.Sync
 	return nil
 }
 
-func (w *world) SaveBalances(ctx context.Context, owner, id uuid.UUID, b []wallet.Balance, s wallet.Sync) error {
+func (w *world) SaveBalances(ctx context.Context, owner, id uuid.UUID, b []wallet.Balance, s wallet.Sync,
+	_ ...defi.Reading) error {
 	if w.saveErr != nil {
 		return w.saveErr
 	}

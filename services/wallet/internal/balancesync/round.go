@@ -15,6 +15,7 @@ import (
 	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
+	"github.com/purserhq/purser/services/wallet/internal/defi"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
@@ -26,48 +27,13 @@ const (
 	maxCallsPerBatch    = 25 // to a node
 )
 
-// DueQuery selects wallets of a chain that are due for a sync.
-type DueQuery struct {
-	Chain uint64
-	// Shard, from 0, of Shards: wallets are divided by their ids.
-	Shard, Shards int
-	// SyncedBefore: a wallet is due whose last sync was before it, or, if that
-	// failed, whose retry time has come by Now.
-	SyncedBefore time.Time
-	Now          time.Time
-	After        QueuePosition
-	Limit        int
-}
-
-// QueuePosition is the position of a wallet among those of its chain.
-type QueuePosition struct {
-	Time time.Time // QueueTime of its sync
-	ID   uuid.UUID
-}
-
-// QueueTime is what due wallets are ordered by, oldest first: the zero time for
-// one that was never tried, else the time of the last sync, or the retry time
-// after a failed one. Every try moves a wallet to the end of the queue, so that
-// rounds that are cut off don't leave any wallet waiting for ever.
-func QueueTime(s wallet.Sync) time.Time {
-	at := s.RetryAt
-	switch s.State {
-	case wallet.Pending:
-		at = nil
-	case wallet.Synced:
-		at = s.At
-	}
-	if at == nil {
-		return time.Time{}
-	}
-	return *at
-}
-
 // Outcome is the result of one wallet's sync.
 type Outcome struct {
 	Wallet   wallet.Wallet
 	Sync     wallet.Sync
 	Balances []wallet.Balance
+	// Positions are those of the markets that were read with the balances.
+	Positions []defi.Reading
 	// AsBefore: it is the state before a sync that was cut off. Its block and time are stored already, or were
 	// forgotten.
 	AsBefore bool
@@ -80,9 +46,9 @@ type QueueStore interface {
 	// WithoutNode returns wallets on none of these chains that have not failed
 	// yet and are not being synced now.
 	WithoutNode(ctx context.Context, chains []uint64, now time.Time, limit int) ([]wallet.Wallet, error)
-	// SaveOutcomes stores the outcomes, and each balance unless a newer block's
-	// is stored, in one transaction and a number of statements that doesn't grow
-	// with theirs. Deleted wallets are skipped.
+	// SaveOutcomes stores the outcomes, each balance unless a newer block's
+	// is stored, and the positions unless a newer sync is stored, in one transaction and a
+	// number of statements that doesn't grow with theirs. Deleted wallets are skipped.
 	SaveOutcomes(ctx context.Context, outcomes []Outcome) error
 	// OldestSync is the oldest time of a last sync of the wallets on these
 	// chains, with the creation time for one that was never synced; zero without
@@ -126,6 +92,7 @@ type Round struct {
 	now         func() time.Time
 	metrics     metrics
 	resets      Resets
+	positions   Positions
 	progress    func(synced, failed int)
 }
 
@@ -315,9 +282,13 @@ func (r *Round) syncBatch(ctx context.Context, chain uint64, wallets []wallet.Wa
 	}
 	n.behind = n.behind || readings[0].Block.Number < n.wanted
 	tokens = r.contracts.CheckUnread(ctx, chain, tokens, unreadOf(tokens, readings...))
+	positions := readPositions(ctx, r.positions, chain, readings[0].Block, wallets...)
 	outcomes := make([]Outcome, len(wallets))
 	for i, w := range wallets {
 		outcomes[i] = r.outcome(w, readings[i], slices.Concat(tokens, discovered[w.ID]))
+		if outcomes[i].Sync.State == wallet.Synced {
+			outcomes[i].Positions = positions[i]
+		}
 	}
 	if err := r.saveAndCount(ctx, outcomes, n); err != nil {
 		return nil, err

@@ -8,7 +8,9 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/purserhq/purser/services/wallet/internal/defi"
 	"github.com/purserhq/purser/services/wallet/internal/price"
+	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
@@ -18,6 +20,15 @@ type Row struct {
 	Wallet  *wallet.Wallet // the same one in all rows of a wallet that follow each other
 	Balance *wallet.Balance
 	// Quote of the balance's token; zero without a balance.
+	Quote price.Quote
+	// Positions of the wallet in markets, at its first row, and the assets of them that are known.
+	Positions []defi.Reading
+	Assets    []Asset
+}
+
+// Asset is what a position is in.
+type Asset struct {
+	Token token.Token
 	Quote price.Quote
 }
 
@@ -98,6 +109,12 @@ func (s *Service) quote(ctx context.Context, rows []Row) error {
 			seen[r.Balance.Token.ID] = true
 			ids = append(ids, r.Balance.Token.ID)
 		}
+		for _, a := range r.Assets {
+			if !seen[a.Token.ID] {
+				seen[a.Token.ID] = true
+				ids = append(ids, a.Token.ID)
+			}
+		}
 	}
 	quotes, err := s.prices.Quotes(ctx, ids)
 	if err != nil {
@@ -110,6 +127,9 @@ func (s *Service) quote(ctx context.Context, rows []Row) error {
 		}
 		if b := rows[i].Balance; b != nil {
 			rows[i].Quote = quotes[b.Token.ID]
+		}
+		for j := range rows[i].Assets {
+			rows[i].Assets[j].Quote = quotes[rows[i].Assets[j].Token.ID]
 		}
 	}
 	return nil

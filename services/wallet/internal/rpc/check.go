@@ -8,6 +8,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
+	"github.com/purserhq/purser/services/wallet/internal/defi"
 	"github.com/purserhq/purser/services/wallet/internal/ownership"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
@@ -44,6 +45,8 @@ func Check(m proto.Message) error {
 		if r.GetAtTime() != nil { // or the contract says so
 			return checkAtTime(r.GetAtTime(), time.Now())
 		}
+	case *walletv1.ListPositionsRequest:
+		return defi.CheckProtocol("protocol", r.GetProtocol())
 	case *walletv1.ImportBalancesRequest:
 		_, wrongID := requestID(r)
 		return wrongID

@@ -11,6 +11,8 @@ import (
 	"github.com/purserhq/purser/pkg/page"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
+	"github.com/purserhq/purser/services/wallet/internal/price"
+	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
@@ -39,6 +41,12 @@ type holdingsPage struct {
 	time *timestamppb.Timestamp // of the last block: those of a wallet are mostly the same one
 }
 
+// priced is a token with its price.
+type priced struct {
+	token *walletv1.Token
+	price *walletv1.Price
+}
+
 func newHoldingsPage() *holdingsPage {
 	return &holdingsPage{tokens: map[string]*walletv1.Token{}, prices: map[string]*walletv1.Price{}}
 }
@@ -58,23 +66,33 @@ func (p *holdingsPage) add(r *holding.Row) bool {
 	var o *walletv1.OwnerHoldings
 	var w *walletv1.WalletHoldings
 	var h *walletv1.Holding
-	var t *walletv1.Token
-	var q *walletv1.Price
+	var added []priced // that are not on the page yet
+	need := func(k token.Token, q price.Quote) {
+		if p.tokens[k.ID] != nil || slices.ContainsFunc(added, func(a priced) bool { return a.token.Id == k.ID }) {
+			return
+		}
+		a := priced{tokenToProto(k), quoteToProto(q)}
+		size += proto.Size(a.token) + proto.Size(a.price) + 2*messageOverhead
+		added = append(added, a)
+	}
 	if p.rows == 0 || r.Wallet.Owner != p.owner {
 		o = &walletv1.OwnerHoldings{OwnerId: r.Wallet.Owner.String()}
 		size += ownerBytes
 	}
 	if p.rows == 0 || r.Wallet.ID != p.wallet {
 		w = walletHoldings(r.Wallet)
+		for i := range r.Positions {
+			w.Positions = append(w.Positions, marketToProto(r.Wallet.ID, &r.Positions[i]))
+		}
+		for _, a := range r.Assets {
+			need(a.Token, a.Quote)
+		}
 		size += proto.Size(w) + messageOverhead
 	}
 	if r.Balance != nil {
 		h = p.holding(r.Balance)
 		size += proto.Size(h) + messageOverhead
-		if p.tokens[h.TokenId] == nil {
-			t, q = tokenToProto(r.Balance.Token), quoteToProto(r.Quote)
-			size += proto.Size(t) + proto.Size(q) + 2*messageOverhead
-		}
+		need(r.Balance.Token, r.Quote)
 	}
 	if p.size+size > maxHoldingsBytes && p.rows > 0 {
 		return false
@@ -89,8 +107,8 @@ func (p *holdingsPage) add(r *holding.Row) bool {
 	if w != nil {
 		last.Wallets = append(last.Wallets, w)
 	}
-	if t != nil {
-		p.tokens[t.Id], p.prices[t.Id] = t, q
+	for _, a := range added {
+		p.tokens[a.token.Id], p.prices[a.token.Id] = a.token, a.price
 	}
 	if h != nil {
 		of := last.Wallets[len(last.Wallets)-1]
@@ -131,6 +149,6 @@ func (p *holdingsPage) holding(b *wallet.Balance) *walletv1.Holding {
 		p.time = timestamppb.New(b.Block.Time)
 	}
 	h.TokenId, h.Amount, h.BlockNumber, h.BlockTime = b.Token.ID, b.Amount.Dec(), b.Block.Number, p.time
-	h.Imported = b.Imported
+	h.Imported, h.Receipt = b.Imported, b.Receipt
 	return h
 }

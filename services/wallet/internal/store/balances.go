@@ -11,6 +11,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/wallet/internal/block"
+	"github.com/purserhq/purser/services/wallet/internal/defi"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
@@ -21,6 +22,7 @@ type balanceRow struct {
 	BlockNumber int64
 	BlockHash   []byte
 	BlockTime   time.Time
+	Receipt     bool
 	Token       tokenRow `gorm:"foreignKey:TokenID"`
 }
 
@@ -87,7 +89,7 @@ func saveSync(tx *gorm.DB, owner, id uuid.UUID, state wallet.Sync) error {
 
 // SaveBalances implements balancesync.Store: one upsert for all balances.
 func (s *Wallets) SaveBalances(ctx context.Context, owner, id uuid.UUID, balances []wallet.Balance,
-	state wallet.Sync) error {
+	state wallet.Sync, positions ...defi.Reading) error {
 	return s.change(ctx, owner, func(tx *gorm.DB) error {
 		if err := saveSync(tx, owner, id, state); err != nil {
 			return err
@@ -98,7 +100,10 @@ func (s *Wallets) SaveBalances(ctx context.Context, owner, id uuid.UUID, balance
 		}
 		var changed []changedWallet
 		err := postgres.Raw(tx, func(conn *pgx.Conn) (err error) {
-			changed, err = upsertBalances(ctx, conn, rows)
+			if changed, err = upsertBalances(ctx, conn, rows); err != nil {
+				return err
+			}
+			changed, err = andPositions(ctx, conn, changed, readingsOf(id, state, positions))
 			return err
 		})
 		if err != nil {
@@ -204,7 +209,7 @@ func balanceFromRow(r balanceRow) (wallet.Balance, error) {
 		return wallet.Balance{}, err
 	}
 	return wallet.Balance{
-		Token: t, Amount: a, Imported: r.BlockNumber < 0,
+		Token: t, Amount: a, Imported: r.BlockNumber < 0, Receipt: r.Receipt,
 		Block: block.Block{Number: uint64(max(0, r.BlockNumber)), Hash: hash(r.BlockHash), Time: r.BlockTime},
 	}, nil
 }

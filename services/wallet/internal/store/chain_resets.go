@@ -245,6 +245,8 @@ func forgetWallets(ctx context.Context, conn *pgx.Conn, chain uint64, wallets []
 		{"transactions WHERE block_number >= 0 AND", &removed.Transactions},
 		{"balance_changes WHERE block_number >= 0 AND", &removed.Changes},
 		{"balances WHERE block_number >= 0 AND", &removed.Balances},
+		{"positions WHERE", nil},
+		{"position_markets WHERE", nil},
 		{"wallet_tokens WHERE", nil},
 		{"transaction_scans WHERE", nil},
 	} {

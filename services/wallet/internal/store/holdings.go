@@ -13,6 +13,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/wallet/internal/block"
+	"github.com/purserhq/purser/services/wallet/internal/defi"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
@@ -30,6 +31,8 @@ type holdingRow struct {
 	Decimals    *int16
 	Verified    *bool
 	WithoutCode *bool
+	Receipt     *bool
+	Markets     *string
 }
 
 // Holdings implements holding.Store: the wallets and their balances of one snapshot, and the tokens, which are cached.
@@ -37,9 +40,10 @@ func (s *Wallets) Holdings(ctx context.Context, owner uuid.UUID, after holding.C
 	error) {
 	var wallets []wallet.Wallet
 	var held []heldBalance
+	var positions map[uuid.UUID][]defi.Reading
 	err := postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		return postgres.Raw(tx, func(conn *pgx.Conn) (err error) {
-			if wallets, err = heldWallets(ctx, conn, owner, after.Wallet, limit); err == nil {
+			if wallets, positions, err = heldWallets(ctx, conn, owner, after.Wallet, limit); err == nil {
 				held, err = heldBalances(ctx, conn, wallets, after, limit)
 			}
 			return err
@@ -50,11 +54,17 @@ func (s *Wallets) Holdings(ctx context.Context, owner uuid.UUID, after holding.C
 	}
 	seen := map[string]bool{}
 	var ids []string
-	for _, h := range held {
-		if !seen[h.token] {
-			seen[h.token] = true
-			ids = append(ids, h.token)
+	need := func(id string) {
+		if !seen[id] {
+			seen[id] = true
+			ids = append(ids, id)
 		}
+	}
+	for _, h := range held {
+		need(h.token)
+	}
+	for _, p := range positions {
+		assetsOf(p, need)
 	}
 	tokens := map[string]token.Token{}
 	if len(ids) > 0 {
@@ -62,7 +72,13 @@ func (s *Wallets) Holdings(ctx context.Context, owner uuid.UUID, after holding.C
 			return nil, err
 		}
 	}
-	return holdingRows(wallets, held, tokens, after, limit)
+	rows, err := holdingRows(wallets, held, tokens, after, limit)
+	for i := range rows {
+		if w := rows[i].Wallet; i == 0 || w != rows[i-1].Wallet {
+			rows[i].Positions, rows[i].Assets = positions[w.ID], knownAssets(positions[w.ID], tokens)
+		}
+	}
+	return rows, err
 }
 
 // heldBalance is a balance above zero. It has no hash of its block.
@@ -72,28 +88,37 @@ type heldBalance struct {
 	amount uint256.Int
 	number int64
 	at     time.Time
+
+	receipt bool
 }
 
-// heldWallets returns the owner's wallets by id, from one on: limit after that one.
-func heldWallets(ctx context.Context, conn *pgx.Conn, owner, from uuid.UUID, limit int) ([]wallet.Wallet, error) {
+// heldWallets returns the owner's wallets by id, from one on: limit after that one. It also returns their positions,
+// without those of the first one if that is from.
+func heldWallets(ctx context.Context, conn *pgx.Conn, owner, from uuid.UUID, limit int) (wallets []wallet.Wallet,
+	positions map[uuid.UUID][]defi.Reading, err error) {
 	rows, err := conn.Query(ctx, `
-		SELECT id, account, sync_state, synced_block, synced_at, sync_error, sync_reason, retry_at FROM wallets
+		SELECT id, account, sync_state, synced_block, synced_at, sync_error, sync_reason, retry_at,
+		       CASE WHEN id <> $2 THEN `+marketsJSON+` END FROM wallets w
 		WHERE owner_id = $1 AND archived_at IS NULL AND id >= $2 ORDER BY id LIMIT $3`,
 		[16]byte(owner), [16]byte(from), limit+1)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var wallets []wallet.Wallet
+	positions = map[uuid.UUID][]defi.Reading{}
+	var markets *string
 	var id [16]byte
 	var r walletRow
 	_, err = pgx.ForEachRow(rows, []any{&id, &r.Account, &r.SyncState, &r.SyncedBlock, &r.SyncedAt, &r.SyncError,
-		&r.SyncReason, &r.RetryAt}, func() error {
+		&r.SyncReason, &r.RetryAt, &markets}, func() error {
 		r.ID, r.OwnerID = id, owner
 		w, err := fromRow(r)
 		wallets = append(wallets, w)
+		if err == nil && markets != nil {
+			positions[w.ID], err = readingsFrom(markets)
+		}
 		return err
 	})
-	return wallets, err
+	return wallets, positions, err
 }
 
 // heldBalances returns up to limit balances of the wallets after the cursor, by wallet and token.
@@ -104,7 +129,7 @@ func heldBalances(ctx context.Context, conn *pgx.Conn, wallets []wallet.Wallet, 
 		ids[i] = w.ID
 	}
 	rows, err := conn.Query(ctx, `
-		SELECT wallet_id, token_id, amount::text, block_number, block_time FROM balances
+		SELECT wallet_id, token_id, amount::text, block_number, block_time, receipt FROM balances
 		WHERE wallet_id = ANY($1::uuid[]) AND amount > 0 AND (wallet_id, token_id) > ($2, $3)
 		ORDER BY wallet_id, token_id LIMIT $4`, ids, [16]byte(after.Wallet), after.Token, limit)
 	if err != nil {
@@ -114,7 +139,7 @@ func heldBalances(ctx context.Context, conn *pgx.Conn, wallets []wallet.Wallet, 
 	known := map[string]string{} // ids, which are the same few in many rows
 	var h heldBalance
 	var id, digits pgtype.DriverBytes
-	_, err = pgx.ForEachRow(rows, []any{&h.wallet, &id, &digits, &h.number, &h.at}, func() (err error) {
+	_, err = pgx.ForEachRow(rows, []any{&h.wallet, &id, &digits, &h.number, &h.at, &h.receipt}, func() (err error) {
 		var ok bool
 		if h.token, ok = known[string(id)]; !ok {
 			h.token = string(id)
@@ -143,7 +168,7 @@ func holdingRows(wallets []wallet.Wallet, held []heldBalance, tokens map[string]
 			if b.Token, known = tokens[h.token]; !known {
 				return nil, fmt.Errorf("token %q of a balance is unknown", h.token)
 			}
-			b.Amount, b.Imported = h.amount, h.number < 0
+			b.Amount, b.Imported, b.Receipt = h.amount, h.number < 0, h.receipt
 			b.Block = block.Block{Number: uint64(max(0, h.number)), Time: h.at}
 			rows = append(rows, holding.Row{Wallet: w, Balance: b})
 		}
@@ -166,10 +191,11 @@ func (s *Wallets) ShardHoldings(ctx context.Context, shard, shards int, after ho
 		SELECT w.id, w.owner_id, w.account, w.label, w.version, w.created_at, w.updated_at,
 		       w.sync_state, w.synced_block, w.synced_at, w.sync_error, w.sync_reason, w.retry_at,
 		       b.token_id, b.amount::text AS amount, b.block_number, b.block_hash, b.block_time,
-		       b.symbol, b.name, b.decimals, b.verified, b.without_code
+		       b.symbol, b.name, b.decimals, b.verified, b.without_code, b.receipt,
+		       CASE WHEN coalesce(b.place, 1) = 1 AND w.id <> @wallet THEN `+marketsJSON+` END AS markets
 		FROM wallets w
 		LEFT JOIN LATERAL (
-			SELECT * FROM balances
+			SELECT *, row_number() OVER (ORDER BY token_id) AS place FROM balances
 			JOIN (SELECT id AS token, symbol, name, decimals, verified, without_code FROM tokens) t ON token = token_id
 			WHERE wallet_id = w.id AND amount > 0 AND (w.id <> @wallet OR token_id > @token)
 			ORDER BY token_id LIMIT @limit) b ON true
@@ -183,20 +209,39 @@ func (s *Wallets) ShardHoldings(ctx context.Context, shard, shards int, after ho
 	if err != nil {
 		return nil, fmt.Errorf("read holdings of a shard: %w", err)
 	}
-	return holdingsFromRows(rows)
+	out, ids, err := holdingsFromRows(rows)
+	if err != nil || len(ids) == 0 {
+		return out, err
+	}
+	tokens, err := (&Tokens{db: s.db, caches: s.caches}).byIDs(ctx, ids)
+	for i := range out {
+		out[i].Assets = knownAssets(out[i].Positions, tokens)
+	}
+	return out, err
 }
 
-func holdingsFromRows(rows []holdingRow) (out []holding.Row, err error) {
+// holdingsFromRows also returns the assets of positions.
+func holdingsFromRows(rows []holdingRow) (out []holding.Row, assets []string, err error) {
 	out = make([]holding.Row, len(rows))
+	seen := map[string]bool{}
 	for i, r := range rows {
 		if out[i], err = holdingFromRow(r); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
+		if out[i].Positions, err = readingsFrom(r.Markets); err != nil {
+			return nil, nil, err
+		}
+		assetsOf(out[i].Positions, func(id string) {
+			if !seen[id] {
+				seen[id] = true
+				assets = append(assets, id)
+			}
+		})
 		if i > 0 && out[i].Wallet.ID == out[i-1].Wallet.ID {
 			out[i].Wallet = out[i-1].Wallet
 		}
 	}
-	return out, nil
+	return out, assets, nil
 }
 
 func holdingFromRow(r holdingRow) (holding.Row, error) {
@@ -206,7 +251,7 @@ func holdingFromRow(r holdingRow) (holding.Row, error) {
 	}
 	b, err := balanceFromRow(balanceRow{
 		TokenID: *r.TokenID, Amount: *r.Amount, BlockNumber: *r.BlockNumber,
-		BlockHash: r.BlockHash, BlockTime: *r.BlockTime,
+		BlockHash: r.BlockHash, BlockTime: *r.BlockTime, Receipt: *r.Receipt,
 		Token: tokenRow{ID: *r.TokenID, Symbol: *r.Symbol, Name: *r.Name, Decimals: *r.Decimals,
 			Verified: *r.Verified, WithoutCode: *r.WithoutCode},
 	})

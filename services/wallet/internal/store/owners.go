@@ -75,6 +75,8 @@ func (s *Owners) EraseSome(tx *gorm.DB, owner uuid.UUID) (stale []cache.Invalida
 			SELECT wallet_id, hour FROM wallet_history WHERE wallet_id IN ? LIMIT ?)`,
 		`DELETE FROM balances WHERE (wallet_id, token_id) IN (
 			SELECT wallet_id, token_id FROM balances WHERE wallet_id IN ? LIMIT ?)`,
+		`DELETE FROM positions WHERE (wallet_id, market, kind, rate_mode, asset) IN (
+			SELECT wallet_id, market, kind, rate_mode, asset FROM positions WHERE wallet_id IN ? LIMIT ?)`,
 		`DELETE FROM balance_changes WHERE (wallet_id, token_id, block_number) IN (
 			SELECT wallet_id, token_id, block_number FROM balance_changes WHERE wallet_id IN ? LIMIT ?)`,
 		`DELETE FROM transactions WHERE (wallet_id, block_number, transaction_index, log_index, token_id) IN (

@@ -123,6 +123,7 @@ func saveOutcomes(ctx context.Context, conn *pgx.Conn, outcomes []balancesync.Ou
 	blocks, times, retries := make([]int64, n), make([]*time.Time, n), make([]*time.Time, n)
 	lastBlocks, lastTimes := make([]int64, n), make([]*time.Time, n)
 	var balances []walletBalance
+	var readings []walletReadings
 	for i, id := range existing {
 		o := byID[id]
 		states[i], texts[i], reasons[i], retries[i] = string(o.Sync.State), o.Sync.Error, o.Sync.Reason, o.Sync.RetryAt
@@ -135,6 +136,7 @@ func saveOutcomes(ctx context.Context, conn *pgx.Conn, outcomes []balancesync.Ou
 		for _, b := range o.Balances {
 			balances = append(balances, walletBalance{id, b})
 		}
+		readings = append(readings, readingsOf(id, o.Sync, o.Positions))
 		if owner := o.Wallet.Owner.String(); !slices.Contains(owners, owner) {
 			owners = append(owners, owner)
 		}
@@ -153,10 +155,12 @@ func saveOutcomes(ctx context.Context, conn *pgx.Conn, outcomes []balancesync.Ou
 		      JOIN wallets i ON i.id = o.id) AS s
 		WHERE w.id = s.id`, existing, states, texts, retries, blocks, times, lastBlocks, lastTimes,
 		reasons)
-	if err != nil || len(balances) == 0 {
-		return owners, nil, err
+	if err == nil && len(balances) > 0 {
+		changed, err = upsertBalances(ctx, conn, balances)
 	}
-	changed, err = upsertBalances(ctx, conn, balances)
+	if err == nil {
+		changed, err = andPositions(ctx, conn, changed, readings...)
+	}
 	return owners, changed, err
 }
 

@@ -121,6 +121,8 @@ type Balance struct {
 	Block  block.Block
 	// Imported: no chain told it, and of Block only Time is set.
 	Imported bool
+	// Receipt: one of the wallet's positions stands for it.
+	Receipt bool
 }
 
 // MaxListedBalances is how many balances a list of wallets has at most. That bounds

@@ -34,7 +34,8 @@ const (
 	ChangeKind_CHANGE_KIND_WALLET_UPDATED ChangeKind = 2
 	// A wallet and its balances are gone.
 	ChangeKind_CHANGE_KIND_WALLET_DELETED ChangeKind = 3
-	// A sync has stored other amounts than those before, or the wallet's first ones; or something was imported.
+	// A sync has stored other amounts than those before, of balances or positions, or the wallet's first ones; or
+	// something was imported.
 	ChangeKind_CHANGE_KIND_BALANCES_CHANGED ChangeKind = 4
 	// The user was deleted. Everything of theirs is gone, earlier changes included; it has no wallet_id. Delete what you
 	// have derived from theirs.

@@ -29,9 +29,13 @@ type WalletHoldings struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	WalletId string                 `protobuf:"bytes,1,opt,name=wallet_id,json=walletId,proto3" json:"wallet_id,omitempty"`
 	// CAIP-10 account id.
-	Account       string     `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
-	Sync          *Sync      `protobuf:"bytes,3,opt,name=sync,proto3" json:"sync,omitempty"`
-	Holdings      []*Holding `protobuf:"bytes,4,rep,name=holdings,proto3" json:"holdings,omitempty"`
+	Account  string     `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
+	Sync     *Sync      `protobuf:"bytes,3,opt,name=sync,proto3" json:"sync,omitempty"`
+	Holdings []*Holding `protobuf:"bytes,4,rep,name=holdings,proto3" json:"holdings,omitempty"`
+	// What it has in protocols, as in PositionService.ListPositions: in GetHoldings and StreamHoldings, at the wallet's
+	// first appearance and not where it continues. The tokens of the positions, as far as they are known, and their
+	// prices are in the lists beside the wallets.
+	Positions     []*MarketPositions `protobuf:"bytes,5,rep,name=positions,proto3" json:"positions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -94,6 +98,13 @@ func (x *WalletHoldings) GetHoldings() []*Holding {
 	return nil
 }
 
+func (x *WalletHoldings) GetPositions() []*MarketPositions {
+	if x != nil {
+		return x.Positions
+	}
+	return nil
+}
+
 // Holding is a balance above zero. Its token and price are in the lists of tokens and
 // prices beside the wallets, each once.
 type Holding struct {
@@ -107,7 +118,10 @@ type Holding struct {
 	BlockNumber uint64                 `protobuf:"varint,3,opt,name=block_number,json=blockNumber,proto3" json:"block_number,omitempty"`
 	BlockTime   *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=block_time,json=blockTime,proto3" json:"block_time,omitempty"`
 	// It was imported (BalanceService.ImportBalances), and no block was read since.
-	Imported      bool `protobuf:"varint,5,opt,name=imported,proto3" json:"imported,omitempty"`
+	Imported bool `protobuf:"varint,5,opt,name=imported,proto3" json:"imported,omitempty"`
+	// One of the wallet's positions stands for it (Position.receipt_token_id): count that and not this. Unset in a past
+	// hour.
+	Receipt       bool `protobuf:"varint,6,opt,name=receipt,proto3" json:"receipt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -173,6 +187,13 @@ func (x *Holding) GetBlockTime() *timestamppb.Timestamp {
 func (x *Holding) GetImported() bool {
 	if x != nil {
 		return x.Imported
+	}
+	return false
+}
+
+func (x *Holding) GetReceipt() bool {
+	if x != nil {
+		return x.Receipt
 	}
 	return false
 }
@@ -803,19 +824,21 @@ var File_purser_wallet_v1_holdings_service_proto protoreflect.FileDescriptor
 
 const file_purser_wallet_v1_holdings_service_proto_rawDesc = "" +
 	"\n" +
-	"'purser/wallet/v1/holdings_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\x1dpurser/wallet/v1/change.proto\x1a$purser/wallet/v1/price_service.proto\x1a$purser/wallet/v1/token_service.proto\x1a%purser/wallet/v1/wallet_service.proto\"\xaa\x01\n" +
+	"'purser/wallet/v1/holdings_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\x1dpurser/wallet/v1/change.proto\x1a'purser/wallet/v1/position_service.proto\x1a$purser/wallet/v1/price_service.proto\x1a$purser/wallet/v1/token_service.proto\x1a%purser/wallet/v1/wallet_service.proto\"\xeb\x01\n" +
 	"\x0eWalletHoldings\x12\x1b\n" +
 	"\twallet_id\x18\x01 \x01(\tR\bwalletId\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\tR\aaccount\x12*\n" +
 	"\x04sync\x18\x03 \x01(\v2\x16.purser.wallet.v1.SyncR\x04sync\x125\n" +
-	"\bholdings\x18\x04 \x03(\v2\x19.purser.wallet.v1.HoldingR\bholdings\"\xb6\x01\n" +
+	"\bholdings\x18\x04 \x03(\v2\x19.purser.wallet.v1.HoldingR\bholdings\x12?\n" +
+	"\tpositions\x18\x05 \x03(\v2!.purser.wallet.v1.MarketPositionsR\tpositions\"\xd0\x01\n" +
 	"\aHolding\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x16\n" +
 	"\x06amount\x18\x02 \x01(\tR\x06amount\x12!\n" +
 	"\fblock_number\x18\x03 \x01(\x04R\vblockNumber\x129\n" +
 	"\n" +
 	"block_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tblockTime\x12\x1a\n" +
-	"\bimported\x18\x05 \x01(\bR\bimported\"\x8e\x01\n" +
+	"\bimported\x18\x05 \x01(\bR\bimported\x12\x18\n" +
+	"\areceipt\x18\x06 \x01(\bR\areceipt\"\x8e\x01\n" +
 	"\x12GetHoldingsRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\x90N(\x00R\bpageSize\x12'\n" +
@@ -897,47 +920,49 @@ var file_purser_wallet_v1_holdings_service_proto_goTypes = []any{
 	(*StreamHoldingsResponse)(nil),         // 9: purser.wallet.v1.StreamHoldingsResponse
 	(*OwnerHoldings)(nil),                  // 10: purser.wallet.v1.OwnerHoldings
 	(*Sync)(nil),                           // 11: purser.wallet.v1.Sync
-	(*timestamppb.Timestamp)(nil),          // 12: google.protobuf.Timestamp
-	(*Token)(nil),                          // 13: purser.wallet.v1.Token
-	(*Price)(nil),                          // 14: purser.wallet.v1.Price
-	(*Shard)(nil),                          // 15: purser.wallet.v1.Shard
-	(*WatchChangesRequest)(nil),            // 16: purser.wallet.v1.WatchChangesRequest
-	(*WatchChangesResponse)(nil),           // 17: purser.wallet.v1.WatchChangesResponse
+	(*MarketPositions)(nil),                // 12: purser.wallet.v1.MarketPositions
+	(*timestamppb.Timestamp)(nil),          // 13: google.protobuf.Timestamp
+	(*Token)(nil),                          // 14: purser.wallet.v1.Token
+	(*Price)(nil),                          // 15: purser.wallet.v1.Price
+	(*Shard)(nil),                          // 16: purser.wallet.v1.Shard
+	(*WatchChangesRequest)(nil),            // 17: purser.wallet.v1.WatchChangesRequest
+	(*WatchChangesResponse)(nil),           // 18: purser.wallet.v1.WatchChangesResponse
 }
 var file_purser_wallet_v1_holdings_service_proto_depIdxs = []int32{
 	11, // 0: purser.wallet.v1.WalletHoldings.sync:type_name -> purser.wallet.v1.Sync
 	1,  // 1: purser.wallet.v1.WalletHoldings.holdings:type_name -> purser.wallet.v1.Holding
-	12, // 2: purser.wallet.v1.Holding.block_time:type_name -> google.protobuf.Timestamp
-	0,  // 3: purser.wallet.v1.GetHoldingsResponse.wallets:type_name -> purser.wallet.v1.WalletHoldings
-	13, // 4: purser.wallet.v1.GetHoldingsResponse.tokens:type_name -> purser.wallet.v1.Token
-	14, // 5: purser.wallet.v1.GetHoldingsResponse.prices:type_name -> purser.wallet.v1.Price
-	12, // 6: purser.wallet.v1.HistoricalHoldings.hour_time:type_name -> google.protobuf.Timestamp
-	0,  // 7: purser.wallet.v1.HistoricalHoldings.wallets:type_name -> purser.wallet.v1.WalletHoldings
-	14, // 8: purser.wallet.v1.HistoricalHoldings.prices:type_name -> purser.wallet.v1.Price
-	5,  // 9: purser.wallet.v1.HistoricalHoldings.blocks:type_name -> purser.wallet.v1.HistoricalBlock
-	12, // 10: purser.wallet.v1.HistoricalBlock.block_time:type_name -> google.protobuf.Timestamp
-	12, // 11: purser.wallet.v1.ListHistoricalHoldingsRequest.start_time:type_name -> google.protobuf.Timestamp
-	12, // 12: purser.wallet.v1.ListHistoricalHoldingsRequest.end_time:type_name -> google.protobuf.Timestamp
-	4,  // 13: purser.wallet.v1.ListHistoricalHoldingsResponse.hours:type_name -> purser.wallet.v1.HistoricalHoldings
-	13, // 14: purser.wallet.v1.ListHistoricalHoldingsResponse.tokens:type_name -> purser.wallet.v1.Token
-	15, // 15: purser.wallet.v1.StreamHoldingsRequest.shard:type_name -> purser.wallet.v1.Shard
-	10, // 16: purser.wallet.v1.StreamHoldingsResponse.owners:type_name -> purser.wallet.v1.OwnerHoldings
-	13, // 17: purser.wallet.v1.StreamHoldingsResponse.tokens:type_name -> purser.wallet.v1.Token
-	14, // 18: purser.wallet.v1.StreamHoldingsResponse.prices:type_name -> purser.wallet.v1.Price
-	0,  // 19: purser.wallet.v1.OwnerHoldings.wallets:type_name -> purser.wallet.v1.WalletHoldings
-	2,  // 20: purser.wallet.v1.HoldingsService.GetHoldings:input_type -> purser.wallet.v1.GetHoldingsRequest
-	6,  // 21: purser.wallet.v1.HoldingsService.ListHistoricalHoldings:input_type -> purser.wallet.v1.ListHistoricalHoldingsRequest
-	8,  // 22: purser.wallet.v1.HoldingsService.StreamHoldings:input_type -> purser.wallet.v1.StreamHoldingsRequest
-	16, // 23: purser.wallet.v1.HoldingsService.WatchChanges:input_type -> purser.wallet.v1.WatchChangesRequest
-	3,  // 24: purser.wallet.v1.HoldingsService.GetHoldings:output_type -> purser.wallet.v1.GetHoldingsResponse
-	7,  // 25: purser.wallet.v1.HoldingsService.ListHistoricalHoldings:output_type -> purser.wallet.v1.ListHistoricalHoldingsResponse
-	9,  // 26: purser.wallet.v1.HoldingsService.StreamHoldings:output_type -> purser.wallet.v1.StreamHoldingsResponse
-	17, // 27: purser.wallet.v1.HoldingsService.WatchChanges:output_type -> purser.wallet.v1.WatchChangesResponse
-	24, // [24:28] is the sub-list for method output_type
-	20, // [20:24] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	12, // 2: purser.wallet.v1.WalletHoldings.positions:type_name -> purser.wallet.v1.MarketPositions
+	13, // 3: purser.wallet.v1.Holding.block_time:type_name -> google.protobuf.Timestamp
+	0,  // 4: purser.wallet.v1.GetHoldingsResponse.wallets:type_name -> purser.wallet.v1.WalletHoldings
+	14, // 5: purser.wallet.v1.GetHoldingsResponse.tokens:type_name -> purser.wallet.v1.Token
+	15, // 6: purser.wallet.v1.GetHoldingsResponse.prices:type_name -> purser.wallet.v1.Price
+	13, // 7: purser.wallet.v1.HistoricalHoldings.hour_time:type_name -> google.protobuf.Timestamp
+	0,  // 8: purser.wallet.v1.HistoricalHoldings.wallets:type_name -> purser.wallet.v1.WalletHoldings
+	15, // 9: purser.wallet.v1.HistoricalHoldings.prices:type_name -> purser.wallet.v1.Price
+	5,  // 10: purser.wallet.v1.HistoricalHoldings.blocks:type_name -> purser.wallet.v1.HistoricalBlock
+	13, // 11: purser.wallet.v1.HistoricalBlock.block_time:type_name -> google.protobuf.Timestamp
+	13, // 12: purser.wallet.v1.ListHistoricalHoldingsRequest.start_time:type_name -> google.protobuf.Timestamp
+	13, // 13: purser.wallet.v1.ListHistoricalHoldingsRequest.end_time:type_name -> google.protobuf.Timestamp
+	4,  // 14: purser.wallet.v1.ListHistoricalHoldingsResponse.hours:type_name -> purser.wallet.v1.HistoricalHoldings
+	14, // 15: purser.wallet.v1.ListHistoricalHoldingsResponse.tokens:type_name -> purser.wallet.v1.Token
+	16, // 16: purser.wallet.v1.StreamHoldingsRequest.shard:type_name -> purser.wallet.v1.Shard
+	10, // 17: purser.wallet.v1.StreamHoldingsResponse.owners:type_name -> purser.wallet.v1.OwnerHoldings
+	14, // 18: purser.wallet.v1.StreamHoldingsResponse.tokens:type_name -> purser.wallet.v1.Token
+	15, // 19: purser.wallet.v1.StreamHoldingsResponse.prices:type_name -> purser.wallet.v1.Price
+	0,  // 20: purser.wallet.v1.OwnerHoldings.wallets:type_name -> purser.wallet.v1.WalletHoldings
+	2,  // 21: purser.wallet.v1.HoldingsService.GetHoldings:input_type -> purser.wallet.v1.GetHoldingsRequest
+	6,  // 22: purser.wallet.v1.HoldingsService.ListHistoricalHoldings:input_type -> purser.wallet.v1.ListHistoricalHoldingsRequest
+	8,  // 23: purser.wallet.v1.HoldingsService.StreamHoldings:input_type -> purser.wallet.v1.StreamHoldingsRequest
+	17, // 24: purser.wallet.v1.HoldingsService.WatchChanges:input_type -> purser.wallet.v1.WatchChangesRequest
+	3,  // 25: purser.wallet.v1.HoldingsService.GetHoldings:output_type -> purser.wallet.v1.GetHoldingsResponse
+	7,  // 26: purser.wallet.v1.HoldingsService.ListHistoricalHoldings:output_type -> purser.wallet.v1.ListHistoricalHoldingsResponse
+	9,  // 27: purser.wallet.v1.HoldingsService.StreamHoldings:output_type -> purser.wallet.v1.StreamHoldingsResponse
+	18, // 28: purser.wallet.v1.HoldingsService.WatchChanges:output_type -> purser.wallet.v1.WatchChangesResponse
+	25, // [25:29] is the sub-list for method output_type
+	21, // [21:25] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_purser_wallet_v1_holdings_service_proto_init() }
@@ -946,6 +971,7 @@ func file_purser_wallet_v1_holdings_service_proto_init() {
 		return
 	}
 	file_purser_wallet_v1_change_proto_init()
+	file_purser_wallet_v1_position_service_proto_init()
 	file_purser_wallet_v1_price_service_proto_init()
 	file_purser_wallet_v1_token_service_proto_init()
 	file_purser_wallet_v1_wallet_service_proto_init()

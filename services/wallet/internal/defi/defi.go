@@ -1,0 +1,147 @@
+// Package defi reads what wallets have in protocols beside the tokens that they hold: deposits, debts, stakes, shares
+// of pools and rewards.
+//
+// It promises: all of a reading is of one block, that of the balances which it is read with; an amount is what the
+// protocol pays, or asks for, when the position is closed in that block, as the protocol computes it, and never a share
+// price times a number of shares; what could not be read is told as missing and is never taken for zero; a contract
+// that is not what the setting says harms no other market. A receipt token is named by the position that it stands
+// for, so that nothing is counted twice.
+//
+// Limits: it reads the markets that the setting names, and finds none by itself. It believes what a market's contracts
+// say of themselves. It keeps no history: positions are those of the last sync.
+package defi
+
+import (
+	"slices"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/holiman/uint256"
+
+	"github.com/purserhq/purser/services/wallet/internal/block"
+	"github.com/purserhq/purser/services/wallet/internal/caip"
+)
+
+// Kind says what a position is.
+type Kind string
+
+// The kinds of positions. BORROWED is owed; the others are owned.
+const (
+	Supplied  Kind = "SUPPLIED"
+	Borrowed  Kind = "BORROWED"
+	Staked    Kind = "STAKED"
+	Liquidity Kind = "LIQUIDITY"
+	Claimable Kind = "CLAIMABLE"
+	Locked    Kind = "LOCKED"
+)
+
+// RateMode says how the rate of a debt moves.
+type RateMode string
+
+// The modes of rates; "" of what is not a debt, or of a protocol with a single one.
+const (
+	Variable RateMode = "VARIABLE"
+	Stable   RateMode = "STABLE"
+)
+
+// Position is one amount of an asset that a holder has, or owes, in a market. Kind, Mode and Asset name it among those
+// of a holder in a market.
+type Position struct {
+	Kind Kind
+	Mode RateMode
+	// Asset is the CAIP-19 id of what closing it pays or takes.
+	Asset string
+	// Amount of it in base units.
+	Amount uint256.Int
+	// Receipt is the CAIP-19 id of the token that stands for the position in the holder's wallet; "" without one.
+	Receipt string
+	// YearlyRate is what the protocol pays or takes in a year, not compounded, as a decimal: "0.05" is 5 %. It is ""
+	// where the protocol has none.
+	YearlyRate string
+	// Collateral: it secures the holder's debts.
+	Collateral bool
+	// Ended: the holder has none of it. One that is worth nothing is not ended.
+	Ended bool
+	// Block that it was read at; zero in an adapter's reading, whose block all of it has.
+	Block block.Block
+}
+
+// Account is what a lending market says of all that a holder has in it.
+type Account struct {
+	// Collateral and Debt are in a currency of the market's choice, of which Unit are one.
+	Collateral, Debt, Unit uint256.Int
+	// Threshold is up to which share of the collateral the debt may be before it is liquidated, as a decimal.
+	Threshold string
+	// Health is the collateral times the threshold over the debt, as a decimal: below 1 the account can be liquidated.
+	// It is "" when the market sees no debt.
+	Health string
+	// HasDebt: there is a debt, although it may be too small for the market to see it.
+	HasDebt bool
+	// EMode is the account's efficiency mode, a number of the market's; 0 for none.
+	EMode uint64
+	// Block that it was read at; zero in an adapter's reading.
+	Block block.Block
+}
+
+// Reading is what a holder has in a market at a block.
+type Reading struct {
+	Market
+	Positions []Position
+	// Account is nil in markets without one, where there are no positions, and when it is missing.
+	Account *Account
+	// Missing says what could not be read; "" when all was. What was stored of it before holds on.
+	Missing string
+}
+
+// HasAny reports whether there is a position that has not ended.
+func (r *Reading) HasAny() bool {
+	return slices.ContainsFunc(r.Positions, func(p Position) bool { return !p.Ended })
+}
+
+// Adapter reads the markets of one kind of protocol. It is safe for concurrent use.
+type Adapter interface {
+	// Read returns what each holder has in a market, in their order. ask may be called several times; the calls of all
+	// markets are made together. Positions that a holder doesn't have may be left out, unless something is Missing:
+	// then those that have ended say so, since others hold on.
+	Read(m Market, holders []common.Address, ask Ask) []Reading
+}
+
+// Ask makes calls at the block of the reading, and returns their answers in the same order.
+type Ask func(calls []Call) []Answer
+
+// Call is a call of a contract.
+type Call struct {
+	To   common.Address
+	Data []byte
+	// Weight is about how many times the gas of a token's balanceOf it takes; 0 for 1.
+	Weight int
+}
+
+// adapters by the name of the protocol in the setting.
+func adapters() map[string]Adapter {
+	return map[string]Adapter{
+		"aave-v3":         aaveV3{},
+		"compound-v3":     compoundV3{},
+		"erc4626":         erc4626{},
+		"staking-rewards": stakingRewards{},
+		"steth":           stETH{},
+		"uniswap-v2":      uniswapV2{},
+		"wsteth":          wstETH{},
+	}
+}
+
+// unknown is the reading of holders of a market that could not be read.
+func unknown(m Market, holders int, why string) []Reading {
+	out := make([]Reading, holders)
+	for i := range out {
+		out[i] = Reading{Market: m, Missing: why}
+	}
+	return out
+}
+
+// erc20 is the CAIP-19 id of a token on the market's chain.
+func (m Market) erc20(contract common.Address) string {
+	return caip.Asset{Chain: m.Chain, Contract: contract}.String()
+}
+
+// self is the CAIP-19 id of the market's contract, where that is a token.
+func (m Market) self() string { return m.erc20(m.Contract) }

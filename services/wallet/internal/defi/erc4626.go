@@ -1,0 +1,64 @@
+package defi
+
+import (
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/holiman/uint256"
+)
+
+// The methods of ERC-4626.
+var (
+	vaultAsset         = selector("asset()")
+	vaultPreviewRedeem = selector("previewRedeem(uint256)")
+)
+
+// erc4626 reads vaults in the shape of ERC-4626. An amount is previewRedeem of all of the holder's shares, after fees:
+// convertToAssets is before them, and a share's price times the shares loses digits (OpenZeppelin 4.9.6 to 5.7.0).
+type erc4626 struct{}
+
+func (erc4626) Read(m Market, holders []common.Address, ask Ask) []Reading {
+	shape := ask([]Call{call(m.Contract, vaultAsset), call(m.Contract, totalSupply)})
+	asset, ok := shape[0].address()
+	supply := shape[1].word()
+	if !ok || supply == nil {
+		return unknown(m, len(holders), "the contract answers as no ERC-4626 vault does")
+	}
+	shares := ask(ofEach(m.Contract, balanceOf, holders))
+	return readShares(m, shares, ask, func(n *uint256.Int) Call { return call(m.Contract, vaultPreviewRedeem, n) },
+		func(amount *uint256.Int) Position {
+			return Position{Kind: Supplied, Asset: m.erc20(asset), Amount: *amount, Receipt: m.self()}
+		}, supply)
+}
+
+// readShares returns the readings of holders whose shares the market's contract converts, by a call for each who has
+// some. supply is how many there are; one that says that there are none has no value for any.
+func readShares(m Market, shares []Answer, ask Ask, convert func(*uint256.Int) Call,
+	position func(*uint256.Int) Position, supply *uint256.Int) []Reading {
+	out := make([]Reading, len(shares))
+	var calls []Call
+	var places []int
+	for i, s := range shares {
+		out[i].Market = m
+		n := s.word()
+		switch {
+		case n == nil:
+			out[i].Missing = "its balance of shares"
+		case n.IsZero():
+			ended := position(n)
+			ended.Ended = true
+			out[i].Positions = []Position{ended}
+		case n.Gt(supply):
+			out[i].Missing = "the value of its shares: they are more than the contract says that there are"
+		default:
+			calls, places = append(calls, convert(n)), append(places, i)
+		}
+	}
+	for j, a := range ask(calls) {
+		i := places[j]
+		if amount := a.word(); amount != nil {
+			out[i].Positions = []Position{position(amount)}
+		} else {
+			out[i].Missing = "the value of its shares"
+		}
+	}
+	return out
+}

@@ -1,0 +1,165 @@
+package defi
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/purserhq/purser/pkg/deadline"
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/wallet/internal/block"
+	"github.com/purserhq/purser/services/wallet/internal/caip"
+)
+
+// maxSteps is how often an adapter may ask; those that there are ask at most five times.
+const maxSteps = 10
+
+// timeForBalances is what is left of a caller's time after positions were read, to store the balances.
+const timeForBalances = 3 * time.Second
+
+// Caller calls contracts; package chain does it over JSON-RPC.
+type Caller interface {
+	// CallAt makes calls at a block of a chain, and returns their answers in the same order. The error is that of a
+	// chain that can't be read at that block.
+	CallAt(ctx context.Context, chain uint64, at block.Block, calls []Call) ([]Answer, error)
+}
+
+// Service reads the positions of holders in markets. It is safe for concurrent use.
+type Service struct {
+	markets  map[uint64][]Market
+	adapters map[string]Adapter
+	caller   Caller
+	log      *slog.Logger
+}
+
+// NewService returns a reader of markets, whose protocols are known.
+func NewService(markets Markets, c Caller, log *slog.Logger) *Service {
+	s := &Service{markets: map[uint64][]Market{}, adapters: adapters(), caller: c, log: log}
+	for _, m := range markets {
+		s.markets[m.Chain] = append(s.markets[m.Chain], m)
+	}
+	return s
+}
+
+// Read returns what each holder has in each market of a chain at a block, by holder in their order: nil without
+// markets. It never fails: what can't be read is missing in the readings, and is logged. It leaves some of ctx's time.
+func (s *Service) Read(ctx context.Context, chain uint64, at block.Block, holders []common.Address) [][]Reading {
+	markets := s.markets[chain]
+	if len(markets) == 0 || len(holders) == 0 {
+		return nil
+	}
+	if left, ok := deadline.Remaining(ctx); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, max(left/2, left-timeForBalances))
+		defer cancel()
+	}
+	runs := make([]*run, len(markets))
+	for i, m := range markets {
+		runs[i] = start(s.adapters[m.Protocol], m, holders)
+	}
+	s.answer(ctx, chain, at, runs)
+	out := make([][]Reading, len(holders))
+	for _, r := range runs {
+		s.tell(ctx, chain, at, r)
+		for i := range holders {
+			out[i] = append(out[i], r.readings[i])
+		}
+	}
+	return out
+}
+
+// run is an adapter's reading of a market. Between two of its questions it is suspended.
+type run struct {
+	market   Market
+	holders  int
+	next     func() ([]Call, bool)
+	stop     func()
+	asked    []Call
+	answers  []Answer
+	readings []Reading
+}
+
+// start returns a run that has not asked yet.
+func start(a Adapter, m Market, holders []common.Address) *run {
+	r := &run{market: m, holders: len(holders)}
+	r.next, r.stop = iter.Pull(func(yield func([]Call) bool) {
+		stopped := false
+		r.readings = a.Read(m, holders, func(calls []Call) []Answer {
+			if len(calls) == 0 {
+				return nil
+			}
+			if stopped || !yield(calls) {
+				stopped = true
+				return make([]Answer, len(calls))
+			}
+			return r.answers
+		})
+	})
+	return r
+}
+
+// answer answers the questions of runs until all have ended, each time those of all together.
+func (s *Service) answer(ctx context.Context, chain uint64, at block.Block, runs []*run) {
+	for range maxSteps {
+		var open []*run
+		var calls []Call
+		for _, r := range runs {
+			var more bool
+			if r.asked, more = r.next(); more {
+				open, calls = append(open, r), append(calls, r.asked...)
+			}
+		}
+		if runs = open; len(runs) == 0 {
+			return
+		}
+		answers, err := s.caller.CallAt(ctx, chain, at, calls)
+		if err == nil && len(answers) != len(calls) {
+			err = fmt.Errorf("%d answers to %d calls", len(answers), len(calls))
+		}
+		if err != nil {
+			s.log.WarnContext(ctx, "positions not read", "chain", caip.ChainID(chain), "block", at.Number, "error", err)
+			fail(runs, "the chain could not be read: "+textOf(err))
+			return
+		}
+		for _, r := range runs {
+			r.answers, answers = answers[:len(r.asked)], answers[len(r.asked):]
+		}
+	}
+	fail(runs, "it takes too many steps")
+}
+
+// fail ends runs whose markets are unknown.
+func fail(runs []*run, why string) {
+	for _, r := range runs {
+		r.stop()
+		r.readings = unknown(r.market, r.holders, why)
+	}
+}
+
+// tell logs a market of which something is missing, once for all holders.
+func (s *Service) tell(ctx context.Context, chain uint64, at block.Block, r *run) {
+	missing, first := 0, ""
+	for _, reading := range r.readings {
+		if reading.Missing != "" {
+			if missing++; first == "" {
+				first = reading.Missing
+			}
+		}
+	}
+	if missing > 0 {
+		s.log.WarnContext(ctx, "market not read", "market", r.market.String(), "chain", caip.ChainID(chain),
+			"block", at.Number, "holders", r.holders, "missing", missing, "first", first)
+	}
+}
+
+// textOf is what of an error a user may see.
+func textOf(err error) string {
+	if e := errs.As(err); e != nil {
+		return e.Message
+	}
+	return "internal error"
+}

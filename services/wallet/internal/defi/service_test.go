@@ -1,0 +1,128 @@
+package defi_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/purserhq/purser/services/wallet/internal/defi"
+)
+
+// newVault sets the answers of a vault in which Alice has 10 shares that pay 11, and Bob none.
+func newVault(c *fakeChain, vault common.Address) {
+	c.set(words(tokenA), vault, "asset()")
+	c.set(words(100), vault, "totalSupply()")
+	c.set(words(10), vault, "balanceOf(address)", alice)
+	c.set(words(0), vault, "balanceOf(address)", bob)
+	c.set(words(11), vault, "previewRedeem(uint256)", 10)
+}
+
+func TestAMarketThatIsNotWhatTheSettingSaysHarmsNoOther(t *testing.T) {
+	c := &fakeChain{}
+	vault := common.Address{0xee}
+	newVault(c, vault)
+	for _, protocol := range []string{"aave-v3", "compound-v3", "erc4626", "staking-rewards", "steth", "uniswap-v2",
+		"wsteth"} {
+		for name, answer := range map[string][]byte{"no code": nil, "nothing": {}, "a short word": make([]byte, 31),
+			"a long one": make([]byte, 64), "zero": make([]byte, 32), "no address": words(strings.Repeat("9", 77))} {
+			for _, method := range []string{"asset()", "totalSupply()", "ADDRESSES_PROVIDER()", "getReservesList()",
+				"baseToken()", "numAssets()", "getUtilization()", "stakingToken()", "rewardsToken()",
+				"getTotalShares()", "stETH()", "token0()", "token1()", "factory()", "kLast()", "getReserves()"} {
+				c.set(answer, market, method)
+			}
+			alices, bobs := c.read(t, at(protocol, market), at("erc4626", vault))
+			if got := of(alices[0]); !strings.HasPrefix(got, "missing: ") {
+				t.Errorf("%s that answers %s is read as %s", protocol, name, got)
+			}
+			if of(alices[1]) != "SUPPLIED 11 erc20:0x" || of(bobs[1]) != "" {
+				t.Errorf("beside it the vault is read as %s, and %s", of(alices[1]), of(bobs[1]))
+			}
+		}
+	}
+}
+
+func TestAChainThatCannotBeReadLeavesAllUnknown(t *testing.T) {
+	for name, change := range map[string]func(*fakeChain){
+		"an error":            func(c *fakeChain) { c.err = errors.New("secret") },
+		"too few answers":     func(c *fakeChain) { c.short = true },
+		"calls that all fail": func(c *fakeChain) { c.answers = nil },
+	} {
+		c := &fakeChain{}
+		newVault(c, market)
+		change(c)
+		alices, bobs := c.read(t, at("erc4626", market))
+		for _, r := range []defi.Reading{alices[0], bobs[0]} {
+			if r.Missing == "" || r.HasAny() || strings.Contains(r.Missing, "secret") {
+				t.Errorf("%s: read as %s", name, of(r))
+			}
+		}
+	}
+}
+
+func TestAVaultIsWorthWhatRedeemingAllPays(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		change func(*fakeChain)
+		want   string
+	}{
+		{"sound", func(*fakeChain) {}, "SUPPLIED 11 erc20:0x"},
+		{"worth nothing", func(c *fakeChain) { c.set(words(0), market, "previewRedeem(uint256)", 10) },
+			"SUPPLIED 0 erc20:0x"},
+		{"a revert", func(c *fakeChain) { c.set(nil, market, "previewRedeem(uint256)", 10) },
+			"missing: the value of its shares"},
+		{"success with nothing", func(c *fakeChain) { c.set([]byte{}, market, "previewRedeem(uint256)", 10) },
+			"missing: the value of its shares"},
+		{"two words", func(c *fakeChain) { c.set(words(1, 2), market, "previewRedeem(uint256)", 10) },
+			"missing: the value of its shares"},
+		{"an unread balance", func(c *fakeChain) { c.set(nil, market, "balanceOf(address)", alice) },
+			"missing: its balance of shares"},
+		{"shares of an empty vault", func(c *fakeChain) { c.set(words(0), market, "totalSupply()") },
+			"missing: the value of its shares: they are more than the contract says that there are"},
+	} {
+		c := &fakeChain{}
+		newVault(c, market)
+		tc.change(c)
+		alices, bobs := c.read(t, at("erc4626", market))
+		if got := of(alices[0]); got != tc.want {
+			t.Errorf("%s: read as %s, want %s", tc.name, got, tc.want)
+		}
+		if of(bobs[0]) != "" || len(bobs[0].Positions) != 1 || !bobs[0].Positions[0].Ended {
+			t.Errorf("%s: Bob's is read as %+v", tc.name, bobs[0])
+		}
+	}
+}
+
+func TestASettingOfMarketsNamesEachWrongEntry(t *testing.T) {
+	const good = "erc4626@eip155:1:0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+	var ms defi.Markets
+	if err := ms.UnmarshalText([]byte(" " + good + " ,, aave-v3@eip155:10:0x" + strings.Repeat("a", 40))); err != nil ||
+		len(ms) != 2 || ms[0].String() != strings.ToLower(good) || ms[0].Account() != good[len("erc4626@"):] ||
+		ms.String() != ms[0].String()+","+ms[1].String() {
+		t.Fatalf("read as %v, %v", ms, err)
+	}
+	text := "ERC4626@eip155:1:0x0,erc4626@eip155:1:0x12,erc4626," + good + "," + strings.ToLower(good)
+	err := ms.UnmarshalText([]byte(text))
+	if err == nil {
+		t.Fatal("wrong entries are taken")
+	}
+	for _, want := range []string{`entry "ERC4626@eip155:1:0x0": protocol must be one of aave-v3, compound-v3, erc4626`,
+		`entry "erc4626@eip155:1:0x12": contract address must be 0x and 40`,
+		`entry "erc4626": must read <protocol>@<CAIP-10`, "stands there twice"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%v lacks %q", err, want)
+		}
+	}
+	if err := ms.Check("M", "N", func(chain uint64) bool { return chain != 1 }); err == nil ||
+		!strings.Contains(err.Error(), `M: entry "`+strings.ToLower(good)+`": N has no node of chain 1`) {
+		t.Errorf("without a node: %v", err)
+	}
+	many := make([]string, 201)
+	for i := range many {
+		many[i] = at("steth", common.Address{0xcc, byte(i / 256), byte(i)})
+	}
+	if err := ms.UnmarshalText([]byte(strings.Join(many, ","))); err == nil {
+		t.Error("201 entries are taken")
+	}
+}

@@ -1,0 +1,58 @@
+package defi
+
+import "github.com/ethereum/go-ethereum/common"
+
+// The methods of Synthetix's StakingRewards, which many protocols have copied.
+var (
+	stakingToken  = selector("stakingToken()")
+	stakingPays   = selector("rewardsToken()")
+	stakingEarned = selector("earned(address)")
+)
+
+// stakingRewards reads stakes in the shape of Synthetix's StakingRewards: a balance of staked tokens that withdraw
+// pays, and rewards to claim. There is no token for them.
+type stakingRewards struct{}
+
+func (stakingRewards) Read(m Market, holders []common.Address, ask Ask) []Reading {
+	shape := ask([]Call{call(m.Contract, stakingToken), call(m.Contract, stakingPays)})
+	staked, isStaking := shape[0].address()
+	reward, hasRewards := shape[1].address()
+	if !isStaking || !hasRewards {
+		return unknown(m, len(holders), "the contract answers as no StakingRewards does")
+	}
+	calls := append(ofEach(m.Contract, balanceOf, holders), ofEach(m.Contract, stakingEarned, holders)...)
+	answers := ask(calls)
+	out := make([]Reading, len(holders))
+	for i := range holders {
+		out[i].Market = m
+		out[i].take(answers[i], Position{Kind: Staked, Asset: m.erc20(staked)}, "its stake")
+		out[i].take(answers[len(holders)+i], Position{Kind: Claimable, Asset: m.erc20(reward)}, "its rewards")
+	}
+	return out
+}
+
+// take adds a position whose amount is the one word of an answer; without it what is missing. It reports whether there
+// is an amount above zero.
+func (r *Reading) take(a Answer, p Position, missing string) bool {
+	amount := a.word()
+	if amount == nil {
+		r.miss(missing)
+		return false
+	}
+	p.Amount, p.Ended = *amount, amount.IsZero()
+	r.Positions = append(r.Positions, p)
+	return !p.Ended
+}
+
+// miss adds to what is missing, which it keeps short.
+func (r *Reading) miss(what string) {
+	switch {
+	case r.Missing == "":
+		r.Missing = what
+	case len(r.Missing) < maxMissing:
+		r.Missing += ", " + what
+	}
+}
+
+// maxMissing is about how long what is missing may be, in bytes.
+const maxMissing = 300

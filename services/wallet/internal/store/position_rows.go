@@ -1,0 +1,164 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/purserhq/purser/services/wallet/internal/block"
+	"github.com/purserhq/purser/services/wallet/internal/defi"
+	"github.com/purserhq/purser/services/wallet/internal/holding"
+	"github.com/purserhq/purser/services/wallet/internal/token"
+)
+
+// marketJSON is a row m of position_markets with its positions, as marketRow reads it.
+const marketJSON = `jsonb_build_object('market', m.market, 'missing', m.missing, 'collateral', m.collateral::text,
+	'debt', m.debt::text, 'unit', m.account_unit::text, 'threshold', m.threshold::text, 'health', m.health::text,
+	'has_debt', m.has_debt, 'e_mode', m.e_mode, 'block', m.block_number, 'time', m.block_time, 'positions', (
+	  SELECT jsonb_agg(jsonb_build_object('kind', p.kind, 'mode', p.rate_mode, 'asset', p.asset,
+	    'amount', p.amount::text, 'receipt', p.receipt, 'rate', p.yearly_rate, 'collateral', p.collateral,
+	    'block', p.block_number, 'time', p.block_time) ORDER BY p.kind, p.rate_mode, p.asset)
+	  FROM positions p WHERE p.wallet_id = m.wallet_id AND p.market = m.market))`
+
+// marketsJSON are all of those of a row w of wallets; NULL without any.
+const marketsJSON = `(SELECT jsonb_agg(` + marketJSON + ` ORDER BY m.market)::text
+	FROM position_markets m WHERE m.wallet_id = w.id)`
+
+type marketRow struct {
+	Market     string        `json:"market"`
+	Missing    string        `json:"missing"`
+	Collateral string        `json:"collateral"`
+	Debt       string        `json:"debt"`
+	Unit       string        `json:"unit"` // "" without an account
+	Threshold  string        `json:"threshold"`
+	Health     string        `json:"health"`
+	HasDebt    bool          `json:"has_debt"`
+	EMode      uint64        `json:"e_mode"`
+	Block      uint64        `json:"block"`
+	Time       time.Time     `json:"time"`
+	Positions  []positionRow `json:"positions"`
+}
+
+type positionRow struct {
+	Kind       defi.Kind     `json:"kind"`
+	Mode       defi.RateMode `json:"mode"`
+	Asset      string        `json:"asset"`
+	Amount     string        `json:"amount"`
+	Receipt    string        `json:"receipt"`
+	Rate       string        `json:"rate"`
+	Collateral bool          `json:"collateral"`
+	Block      uint64        `json:"block"`
+	Time       time.Time     `json:"time"`
+}
+
+func (r *marketRow) reading() (out defi.Reading, err error) {
+	out.Missing = r.Missing
+	if out.Market, err = defi.ParseMarket(r.Market); err != nil {
+		return out, fmt.Errorf("market %q in the database: %w", r.Market, err)
+	}
+	if r.Unit != "" {
+		a := &defi.Account{Threshold: r.Threshold, Health: r.Health, HasDebt: r.HasDebt, EMode: r.EMode,
+			Block: block.Block{Number: r.Block, Time: r.Time}}
+		if a.Collateral, err = amount(r.Collateral); err == nil {
+			a.Debt, err = amount(r.Debt)
+		}
+		if err == nil {
+			a.Unit, err = amount(r.Unit)
+		}
+		if err != nil {
+			return out, err
+		}
+		out.Account = a
+	}
+	for _, p := range r.Positions {
+		n, err := amount(p.Amount)
+		if err != nil {
+			return out, err
+		}
+		out.Positions = append(out.Positions, defi.Position{Kind: p.Kind, Mode: p.Mode, Asset: p.Asset, Amount: n,
+			Receipt: p.Receipt, YearlyRate: p.Rate, Collateral: p.Collateral,
+			Block: block.Block{Number: p.Block, Time: p.Time}})
+	}
+	return out, nil
+}
+
+// readingsFrom reads marketsJSON, which may be nil.
+func readingsFrom(text *string) ([]defi.Reading, error) {
+	if text == nil {
+		return nil, nil
+	}
+	var rows []marketRow
+	if err := json.Unmarshal([]byte(*text), &rows); err != nil {
+		return nil, fmt.Errorf("positions in the database: %w", err)
+	}
+	out := make([]defi.Reading, len(rows))
+	for i := range rows {
+		var err error
+		if out[i], err = rows[i].reading(); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// assetsOf calls add with the asset of each position, once for each.
+func assetsOf(readings []defi.Reading, add func(asset string)) {
+	seen := map[string]bool{}
+	for _, r := range readings {
+		for _, p := range r.Positions {
+			if !seen[p.Asset] {
+				seen[p.Asset] = true
+				add(p.Asset)
+			}
+		}
+	}
+}
+
+// knownAssets are the assets of positions that are among tokens.
+func knownAssets(readings []defi.Reading, tokens map[string]token.Token) (assets []holding.Asset) {
+	assetsOf(readings, func(id string) {
+		if t, known := tokens[id]; known {
+			assets = append(assets, holding.Asset{Token: t})
+		}
+	})
+	return assets
+}
+
+// Positions implements defi.Lister.
+func (s *Wallets) Positions(ctx context.Context, owner uuid.UUID, f defi.Filter, after defi.Cursor,
+	limit int) ([]defi.Held, error) {
+	if f.Wallet != uuid.Nil {
+		if _, err := s.ByID(ctx, owner, f.Wallet); err != nil {
+			return nil, err
+		}
+	}
+	var rows []struct {
+		WalletID uuid.UUID
+		Market   string
+	}
+	err := s.db.Gorm(ctx).Raw(`
+		SELECT m.wallet_id, `+marketJSON+`::text AS market FROM wallets w JOIN position_markets m ON m.wallet_id = w.id
+		WHERE w.owner_id = @owner AND (m.wallet_id, m.market) > (@after, @market)
+		  AND (w.id = @wallet OR @wallet = '00000000-0000-0000-0000-000000000000' AND w.archived_at IS NULL)
+		  AND (@protocol = '' OR split_part(m.market, '@', 1) = @protocol)
+		ORDER BY m.wallet_id, m.market LIMIT @limit`, map[string]any{"owner": owner, "after": after.Wallet,
+		"market": after.Market, "wallet": f.Wallet, "protocol": f.Protocol, "limit": limit}).Scan(&rows).Error
+	if err != nil {
+		return nil, fmt.Errorf("list positions: %w", err)
+	}
+	held := make([]defi.Held, len(rows))
+	for i, row := range rows {
+		var m marketRow
+		if err := json.Unmarshal([]byte(row.Market), &m); err != nil {
+			return nil, fmt.Errorf("positions in the database: %w", err)
+		}
+		held[i].Wallet = row.WalletID
+		if held[i].Reading, err = m.reading(); err != nil {
+			return nil, err
+		}
+	}
+	return held, nil
+}
