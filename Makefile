@@ -159,7 +159,7 @@ prove: setup .build ## Run the proofs at full size and print their figures
 real: setup .build ## Run what needs real nodes (anvil, hardhat) at full size, and print the figures
 	@PURSER_PROVE=1 go test $(RACE) -count=1 -timeout 40m -v -run 'Real' ./services/wallet/app \
 	  ./services/wallet/internal/chain ./services/wallet/internal/defi ./services/devstack/chain \
-  ./services/devstack/suitetest > .build/real.log 2>&1 || \
+	  ./services/devstack/suitetest > .build/real.log 2>&1 || \
 	  { grep -E '^ *--- (FAIL|SKIP)' .build/real.log; tail -50 .build/real.log; exit 1; }
 	@grep -E '^ *--- (PASS|SKIP)|figure: ' .build/real.log
 
