@@ -8,9 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
+	"github.com/purserhq/purser/pkg/errs"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/wallet/app"
 )
@@ -67,19 +65,19 @@ func TestPositionsAreReadWithTheBalances(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		as   func() (*walletv1.ListPositionsResponse, error)
-		want codes.Code
+		want errs.Kind
 	}{
 		"another user's wallet": {as: func() (*walletv1.ListPositionsResponse, error) {
 			return s.positions.ListPositions(s.user(t), &walletv1.ListPositionsRequest{WalletId: w.GetId()})
-		}, want: codes.NotFound},
+		}, want: errs.KindNotFound},
 		"an unknown protocol": {as: func() (*walletv1.ListPositionsResponse, error) {
 			return s.positions.ListPositions(ctx, &walletv1.ListPositionsRequest{Protocol: "aave"})
-		}, want: codes.InvalidArgument},
+		}, want: errs.KindInvalid},
 		"a made-up page": {as: func() (*walletv1.ListPositionsResponse, error) {
 			return s.positions.ListPositions(ctx, &walletv1.ListPositionsRequest{PageToken: "x"})
-		}, want: codes.InvalidArgument},
+		}, want: errs.KindInvalid},
 	} {
-		if _, err := tc.as(); status.Code(err) != tc.want {
+		if _, err := tc.as(); !errs.Is(err, tc.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

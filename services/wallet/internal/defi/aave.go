@@ -33,12 +33,12 @@ const (
 // aaveV3 reads pools of Aave v3 and of what was copied from it (@aave/core-v3 1.19.3).
 //
 // Amounts are balanceOf of the aTokens and debt tokens at the block, which contain the interest up to it; their
-// Transfer events do not tell it. A reserve's bits in a user's configuration are at getReserveData(asset).id, which is
-// not its place in getReservesList after one was dropped; an asset that is not listed answers with zeros. The account's
-// figures leave out what is no collateral and are those of its risk alone; in an e-mode they use the category's
-// threshold and price. They revert for whoever has an asset whose price is zero: then they are unknown, the amounts are
-// not, and the assets without a price are named. A health factor of 2^256-1 says that the market sees no debt, not that
-// there is none.
+// Transfer events do not tell it. A reserve's bits in a user's configuration are at getReserveData(asset).id, which
+// is not its place in getReservesList after one was dropped; an asset that is not listed answers with zeros. The
+// account's figures leave out what is no collateral and are those of its risk alone; in an e-mode they use the
+// category's threshold and price. They revert for whoever has an asset whose price is zero: then they are unknown,
+// the amounts are not, and the assets without a price are named. A health factor of 2^256-1 says that the market sees
+// no debt, not that there is none.
 type aaveV3 struct{}
 
 // aaveReserveData is what is used of a reserve.

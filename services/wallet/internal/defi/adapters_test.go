@@ -59,20 +59,20 @@ func TestACometHasABaseThatIsSuppliedOrOwedAndCollateral(t *testing.T) {
 	c.set(words(70), market, "balanceOf(address)", bob)
 	c.set(words(0), market, "borrowBalanceOf(address)", bob)
 	c.set(words(0), market, "collateralBalanceOf(address,address)", bob, tokenB)
-	alices, bobs := c.read(t, at("compound-v3", market))
+	alices, _ := c.read(t, at("compound-v3", market))
 	if got := of(alices[0]); got != "BORROWED 40 erc20:0x at 0.063072, SUPPLIED 9 erc20:0x collateral, "+
 		"missing: one of the market's collaterals" {
 		t.Errorf("read as %s", got)
 	}
 	c.set(words(1, tokenA, 0, 0, 0, 0, 0, 0), market, "getAssetInfo(uint8)", 1)
 	c.set(words(0), market, "collateralBalanceOf(address,address)", bob, tokenA)
-	if _, bobs = c.read(t, at("compound-v3", market)); of(bobs[0]) != "SUPPLIED 70 erc20:0x at 0.031536" {
+	if _, bobs := c.read(t, at("compound-v3", market)); of(bobs[0]) != "SUPPLIED 70 erc20:0x at 0.031536" {
 		t.Errorf("read as %s", of(bobs[0]))
 	}
 }
 
-// newPool sets the answers of an Aave pool with one reserve of id 5, in which Alice has supplied 70 and owes 30, and Bob
-// has nothing.
+// newPool sets the answers of an Aave pool with one reserve of id 5, in which Alice has supplied 70 and owes 30, and
+// Bob has nothing.
 func newPool(c *fakeChain) {
 	provider, oracle := common.Address{0x11}, common.Address{0x12}
 	aToken, stable, variable := common.Address{0x13}, common.Address{0x14}, common.Address{0x15}

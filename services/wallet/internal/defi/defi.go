@@ -2,10 +2,10 @@
 // of pools and rewards.
 //
 // It promises: all of a reading is of one block, that of the balances which it is read with; an amount is what the
-// protocol pays, or asks for, when the position is closed in that block, as the protocol computes it, and never a share
-// price times a number of shares; what could not be read is told as missing and is never taken for zero; a contract
-// that is not what the setting says harms no other market. A receipt token is named by the position that it stands
-// for, so that nothing is counted twice.
+// protocol pays, or asks for, when the position is closed in that block, as the protocol computes it, and never a
+// share price times a number of shares; what could not be read is told as missing and is never taken for zero; a
+// contract that is not what the setting says harms no other market. A receipt token is named by the position that it
+// stands for, so that nothing is counted twice.
 //
 // Limits: it reads the markets that the setting names, and finds none by itself. It believes what a market's contracts
 // say of themselves. It keeps no history: positions are those of the last sync.

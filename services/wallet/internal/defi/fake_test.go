@@ -30,7 +30,6 @@ var (
 // fakeChain answers calls by their contract, method and arguments; others fail.
 type fakeChain struct {
 	answers map[string][]byte
-	asked   []string // each step's number of calls, and the block
 	err     error
 	short   bool // one answer too few
 }

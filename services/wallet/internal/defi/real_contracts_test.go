@@ -130,7 +130,7 @@ func (c contract) send(t *testing.T, from common.Address, method string, args ..
 	}
 	hash := c.Send(t, from.Hex(), c.Hex(), data, 0)
 	var receipt struct{ Status string }
-	c.network.Call(t, &receipt, "eth_getTransactionReceipt", hash)
+	c.Call(t, &receipt, "eth_getTransactionReceipt", hash)
 	if receipt.Status != "0x1" {
 		t.Fatalf("%s failed", method)
 	}
@@ -144,7 +144,7 @@ func (c contract) ask(t *testing.T, at block.Block, from common.Address, method 
 		t.Fatal(err)
 	}
 	var reply hexutil.Bytes
-	c.network.Call(t, &reply, "eth_call", map[string]any{"from": from, "to": c.Address, "input": hexutil.Bytes(data)},
+	c.Call(t, &reply, "eth_call", map[string]any{"from": from, "to": c.Address, "input": hexutil.Bytes(data)},
 		hexutil.EncodeUint64(at.Number))
 	values, err := c.Unpack(method, reply)
 	if err != nil {

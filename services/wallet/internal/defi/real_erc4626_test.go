@@ -21,8 +21,8 @@ contract Vault is ERC4626 {
     }
 }`
 
-// The amount of a vault's position is what redeem pays in the block, to the last unit, also with a fee. The controls are
-// the two ways that are not: convertToAssets, and the price of one share times the shares.
+// The amount of a vault's position is what redeem pays in the block, to the last unit, also with a fee. The controls
+// are the two ways that are not: convertToAssets, and the price of one share times the shares.
 func TestARealVaultPaysWhatItsPositionSays(t *testing.T) {
 	n := startNetwork(t)
 	owner, holder := n.account(t, 0), n.account(t, 1)

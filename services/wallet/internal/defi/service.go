@@ -121,7 +121,8 @@ func (s *Service) answer(ctx context.Context, chain uint64, at block.Block, runs
 			err = fmt.Errorf("%d answers to %d calls", len(answers), len(calls))
 		}
 		if err != nil {
-			s.log.WarnContext(ctx, "positions not read", "chain", caip.ChainID(chain), "block", at.Number, "error", err)
+			s.log.WarnContext(ctx, "positions not read", "chain", caip.ChainID(chain), "block", at.Number,
+				"error", err)
 			fail(runs, "the chain could not be read: "+textOf(err))
 			return
 		}

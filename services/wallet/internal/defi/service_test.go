@@ -97,8 +97,9 @@ func TestAVaultIsWorthWhatRedeemingAllPays(t *testing.T) {
 func TestASettingOfMarketsNamesEachWrongEntry(t *testing.T) {
 	const good = "erc4626@eip155:1:0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
 	var ms defi.Markets
-	if err := ms.UnmarshalText([]byte(" " + good + " ,, aave-v3@eip155:10:0x" + strings.Repeat("a", 40))); err != nil ||
-		len(ms) != 2 || ms[0].String() != strings.ToLower(good) || ms[0].Account() != good[len("erc4626@"):] ||
+	other := "aave-v3@eip155:10:0x" + strings.Repeat("a", 40)
+	if err := ms.UnmarshalText([]byte(" " + good + " ,, " + other)); err != nil || len(ms) != 2 ||
+		ms[0].String() != strings.ToLower(good) || ms[0].Account() != good[len("erc4626@"):] ||
 		ms.String() != ms[0].String()+","+ms[1].String() {
 		t.Fatalf("read as %v, %v", ms, err)
 	}
@@ -107,7 +108,8 @@ func TestASettingOfMarketsNamesEachWrongEntry(t *testing.T) {
 	if err == nil {
 		t.Fatal("wrong entries are taken")
 	}
-	for _, want := range []string{`entry "ERC4626@eip155:1:0x0": protocol must be one of aave-v3, compound-v3, erc4626`,
+	for _, want := range []string{
+		`entry "ERC4626@eip155:1:0x0": protocol must be one of aave-v3, compound-v3, erc4626`,
 		`entry "erc4626@eip155:1:0x12": contract address must be 0x and 40`,
 		`entry "erc4626": must read <protocol>@<CAIP-10`, "stands there twice"} {
 		if !strings.Contains(err.Error(), want) {

@@ -31,17 +31,15 @@ func (stakingRewards) Read(m Market, holders []common.Address, ask Ask) []Readin
 	return out
 }
 
-// take adds a position whose amount is the one word of an answer; without it what is missing. It reports whether there
-// is an amount above zero.
-func (r *Reading) take(a Answer, p Position, missing string) bool {
+// take adds a position whose amount is the one word of an answer; without it what is missing.
+func (r *Reading) take(a Answer, p Position, missing string) {
 	amount := a.word()
 	if amount == nil {
 		r.miss(missing)
-		return false
+		return
 	}
 	p.Amount, p.Ended = *amount, amount.IsZero()
 	r.Positions = append(r.Positions, p)
-	return !p.Ended
 }
 
 // miss adds to what is missing, which it keeps short.

@@ -50,7 +50,7 @@ func (s *PositionServer) ListPositions(ctx context.Context,
 		return nil, err
 	}
 	onPage, next, err := page.Cut(query, held, limit,
-		func(h defi.Held) defi.Cursor { return defi.Cursor{Wallet: h.Wallet, Market: h.Market.String()} },
+		func(h defi.Held) defi.Cursor { return defi.Cursor{Wallet: h.Wallet, Market: h.String()} },
 		func(h defi.Held) *walletv1.MarketPositions { return marketToProto(h.Wallet, &h.Reading) })
 	if err != nil {
 		return nil, err

@@ -50,8 +50,8 @@ func andPositions(ctx context.Context, conn *pgx.Conn, changed []changedWallet,
 // synced at a newer one meanwhile, and is left alone.
 //
 // Of a market all of which was read the positions become those that were read. Of one of which something is missing
-// those that were read are stored, those that ended are removed, and the others hold on. A market that is not among the
-// readings is no longer in the setting, and goes.
+// those that were read are stored, those that ended are removed, and the others hold on. A market that is not among
+// the readings is no longer in the setting, and goes.
 func savePositions(ctx context.Context, conn *pgx.Conn, read []walletReadings) (changed []changedWallet, err error) {
 	if read, err = newestReadings(ctx, conn, read); err != nil || len(read) == 0 {
 		return nil, err
@@ -117,7 +117,7 @@ func newestReadings(ctx context.Context, conn *pgx.Conn, read []walletReadings) 
 func namesOf(read []walletReadings) (names []string) {
 	for _, r := range read {
 		for _, m := range r.all {
-			if name := m.Market.String(); !slices.Contains(names, name) {
+			if name := m.String(); !slices.Contains(names, name) {
 				names = append(names, name)
 			}
 		}
@@ -134,7 +134,7 @@ func saveMarkets(ctx context.Context, conn *pgx.Conn, read []walletReadings) err
 	for _, r := range read {
 		for i := range r.all {
 			m := &r.all[i]
-			wallets, markets = append(wallets, r.wallet), append(markets, m.Market.String())
+			wallets, markets = append(wallets, r.wallet), append(markets, m.String())
 			if missing = append(missing, m.Missing); m.Missing != "" || m.HasAny() {
 				c.add(r.wallet, r.block, m)
 			}
@@ -189,7 +189,7 @@ func (c *marketColumns) add(wallet uuid.UUID, at block.Block, m *defi.Reading) {
 			health = &a.Health
 		}
 	}
-	c.wallets, c.markets = append(c.wallets, wallet), append(c.markets, m.Market.String())
+	c.wallets, c.markets = append(c.wallets, wallet), append(c.markets, m.String())
 	c.missing, c.collaterals, c.debts = append(c.missing, m.Missing), append(c.collaterals, collateral),
 		append(c.debts, debt)
 	c.units, c.thresholds = append(c.units, unit), append(c.thresholds, threshold)
@@ -208,7 +208,8 @@ type positionColumns struct {
 }
 
 func (c *positionColumns) add(wallet uuid.UUID, at block.Block, market string, p *defi.Position) {
-	c.wallets, c.markets, c.kinds = append(c.wallets, wallet), append(c.markets, market), append(c.kinds, string(p.Kind))
+	c.wallets, c.markets = append(c.wallets, wallet), append(c.markets, market)
+	c.kinds = append(c.kinds, string(p.Kind))
 	c.modes, c.assets = append(c.modes, string(p.Mode)), append(c.assets, p.Asset)
 	c.amounts, c.receipts = append(c.amounts, p.Amount.Dec()), append(c.receipts, p.Receipt)
 	c.rates, c.collaterals = append(c.rates, p.YearlyRate), append(c.collaterals, p.Collateral)
@@ -223,7 +224,7 @@ func upsertPositions(ctx context.Context, conn *pgx.Conn, ids []uuid.UUID, read 
 		for _, m := range r.all {
 			for i := range m.Positions {
 				if p := &m.Positions[i]; !p.Ended {
-					c.add(r.wallet, r.block, m.Market.String(), p)
+					c.add(r.wallet, r.block, m.String(), p)
 				}
 			}
 		}
@@ -255,15 +256,15 @@ func upsertPositions(ctx context.Context, conn *pgx.Conn, ids []uuid.UUID, read 
 	return pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 }
 
-// endPositions removes those that ended, those of a market all of which was read that were not among what was read, and
-// those of markets that were not read. It returns their wallets.
+// endPositions removes those that ended, those of a market all of which was read that were not among what was read,
+// and those of markets that were not read. It returns their wallets.
 func endPositions(ctx context.Context, conn *pgx.Conn, ids []uuid.UUID, read []walletReadings) ([]uuid.UUID, error) {
 	var ended, kept positionColumns
 	var wholeWallets []uuid.UUID
 	var wholeMarkets []string
 	for _, r := range read {
 		for _, m := range r.all {
-			name := m.Market.String()
+			name := m.String()
 			if m.Missing == "" {
 				wholeWallets, wholeMarkets = append(wholeWallets, r.wallet), append(wholeMarkets, name)
 			}

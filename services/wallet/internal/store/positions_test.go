@@ -45,7 +45,7 @@ func (f fixture) positions(t *testing.T, filter defi.Filter) (lines []string) {
 			return lines
 		}
 		h := page[0]
-		after = defi.Cursor{Wallet: h.Wallet, Market: h.Market.String()}
+		after = defi.Cursor{Wallet: h.Wallet, Market: h.String()}
 		line := fmt.Sprintf("%s%d", h.Protocol, h.Contract[1])
 		for _, p := range h.Positions {
 			line += fmt.Sprintf(" %s%s %s@%d", p.Kind, p.Mode, p.Amount.Dec(), p.Block.Number)
