@@ -62,7 +62,7 @@ func newOwner(t *testing.T, s *suite.Suite, c *demo.Clients) owner {
 		WalletIds: []string{wallet}, RequestId: uuid.NewString()}); err != nil {
 		t.Fatal(err)
 	}
-	// What a search for transactions and a proof of ownership leave.
+	// What a search for transactions, a proof of ownership, and a sync with markets leave.
 	conn, err := pgx.Connect(ctx, s.Postgres.URL("purser_wallet"))
 	if err != nil {
 		t.Fatal(err)
@@ -72,6 +72,9 @@ func newOwner(t *testing.T, s *suite.Suite, c *demo.Clients) owner {
 		"INSERT INTO transaction_scans (wallet_id, scanned_block) VALUES ($1, 1) ON CONFLICT DO NOTHING",
 		"INSERT INTO wallet_tokens (wallet_id, token_id, first_block) SELECT $1, min(id), 1 FROM tokens",
 		"INSERT INTO ownership_challenges (wallet_id, message, expires_at) VALUES ($1, 'sign this', now())",
+		"INSERT INTO position_markets (wallet_id, market, block_number, block_time) VALUES ($1, 'm', 1, now())",
+		`INSERT INTO positions (wallet_id, market, kind, asset, amount, block_number, block_time)
+		 VALUES ($1, 'm', 'STAKED', 'a', 1, 1, now())`,
 	} {
 		if _, err := conn.Exec(ctx, add, wallet); err != nil {
 			t.Fatal(err)
