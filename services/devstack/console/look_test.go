@@ -120,7 +120,8 @@ func (s *stage) fillsFromZeroOnly(t *testing.T, b *browser) {
 		})
 		testkit.Eventually(t, pageTimeout, func() bool {
 			drawn = eval[struct{ Filled, Cut bool }](b, `(() => {
-				const canvas = document.querySelector("#chart canvas"), over = document.querySelector("#chart .u-over");
+				const canvas = document.querySelector("#chart canvas");
+				const over = document.querySelector("#chart .u-over");
 				const box = over.getBoundingClientRect(), all = canvas.getBoundingClientRect();
 				const scale = canvas.width / all.width;
 				const paint = canvas.getContext("2d");
