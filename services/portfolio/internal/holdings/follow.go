@@ -92,37 +92,50 @@ func (f *Follower) Run(ctx context.Context) error {
 
 // follow reads one stream to its end, and reports whether it had a message.
 func (f *Follower) follow(ctx context.Context) (heard bool, err error) {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
 	defer f.following.Store(false)
 	ctx, err = f.asSelf(ctx)
 	if err != nil {
 		return false, err
 	}
-	quiet := time.AfterFunc(silenceTimeout, func() { stop(errSilent) })
-	defer quiet.Stop()
-	stream, err := f.client.WatchChanges(ctx, &walletv1.WatchChangesRequest{Cursor: f.cursor,
-		Shard: &walletv1.Shard{Count: 1}})
-	if err != nil {
-		return false, err
-	}
-	for {
-		m, err := stream.Recv()
-		if err != nil {
-			return heard, errors.Join(err, context.Cause(ctx))
-		}
+	err = receiveChanges(ctx, f.client, f.cursor, func(ctx context.Context, m *walletv1.WatchChangesResponse) (bool,
+		error) {
 		heard = true
-		quiet.Reset(silenceTimeout)
 		if !f.following.Swap(true) && f.cursor == "" && f.anew != nil {
 			f.anew()
 		}
 		if owners := ownersOf(m.GetChanges()); len(owners) > 0 {
 			if err := f.changed(ctx, owners); err != nil {
-				return heard, err
+				return false, err
 			}
 		}
 		f.walletsChanged(ctx, m.GetChanges())
 		f.cursor = m.GetCursor()
+		return true, nil
+	})
+	return heard, err
+}
+
+// receiveChanges opens a stream of the changes of all owners after a cursor, and calls visit with each message until
+// it wants no more, or fails. A stream that says nothing for silenceTimeout ends.
+func receiveChanges(ctx context.Context, c walletv1.HoldingsServiceClient, cursor string,
+	visit func(ctx context.Context, m *walletv1.WatchChangesResponse) (more bool, err error)) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	quiet := time.AfterFunc(silenceTimeout, func() { stop(errSilent) })
+	defer quiet.Stop()
+	stream, err := c.WatchChanges(ctx, &walletv1.WatchChangesRequest{Cursor: cursor, Shard: &walletv1.Shard{Count: 1}})
+	if err != nil {
+		return err
+	}
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return errors.Join(err, context.Cause(ctx))
+		}
+		quiet.Reset(silenceTimeout)
+		if more, err := visit(ctx, m); err != nil || !more {
+			return err
+		}
 	}
 }
 

@@ -2,10 +2,7 @@ package holdings
 
 import (
 	"context"
-	"errors"
 	"time"
-
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/errs"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
@@ -27,21 +24,8 @@ func NewPriceFeed(c walletv1.HoldingsServiceClient, p walletv1.PriceServiceClien
 // Follow implements snapshot.PriceFeed.
 func (f *PriceFeed) Follow(ctx context.Context, cursor string,
 	visit func([]snapshot.PriceChange, string) error) error {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	quiet := time.AfterFunc(silenceTimeout, func() { stop(errSilent) })
-	defer quiet.Stop()
-	stream, err := f.changes.WatchChanges(ctx, &walletv1.WatchChangesRequest{Cursor: cursor,
-		Shard: &walletv1.Shard{Count: 1}})
-	if err != nil {
-		return err
-	}
-	for {
-		m, err := stream.Recv()
-		if err != nil {
-			return errors.Join(err, context.Cause(ctx))
-		}
-		quiet.Reset(silenceTimeout)
+	return receiveChanges(ctx, f.changes, cursor, func(_ context.Context, m *walletv1.WatchChangesResponse) (bool,
+		error) {
 		var changes []snapshot.PriceChange
 		for _, c := range m.GetChanges() {
 			if c.GetKind() == walletv1.ChangeKind_CHANGE_KIND_PRICES_CHANGED {
@@ -49,10 +33,8 @@ func (f *PriceFeed) Follow(ctx context.Context, cursor string,
 					From: c.GetStartTime().AsTime(), Until: c.GetEndTime().AsTime()})
 			}
 		}
-		if err := visit(changes, m.GetCursor()); err != nil || len(m.GetChanges()) == 0 {
-			return err
-		}
-	}
+		return len(m.GetChanges()) > 0, visit(changes, m.GetCursor())
+	})
 }
 
 // Hours implements snapshot.PriceFeed.
@@ -64,27 +46,20 @@ func (f *PriceFeed) Hours(ctx context.Context, tokenID string, from, until time.
 	if !from.Before(until) {
 		return nil
 	}
-	req := &walletv1.ListPriceHistoryRequest{TokenId: tokenID, StartTime: timestamppb.New(from),
-		EndTime: timestamppb.New(until), PageSize: ratesPerPage}
-	for {
+	list := func(req *walletv1.ListPriceHistoryRequest) (*walletv1.ListPriceHistoryResponse, error) {
 		limited, cancel := context.WithTimeout(ctx, pageTimeout)
+		defer cancel()
 		resp, err := f.prices.ListPriceHistory(limited, req)
-		cancel()
-		if errs.Is(err, errs.KindNotFound) {
-			return err
+		if err != nil && !errs.Is(err, errs.KindNotFound) {
+			err = unavailable(err)
 		}
-		if err != nil {
-			return unavailable(err)
-		}
-		prices := make([]snapshot.HourPrice, len(resp.GetPrices()))
-		for i, p := range resp.GetPrices() {
+		return resp, err
+	}
+	return eachPricePage(list, tokenID, from, until, func(page []*walletv1.HistoricalPrice) error {
+		prices := make([]snapshot.HourPrice, len(page))
+		for i, p := range page {
 			prices[i] = snapshot.HourPrice{Hour: p.GetHourTime().AsTime(), Price: priceFromProto(p.GetPrice())}
 		}
-		if err := visit(prices); err != nil {
-			return err
-		}
-		if req.PageToken = resp.GetNextPageToken(); req.GetPageToken() == "" {
-			return nil
-		}
-	}
+		return visit(prices)
+	})
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/currency"
 )
 
-// ratesPerPage is how many hours of rates are read at a time.
-const ratesPerPage = 500
+// pricesPerPage is how many hours of prices are read at a time.
+const pricesPerPage = 500
 
 // Rates implements currency.Source. It is safe for concurrent use.
 type Rates struct {
@@ -47,22 +47,38 @@ func (r *Rates) Hours(ctx context.Context, code string, from, until time.Time,
 	if now := r.now(); until.After(now) { // hours that begin before now
 		until = now
 	}
-	req := &walletv1.ListPriceHistoryRequest{TokenId: code, StartTime: timestamppb.New(from),
-		EndTime: timestamppb.New(until), PageSize: ratesPerPage}
-	for {
+	list := func(req *walletv1.ListPriceHistoryRequest) (*walletv1.ListPriceHistoryResponse, error) {
 		resp, err := r.client.ListPriceHistory(ctx, req)
 		if err != nil {
-			return rateError(code, err)
+			err = rateError(code, err)
 		}
-		rates := make([]currency.HourRate, 0, len(resp.GetPrices()))
-		for _, p := range resp.GetPrices() {
+		return resp, err
+	}
+	return eachPricePage(list, code, from, until, func(page []*walletv1.HistoricalPrice) error {
+		rates := make([]currency.HourRate, 0, len(page))
+		for _, p := range page {
 			rate := rateFromProto(code, p.GetPrice())
 			if rate.Reason == "SOURCE_UNAVAILABLE" {
 				continue
 			}
 			rates = append(rates, currency.HourRate{Hour: p.GetHourTime().AsTime(), Rate: rate})
 		}
-		if err := visit(rates); err != nil {
+		return visit(rates)
+	})
+}
+
+// eachPricePage calls visit with the prices of a token at the starts of the hours in a range, in order, page by page
+// as list returns them.
+func eachPricePage(list func(*walletv1.ListPriceHistoryRequest) (*walletv1.ListPriceHistoryResponse, error),
+	tokenID string, from, until time.Time, visit func([]*walletv1.HistoricalPrice) error) error {
+	req := &walletv1.ListPriceHistoryRequest{TokenId: tokenID, StartTime: timestamppb.New(from),
+		EndTime: timestamppb.New(until), PageSize: pricesPerPage}
+	for {
+		resp, err := list(req)
+		if err != nil {
+			return err
+		}
+		if err := visit(resp.GetPrices()); err != nil {
 			return err
 		}
 		if req.PageToken = resp.GetNextPageToken(); req.GetPageToken() == "" {

@@ -127,18 +127,27 @@ func (of *window) markLackingWallets(lacking map[*storedSnapshot]bool) {
 		if !s.lacksWallets() {
 			continue
 		}
-		before, after := i-1, i+1
-		for before >= 0 && of.snapshots[before].incomplete >= s.incomplete {
-			before--
-		}
-		for after < len(of.snapshots) && of.snapshots[after].incomplete >= s.incomplete {
-			after++
-		}
-		if before >= 0 && after < len(of.snapshots) &&
-			of.snapshots[after].bucket.Sub(of.snapshots[before].bucket) <= snapshot.MaxPriceGap {
+		before, after := of.withFewerWallets(i, -1), of.withFewerWallets(i, 1)
+		if before != nil && after != nil && after.bucket.Sub(before.bucket) <= snapshot.MaxPriceGap {
 			lacking[s] = true
 		}
 	}
+}
+
+// withFewerWallets returns the next snapshot from i in a direction, 1 or -1, that lacks fewer wallets; nil if there is
+// none at most snapshot.MaxPriceGap away.
+func (of *window) withFewerWallets(i, direction int) *storedSnapshot {
+	s := &of.snapshots[i]
+	for i += direction; i >= 0 && i < len(of.snapshots); i += direction {
+		other := &of.snapshots[i]
+		if other.bucket.Sub(s.bucket).Abs() > snapshot.MaxPriceGap {
+			return nil
+		}
+		if other.incomplete < s.incomplete {
+			return other
+		}
+	}
+	return nil
 }
 
 // mark notes whether the snapshot has a price gap, and whether it is measurable.

@@ -107,21 +107,17 @@ func (r *Reader) callChunk(ctx context.Context, n *node, b block.Block, calls []
 	for i, c := range calls {
 		inner[i] = call3{Target: c.To, AllowFailure: true, CallData: c.Data}
 	}
-	data, err := r.codec.abi.Pack("aggregate3", inner)
+	data, err := r.codec.packCalls(inner)
 	if err != nil {
-		return nil, fmt.Errorf("pack aggregate3: %w", err)
+		return nil, err
 	}
 	outer := []rpc.BatchElem{r.codec.call(data)}
 	n.callAllAt(ctx, callTimeout, []block.Block{b}, outer)
 	reply, err := *outer[0].Result.(*hexutil.Bytes), outer[0].Error
 	switch {
 	case err == nil && len(reply) == 0:
-		without, err := n.isWithoutCode(ctx, callTimeout, b, r.codec.address)
-		if err != nil {
-			return nil, fmt.Errorf("code of Multicall3: %w", err)
-		}
-		if !without {
-			return nil, fmt.Errorf("what is at Multicall3's address at block %d answers with nothing", b.Number)
+		if err := r.checkNoMulticall(ctx, callTimeout, n, b); err != nil {
+			return nil, err
 		}
 		return n.callEachAt(ctx, b, calls)
 	case err == nil:
@@ -143,12 +139,9 @@ func (r *Reader) callChunk(ctx context.Context, n *node, b block.Block, calls []
 // callResults decodes what Multicall3 answered, and makes calls that failed again.
 func (r *Reader) callResults(ctx context.Context, n *node, b block.Block, calls []defi.Call,
 	reply []byte) ([]defi.Answer, error) {
-	var results []result3
-	if err := r.codec.abi.UnpackIntoInterface(&results, "aggregate3", reply); err != nil {
-		return nil, fmt.Errorf("unpack aggregate3: %w", err)
-	}
-	if len(results) != len(calls) {
-		return nil, fmt.Errorf("aggregate3 answered %d of %d calls", len(results), len(calls))
+	results, err := r.codec.unpackCalls(reply, len(calls))
+	if err != nil {
+		return nil, err
 	}
 	answers := make([]defi.Answer, len(calls))
 	var again []defi.Call

@@ -144,6 +144,11 @@ func (c *codec) pack(queries []query) ([]byte, error) {
 		}
 		calls[i] = call3{Target: target, AllowFailure: true, CallData: data}
 	}
+	return c.packCalls(calls)
+}
+
+// packCalls encodes calls as one.
+func (c *codec) packCalls(calls []call3) ([]byte, error) {
 	data, err := c.abi.Pack("aggregate3", calls)
 	if err != nil {
 		return nil, fmt.Errorf("pack aggregate3: %w", err)
@@ -151,15 +156,24 @@ func (c *codec) pack(queries []query) ([]byte, error) {
 	return data, nil
 }
 
+// unpackCalls decodes the results of n calls.
+func (c *codec) unpackCalls(reply []byte, n int) ([]result3, error) {
+	var results []result3
+	if err := c.abi.UnpackIntoInterface(&results, "aggregate3", reply); err != nil {
+		return nil, fmt.Errorf("unpack aggregate3: %w", err)
+	}
+	if len(results) != n {
+		return nil, fmt.Errorf("aggregate3 answered %d of %d calls", len(results), n)
+	}
+	return results, nil
+}
+
 // unpack decodes the results of n queries. A call that failed, or returned
 // anything but one word, has no amount; it is not zero.
 func (c *codec) unpack(reply []byte, n int) ([]result, error) {
-	var results3 []result3
-	if err := c.abi.UnpackIntoInterface(&results3, "aggregate3", reply); err != nil {
-		return nil, fmt.Errorf("unpack aggregate3: %w", err)
-	}
-	if len(results3) != n {
-		return nil, fmt.Errorf("aggregate3 answered %d of %d calls", len(results3), n)
+	results3, err := c.unpackCalls(reply, n)
+	if err != nil {
+		return nil, err
 	}
 	results := make([]result, n)
 	for i, r := range results3 {
@@ -226,12 +240,8 @@ func (r *Reader) chunkResults(ctx context.Context, timeout time.Duration, n *nod
 	reply, err := *call.Result.(*hexutil.Bytes), call.Error
 	switch {
 	case err == nil && len(reply) == 0:
-		without, err := n.isWithoutCode(ctx, timeout, b, r.codec.address)
-		if err != nil {
-			return nil, fmt.Errorf("code of Multicall3: %w", err)
-		}
-		if !without {
-			return nil, fmt.Errorf("what is at Multicall3's address at block %d answers with nothing", b.Number)
+		if err := r.checkNoMulticall(ctx, timeout, n, b); err != nil {
+			return nil, err
 		}
 		return r.readEach(ctx, timeout, n, b, queries)
 	case err == nil:
@@ -248,6 +258,19 @@ func (r *Reader) chunkResults(ctx context.Context, timeout time.Duration, n *nod
 	}
 	high, err := r.readChunk(ctx, timeout, n, b, queries[half:])
 	return append(low, high...), err
+}
+
+// checkNoMulticall returns nil if nothing is at Multicall3's address, as an answer without
+// a byte suggests.
+func (r *Reader) checkNoMulticall(ctx context.Context, timeout time.Duration, n *node, b block.Block) error {
+	without, err := n.isWithoutCode(ctx, timeout, b, r.codec.address)
+	if err != nil {
+		return fmt.Errorf("code of Multicall3: %w", err)
+	}
+	if !without {
+		return fmt.Errorf("what is at Multicall3's address at block %d answers with nothing", b.Number)
+	}
+	return nil
 }
 
 // checkAnyRead returns an error when none of the results has an amount.

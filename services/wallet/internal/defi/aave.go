@@ -71,10 +71,7 @@ func (aaveV3) Read(m Market, holders []common.Address, ask Ask) []Reading {
 	if !isPool || !isList {
 		return unknown(m, len(holders), "the contract answers as no pool of Aave v3 does")
 	}
-	p := &aavePool{Market: m, holders: holders, ask: ask, out: make([]Reading, len(holders))}
-	for i := range p.out {
-		p.out[i].Market = m
-	}
+	p := &aavePool{Market: m, holders: holders, ask: ask, out: readings(m, len(holders))}
 	p.readReserves(provider, list)
 	p.readUsers()
 	p.readDebts()

@@ -45,10 +45,7 @@ func (compoundV3) Read(m Market, holders []common.Address, ask Ask) []Reading {
 	answers := ask(calls)
 	supplied := Position{Kind: Supplied, Asset: m.erc20(base), Receipt: m.self(), YearlyRate: perYear(answers[0])}
 	owed := Position{Kind: Borrowed, Asset: m.erc20(base), YearlyRate: perYear(answers[1])}
-	out := make([]Reading, len(holders))
-	for i := range out {
-		out[i].Market = m
-	}
+	out := readings(m, len(holders))
 	var assets []common.Address
 	for _, a := range answers[2:] {
 		var asset common.Address

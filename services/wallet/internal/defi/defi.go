@@ -12,11 +12,14 @@
 package defi
 
 import (
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/holiman/uint256"
 
+	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 )
@@ -97,6 +100,30 @@ func (r *Reading) HasAny() bool {
 	return slices.ContainsFunc(r.Positions, func(p Position) bool { return !p.Ended })
 }
 
+// maxMissing is about how long what is missing may be, in bytes.
+const maxMissing = 300
+
+// take adds a position whose amount is the one word of an answer; without it what is missing.
+func (r *Reading) take(a Answer, p Position, missing string) {
+	amount := a.word()
+	if amount == nil {
+		r.miss(missing)
+		return
+	}
+	p.Amount, p.Ended = *amount, amount.IsZero()
+	r.Positions = append(r.Positions, p)
+}
+
+// miss adds to what is missing, which it keeps short.
+func (r *Reading) miss(what string) {
+	switch {
+	case r.Missing == "":
+		r.Missing = what
+	case len(r.Missing) < maxMissing:
+		r.Missing += ", " + what
+	}
+}
+
 // Adapter reads the markets of one kind of protocol. It is safe for concurrent use.
 type Adapter interface {
 	// Read returns what each holder has in a market, in their order. ask may be called several times; the calls of all
@@ -117,26 +144,32 @@ type Call struct {
 }
 
 // adapters by the name of the protocol in the setting.
-func adapters() map[string]Adapter {
-	return map[string]Adapter{
-		"aave-v3":         aaveV3{},
-		"compound-v3":     compoundV3{},
-		"erc4626":         erc4626{},
-		"staking-rewards": stakingRewards{},
-		"steth":           stETH{},
-		"uniswap-v2":      uniswapV2{},
-		"wsteth":          wstETH{},
-	}
+var adapters = map[string]Adapter{
+	"aave-v3":         aaveV3{},
+	"compound-v3":     compoundV3{},
+	"erc4626":         erc4626{},
+	"staking-rewards": stakingRewards{},
+	"steth":           stETH{},
+	"uniswap-v2":      uniswapV2{},
+	"wsteth":          wstETH{},
+}
+
+// protocolRule says which protocols there are, and what was given.
+func protocolRule(given string) string {
+	return "must be one of " + strings.Join(slices.Sorted(maps.Keys(adapters)), ", ") + ", " + errs.Given(given)
 }
 
 // unknown is the reading of holders of a market that could not be read.
 func unknown(m Market, holders int, why string) []Reading {
-	out := make([]Reading, holders)
+	out := readings(m, holders)
 	for i := range out {
-		out[i] = Reading{Market: m, Missing: why}
+		out[i].Missing = why
 	}
 	return out
 }
+
+// readings are those of holders of a market, before anything was read.
+func readings(m Market, holders int) []Reading { return slices.Repeat([]Reading{{Market: m}}, holders) }
 
 // erc20 is the CAIP-19 id of a token on the market's chain.
 func (m Market) erc20(contract common.Address) string {

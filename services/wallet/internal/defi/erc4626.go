@@ -33,11 +33,10 @@ func (erc4626) Read(m Market, holders []common.Address, ask Ask) []Reading {
 // some. supply is how many there are; one that says that there are none has no value for any.
 func readShares(m Market, shares []Answer, ask Ask, convert func(*uint256.Int) Call,
 	position func(*uint256.Int) Position, supply *uint256.Int) []Reading {
-	out := make([]Reading, len(shares))
+	out := readings(m, len(shares))
 	var calls []Call
 	var places []int
 	for i, s := range shares {
-		out[i].Market = m
 		n := s.word()
 		switch {
 		case n == nil:

@@ -2,9 +2,6 @@ package defi
 
 import (
 	"context"
-	"maps"
-	"slices"
-	"strings"
 
 	"github.com/google/uuid"
 
@@ -39,10 +36,8 @@ type Lister interface {
 // CheckProtocol returns an error for a name that is no protocol's; "" is none and no error. It is errs.Invalid about
 // field.
 func CheckProtocol(field, name string) error {
-	known := adapters()
-	if name == "" || known[name] != nil {
+	if name == "" || adapters[name] != nil {
 		return nil
 	}
-	return errs.Invalid(field, "must be one of "+strings.Join(slices.Sorted(maps.Keys(known)), ", ")+", "+
-		errs.Given(name))
+	return errs.Invalid(field, protocolRule(name))
 }

@@ -25,15 +25,9 @@ func (stETH) Read(m Market, holders []common.Address, ask Ask) []Reading {
 	if shape[0].word() == nil || shape[1].word() == nil {
 		return unknown(m, len(holders), "the contract answers as no stETH does")
 	}
-	out := make([]Reading, len(holders))
+	out := readings(m, len(holders))
 	for i, a := range ask(ofEach(m.Contract, balanceOf, holders)) {
-		out[i].Market = m
-		if amount := a.word(); amount != nil {
-			out[i].Positions = []Position{stakedCoin(m, amount)}
-			out[i].Positions[0].Ended = amount.IsZero()
-		} else {
-			out[i].Missing = "its balance"
-		}
+		out[i].take(a, stakedCoin(m, new(uint256.Int)), "its balance")
 	}
 	return out
 }

@@ -30,15 +30,14 @@ type Caller interface {
 
 // Service reads the positions of holders in markets. It is safe for concurrent use.
 type Service struct {
-	markets  map[uint64][]Market
-	adapters map[string]Adapter
-	caller   Caller
-	log      *slog.Logger
+	markets map[uint64][]Market
+	caller  Caller
+	log     *slog.Logger
 }
 
 // NewService returns a reader of markets, whose protocols are known.
 func NewService(markets Markets, c Caller, log *slog.Logger) *Service {
-	s := &Service{markets: map[uint64][]Market{}, adapters: adapters(), caller: c, log: log}
+	s := &Service{markets: map[uint64][]Market{}, caller: c, log: log}
 	for _, m := range markets {
 		s.markets[m.Chain] = append(s.markets[m.Chain], m)
 	}
@@ -59,7 +58,7 @@ func (s *Service) Read(ctx context.Context, chain uint64, at block.Block, holder
 	}
 	runs := make([]*run, len(markets))
 	for i, m := range markets {
-		runs[i] = start(s.adapters[m.Protocol], m, holders)
+		runs[i] = start(adapters[m.Protocol], m, holders)
 	}
 	s.answer(ctx, chain, at, runs)
 	out := make([][]Reading, len(holders))

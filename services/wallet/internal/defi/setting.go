@@ -3,13 +3,11 @@ package defi
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
 	"github.com/ethereum/go-ethereum/common"
 
-	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 )
 
@@ -38,9 +36,8 @@ func ParseMarket(text string) (Market, error) {
 		return Market{}, errors.New("must read <protocol>@<CAIP-10 account of its contract>, for example " +
 			"erc4626@eip155:1:0x83f20f44975d03b1b09e64809b757c47f942beea")
 	}
-	if known := adapters(); known[protocol] == nil {
-		return Market{}, fmt.Errorf("protocol must be one of %s, %s",
-			strings.Join(slices.Sorted(maps.Keys(known)), ", "), errs.Given(protocol))
+	if adapters[protocol] == nil {
+		return Market{}, errors.New("protocol " + protocolRule(protocol))
 	}
 	a, err := caip.ParseAccount(account)
 	if err != nil {

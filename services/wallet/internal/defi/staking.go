@@ -22,35 +22,10 @@ func (stakingRewards) Read(m Market, holders []common.Address, ask Ask) []Readin
 	}
 	calls := append(ofEach(m.Contract, balanceOf, holders), ofEach(m.Contract, stakingEarned, holders)...)
 	answers := ask(calls)
-	out := make([]Reading, len(holders))
+	out := readings(m, len(holders))
 	for i := range holders {
-		out[i].Market = m
 		out[i].take(answers[i], Position{Kind: Staked, Asset: m.erc20(staked)}, "its stake")
 		out[i].take(answers[len(holders)+i], Position{Kind: Claimable, Asset: m.erc20(reward)}, "its rewards")
 	}
 	return out
 }
-
-// take adds a position whose amount is the one word of an answer; without it what is missing.
-func (r *Reading) take(a Answer, p Position, missing string) {
-	amount := a.word()
-	if amount == nil {
-		r.miss(missing)
-		return
-	}
-	p.Amount, p.Ended = *amount, amount.IsZero()
-	r.Positions = append(r.Positions, p)
-}
-
-// miss adds to what is missing, which it keeps short.
-func (r *Reading) miss(what string) {
-	switch {
-	case r.Missing == "":
-		r.Missing = what
-	case len(r.Missing) < maxMissing:
-		r.Missing += ", " + what
-	}
-}
-
-// maxMissing is about how long what is missing may be, in bytes.
-const maxMissing = 300

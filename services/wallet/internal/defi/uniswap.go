@@ -35,9 +35,8 @@ func (uniswapV2) Read(m Market, holders []common.Address, ask Ask) []Reading {
 	if !ok {
 		return unknown(m, len(holders), "the contract answers as no pair of Uniswap v2 does")
 	}
-	out := make([]Reading, len(holders))
+	out := readings(m, len(holders))
 	for i, a := range ask(ofEach(m.Contract, balanceOf, holders)) {
-		out[i].Market = m
 		shares := a.word()
 		if shares == nil {
 			out[i].Missing = "its balance of shares"
