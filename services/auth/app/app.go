@@ -16,6 +16,7 @@ import (
 	"github.com/purserhq/purser/pkg/lifecycle"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/process"
+	"github.com/purserhq/purser/pkg/redisx"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/admin"
@@ -121,7 +122,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	signInMethods := rpc.SignInMethods{OAuth: identityProviders, Wallets: walletSignIn}
 	serviceAccounts := serviceaccount.NewService(store.NewServiceAccounts(b.DB), ring, auditEvents, time.Now)
 	apiKeys := apikey.NewService(store.NewAPIKeys(b.DB), ring, auditEvents, time.Now)
-	limiter, err := attempts.New(cfg.Attempts, redisbucket.New(b.Redis, "purser:auth:attempts:"), time.Now)
+	limiter, err := attempts.New(cfg.Attempts, redisbucket.New(b.Redis, "purser:auth:attempts:", redisx.Budget), time.Now)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/purserhq/purser/pkg/lock"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/process"
+	"github.com/purserhq/purser/pkg/redisx"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/internal/bucket"
 	"github.com/purserhq/purser/services/internal/bucket/redisbucket"
@@ -114,7 +115,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		return nil, err
 	}
 
-	calls, err := bucket.NewLimiter(redisbucket.New(b.Redis, "purser:wallet:calls:"), time.Now)
+	calls, err := bucket.NewLimiter(redisbucket.New(b.Redis, "purser:wallet:calls:", redisx.Budget), time.Now)
 	if err != nil {
 		return nil, err
 	}

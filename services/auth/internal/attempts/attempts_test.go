@@ -21,7 +21,7 @@ func limiter(t *testing.T, perAccount, perAddress int) (*attempts.Limiter, *time
 	now := time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
 	nowhere := client(t, "redis://127.0.0.1:1/0") // where nothing listens
 	l, err := attempts.New(attempts.Policy{PerAccount: perAccount, PerAddress: perAddress},
-		redisbucket.New(nowhere, "purser:auth:attempts:"), func() time.Time { return now })
+		redisbucket.New(nowhere, "purser:auth:attempts:", redisx.Budget), func() time.Time { return now })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +30,7 @@ func limiter(t *testing.T, perAccount, perAddress int) (*attempts.Limiter, *time
 
 func client(t *testing.T, url string) redis.UniversalClient {
 	t.Helper()
-	c, err := redisx.New(redisx.Options{URL: url})
+	c, err := redisx.New(redisx.Options{URL: url, Timeout: patience})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,11 +42,14 @@ return 0`)
 type Buckets struct {
 	redis  redis.UniversalClient
 	prefix string
+	budget time.Duration
 }
 
 // New returns buckets in r whose keys begin with prefix, such as
-// "purser:auth:attempts:".
-func New(r redis.UniversalClient, prefix string) *Buckets { return &Buckets{r, prefix} }
+// "purser:auth:attempts:". They wait for Redis up to budget, such as redisx.Budget.
+func New(r redis.UniversalClient, prefix string, budget time.Duration) *Buckets {
+	return &Buckets{r, prefix, budget}
+}
 
 // Take charges one call; or, when the bucket is empty, charges nothing and returns how
 // long to wait. An error means that the count is unknown.
@@ -54,14 +57,14 @@ func (s *Buckets) Take(ctx context.Context, b bucket.Bucket) (refund func(), wai
 	name := sha256.Sum256([]byte(b.Key)) // so that Redis stores no address or account
 	keys := []string{redisx.Key(s.prefix+b.Kind+":", hex.EncodeToString(name[:16]))}
 	every := b.RefillInterval().Microseconds()
-	limited, cancel := redisx.Bounded(ctx)
+	limited, cancel := redisx.WithBudget(ctx, s.budget)
 	defer cancel()
 	micros, err := takeScript.Run(limited, s.redis, keys, every, b.PerMinute).Int64()
 	if err != nil || micros > 0 {
 		return nil, time.Duration(micros) * time.Microsecond, err
 	}
 	return func() {
-		limited, cancel := redisx.Bounded(ctx)
+		limited, cancel := redisx.WithBudget(ctx, s.budget)
 		defer cancel()
 		// Without the refund the bucket refills in time.
 		_ = refundScript.Run(limited, s.redis, keys, every).Err()
