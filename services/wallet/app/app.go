@@ -99,6 +99,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	syncRound.WatchResets(resets)
 	positions := defi.NewService(cfg.DefiMarkets, nodes, log)
 	syncRound.ReadPositions(positions)
+	pastHoldings.ReadPositions(positions)
 	if cfg.NewBlocksEvery > 0 {
 		b.Loop("new blocks", newblocks.New(nodes, wallets, tokens, syncRound, cfg.NewBlocksEvery, log, time.Now).Run)
 	}

@@ -277,8 +277,9 @@ CREATE TABLE wallet_history (
     wallet_id    uuid        NOT NULL REFERENCES wallets (id) ON DELETE CASCADE,
     hour         timestamptz NOT NULL,
     hours        smallint    NOT NULL CHECK (hours BETWEEN 1 AND 168),
-    token_count  integer     NOT NULL, -- known tokens of the chain
+    asset_count  integer     NOT NULL, -- known tokens and markets of the chain
     unread       text        NOT NULL DEFAULT '', -- the tokens that could not be read, as a text
+    markets_unread boolean  NOT NULL DEFAULT false, -- position_history says what is missing
     read_at      timestamptz NOT NULL,
     PRIMARY KEY (wallet_id, hour),
     CONSTRAINT wallet_history_on_the_hour CHECK (date_trunc('hour', hour, 'UTC') = hour)
@@ -295,6 +296,17 @@ CREATE TABLE balance_history (
     PRIMARY KEY (wallet_id, hour, token_id)
 ) PARTITION BY RANGE (hour);
 CREATE TABLE balance_history_default PARTITION OF balance_history DEFAULT;
+
+-- What wallets had in the markets of protocols in the hours of wallet_history; no row of an hour in which a wallet had
+-- nothing and nothing is missing. It has an account and positions as position_markets and positions have them, and
+-- their names.
+CREATE TABLE position_history (
+    wallet_id uuid        NOT NULL REFERENCES wallets (id) ON DELETE CASCADE,
+    hour      timestamptz NOT NULL,
+    markets   jsonb       NOT NULL,
+    PRIMARY KEY (wallet_id, hour)
+) PARTITION BY RANGE (hour);
+CREATE TABLE position_history_default PARTITION OF position_history DEFAULT;
 
 -- The last block of a chain at or before an hour, as it was last read; block 0 without a time when the chain began
 -- later.
@@ -332,8 +344,8 @@ DECLARE
     low  timestamptz := month::timestamp AT TIME ZONE 'UTC';
     high timestamptz := (month + interval '1 month')::timestamp AT TIME ZONE 'UTC';
 BEGIN
-    IF parent NOT IN ('wallet_history', 'balance_history', 'price_history') OR month <> date_trunc('month', month)
-       OR month < '2015-01-01' OR month > now() + interval '3 years' THEN
+    IF parent NOT IN ('wallet_history', 'balance_history', 'position_history', 'price_history')
+       OR month <> date_trunc('month', month) OR month < '2015-01-01' OR month > now() + interval '3 years' THEN
         RAISE EXCEPTION 'no partition of % for %', parent, month USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF to_regclass('public.' || name) IS NOT NULL THEN
@@ -366,8 +378,8 @@ END $$;
 CREATE FUNCTION drop_history_partition(parent text, month date) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET lock_timeout = '2s' AS $$
 BEGIN
-    IF parent NOT IN ('wallet_history', 'balance_history') OR month <> date_trunc('month', month)
-       OR month > now() - interval '1 month' THEN
+    IF parent NOT IN ('wallet_history', 'balance_history', 'position_history')
+       OR month <> date_trunc('month', month) OR month > now() - interval '1 month' THEN
         RAISE EXCEPTION 'no partition of % for % may be dropped', parent, month
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
@@ -378,7 +390,8 @@ END $$;
 -- The job make_partitions goes on from here.
 SELECT make_history_partition(parent,
     (date_trunc('month', now(), 'UTC') AT TIME ZONE 'UTC' + months * interval '1 month')::date)
-FROM unnest(ARRAY['wallet_history', 'balance_history', 'price_history']) AS parent, generate_series(-1, 3) AS months;
+FROM unnest(ARRAY['wallet_history', 'balance_history', 'position_history', 'price_history']) AS parent,
+     generate_series(-1, 3) AS months;
 
 -- Cache: the outbox of invalidations (cache.Schema of pkg/cache).
 
@@ -491,6 +504,7 @@ DROP FUNCTION drop_history_partition;
 DROP FUNCTION make_history_partition;
 DROP TABLE price_history;
 DROP TABLE chain_hours;
+DROP TABLE position_history;
 DROP TABLE balance_history;
 DROP TABLE wallet_history;
 DROP TABLE imported_prices;

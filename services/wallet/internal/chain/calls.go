@@ -55,6 +55,36 @@ func (r *Reader) CallAt(ctx context.Context, chain uint64, at block.Block, calls
 	return answers, nil
 }
 
+// WithoutCode implements defi.Caller. Where several nodes have to agree, a contract has code until they say that it has
+// none.
+func (r *Reader) WithoutCode(ctx context.Context, chain uint64, at block.Block,
+	contracts []common.Address) ([]bool, error) {
+	nodes := r.inOrder(r.nodes[chain])
+	read := func(ctx context.Context, n *node) (without []bool, err error) {
+		without = make([]bool, len(contracts))
+		for i, c := range contracts {
+			if without[i], err = n.isWithoutCode(ctx, callTimeout, at, c); err != nil {
+				return nil, err
+			}
+		}
+		return without, nil
+	}
+	quorum := r.quorum(chain)
+	if quorum == 1 {
+		return tryNodes(ctx, r, chain, nodes, readPatience, read)
+	}
+	same := func(without bool) bool { return without }
+	said, err := askQuorum(ctx, r, chain, nodes, readPatience, isSettled(quorum, same), read)
+	if err != nil {
+		return nil, err
+	}
+	without, open := settle(said, quorum, same)
+	for i := range without {
+		without[i] = without[i] && !open[i]
+	}
+	return without, nil
+}
+
 // callKey is what nodes have to agree about.
 func callKey(a defi.Answer) string { return string(a) }
 

@@ -8,10 +8,11 @@
 // stands for, so that nothing is counted twice.
 //
 // Limits: it reads the markets that the setting names, and finds none by itself. It believes what a market's contracts
-// say of themselves. It keeps no history: positions are those of the last sync.
+// say of themselves.
 package defi
 
 import (
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -98,6 +99,34 @@ type Reading struct {
 // HasAny reports whether there is a position that has not ended.
 func (r *Reading) HasAny() bool {
 	return slices.ContainsFunc(r.Positions, func(p Position) bool { return !p.Ended })
+}
+
+// Equal reports whether r and o say the same.
+func (r Reading) Equal(o Reading) bool {
+	sameAccount := r.Account == o.Account || r.Account != nil && o.Account != nil && *r.Account == *o.Account
+	return r.Market == o.Market && r.Missing == o.Missing && sameAccount && slices.Equal(r.Positions, o.Positions)
+}
+
+// Assets are those of the positions of readings, each once.
+func Assets(readings []Reading) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		seen := map[string]bool{}
+		for i := range readings {
+			for _, p := range readings[i].Positions {
+				if !seen[p.Asset] && !yield(p.Asset) {
+					return
+				}
+				seen[p.Asset] = true
+			}
+		}
+	}
+}
+
+// IsReceipt reports whether a token stands for one of the positions of readings.
+func IsReceipt(readings []Reading, token string) bool {
+	return slices.ContainsFunc(readings, func(r Reading) bool {
+		return slices.ContainsFunc(r.Positions, func(p Position) bool { return p.Receipt == token })
+	})
 }
 
 // maxMissing is about how long what is missing may be, in bytes.

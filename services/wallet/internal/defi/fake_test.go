@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,6 +33,9 @@ type fakeChain struct {
 	answers map[string][]byte
 	err     error
 	short   bool // one answer too few
+
+	withoutCode []common.Address
+	codeErr     error
 }
 
 // key is a call as answers has it.
@@ -77,6 +81,19 @@ func (c *fakeChain) CallAt(_ context.Context, _ uint64, at block.Block, calls []
 		out = out[1:]
 	}
 	return out, c.err
+}
+
+// WithoutCode implements defi.Caller.
+func (c *fakeChain) WithoutCode(_ context.Context, _ uint64, at block.Block,
+	contracts []common.Address) ([]bool, error) {
+	if at != atBlock {
+		return nil, errors.New("another block")
+	}
+	without := make([]bool, len(contracts))
+	for i, contract := range contracts {
+		without[i] = slices.Contains(c.withoutCode, contract)
+	}
+	return without, c.codeErr
 }
 
 // read reads markets for Alice and Bob.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -26,6 +27,8 @@ type Caller interface {
 	// CallAt makes calls at a block of a chain, and returns their answers in the same order. The error is that of a
 	// chain that can't be read at that block.
 	CallAt(ctx context.Context, chain uint64, at block.Block, calls []Call) ([]Answer, error)
+	// WithoutCode reports which contracts have no code at a block, and had none before. The error is as of CallAt.
+	WithoutCode(ctx context.Context, chain uint64, at block.Block, contracts []common.Address) ([]bool, error)
 }
 
 // Service reads the positions of holders in markets. It is safe for concurrent use.
@@ -44,11 +47,13 @@ func NewService(markets Markets, c Caller, log *slog.Logger) *Service {
 	return s
 }
 
+// Markets is how many markets of a chain are read.
+func (s *Service) Markets(chain uint64) int { return len(s.markets[chain]) }
+
 // Read returns what each holder has in each market of a chain at a block, by holder in their order: nil without
 // markets. It never fails: what can't be read is missing in the readings, and is logged. It leaves some of ctx's time.
 func (s *Service) Read(ctx context.Context, chain uint64, at block.Block, holders []common.Address) [][]Reading {
-	markets := s.markets[chain]
-	if len(markets) == 0 || len(holders) == 0 {
+	if len(s.markets[chain]) == 0 || len(holders) == 0 {
 		return nil
 	}
 	if left, ok := deadline.Remaining(ctx); ok {
@@ -56,15 +61,46 @@ func (s *Service) Read(ctx context.Context, chain uint64, at block.Block, holder
 		ctx, cancel = context.WithTimeout(ctx, max(left/2, left-timeForBalances))
 		defer cancel()
 	}
-	runs := make([]*run, len(markets))
-	for i, m := range markets {
+	return s.collect(ctx, chain, at, s.run(ctx, chain, at, holders), len(holders))
+}
+
+// ReadPast is Read at a past block, without the markets whose contracts were not there yet, and in all of ctx's time.
+func (s *Service) ReadPast(ctx context.Context, chain uint64, at block.Block, holders []common.Address) [][]Reading {
+	runs := s.run(ctx, chain, at, holders)
+	var unread []*run
+	var contracts []common.Address
+	for _, r := range runs {
+		if r.isMissing() {
+			unread, contracts = append(unread, r), append(contracts, r.market.Contract)
+		}
+	}
+	if len(unread) > 0 {
+		// Without an answer they are missing.
+		without, err := s.caller.WithoutCode(ctx, chain, at, contracts)
+		runs = slices.DeleteFunc(runs, func(r *run) bool {
+			i := slices.Index(unread, r)
+			return err == nil && i >= 0 && without[i]
+		})
+	}
+	return s.collect(ctx, chain, at, runs, len(holders))
+}
+
+// run reads the markets of a chain.
+func (s *Service) run(ctx context.Context, chain uint64, at block.Block, holders []common.Address) []*run {
+	runs := make([]*run, len(s.markets[chain]))
+	for i, m := range s.markets[chain] {
 		runs[i] = start(adapters[m.Protocol], m, holders)
 	}
 	s.answer(ctx, chain, at, runs)
-	out := make([][]Reading, len(holders))
+	return runs
+}
+
+// collect returns the readings of runs by holder, and logs what is missing.
+func (s *Service) collect(ctx context.Context, chain uint64, at block.Block, runs []*run, holders int) [][]Reading {
+	out := make([][]Reading, holders)
 	for _, r := range runs {
 		s.tell(ctx, chain, at, r)
-		for i := range holders {
+		for i := range out {
 			out[i] = append(out[i], r.readings[i])
 		}
 	}
@@ -138,6 +174,11 @@ func fail(runs []*run, why string) {
 		r.stop()
 		r.readings = unknown(r.market, r.holders, why)
 	}
+}
+
+// isMissing reports whether something is missing of all holders.
+func (r *run) isMissing() bool {
+	return !slices.ContainsFunc(r.readings, func(reading Reading) bool { return reading.Missing == "" })
 }
 
 // tell logs a market of which something is missing, once for all holders.

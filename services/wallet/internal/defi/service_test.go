@@ -2,6 +2,7 @@ package defi_test
 
 import (
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -126,5 +127,39 @@ func TestASettingOfMarketsNamesEachWrongEntry(t *testing.T) {
 	}
 	if err := ms.UnmarshalText([]byte(strings.Join(many, ","))); err == nil {
 		t.Error("201 entries are taken")
+	}
+}
+
+func TestAPastHourHasNoMarketsThatWereNotThereYet(t *testing.T) {
+	c := &fakeChain{}
+	newVault(c, market)
+	ms := defi.Markets{{Protocol: "erc4626", Chain: 1, Contract: market},
+		{Protocol: "aave-v3", Chain: 1, Contract: common.Address{0xcc, 1}},
+		{Protocol: "steth", Chain: 1, Contract: common.Address{0xcc, 2}}}
+	s := defi.NewService(ms, c, slog.New(slog.DiscardHandler))
+	past := func() (texts []string) {
+		read := s.ReadPast(t.Context(), 1, atBlock, []common.Address{alice, bob})
+		for _, r := range read[0] {
+			texts = append(texts, r.Protocol+" "+of(r))
+		}
+		if len(read) != 2 || len(read[1]) != len(read[0]) {
+			t.Errorf("read for %d holders: %v", len(read), read)
+		}
+		return texts
+	}
+	missing := func(texts []string) bool { return strings.Contains(strings.Join(texts, ";"), "missing: ") }
+	if texts := past(); len(texts) != 3 || !missing(texts) { // the control: contracts that answer something else
+		t.Errorf("contracts of other kinds are read as %q", texts)
+	}
+	c.withoutCode = []common.Address{{0xcc, 1}, {0xcc, 2}, market}
+	if texts := past(); len(texts) != 1 || texts[0] != "erc4626 SUPPLIED 11 erc20:0x" {
+		t.Errorf("before the contracts were there: %q", texts)
+	}
+	c.codeErr = errors.New("no node answers")
+	if texts := past(); len(texts) != 3 || !missing(texts) {
+		t.Errorf("while it is not known whether they were there: %q", texts)
+	}
+	if s.Markets(1) != 3 || s.Markets(2) != 0 {
+		t.Errorf("%d and %d markets", s.Markets(1), s.Markets(2))
 	}
 }

@@ -19,7 +19,7 @@ import (
 const everyHour = `
 	CREATE TABLE first_wallet_history (
 	    wallet_id uuid NOT NULL REFERENCES wallets (id) ON DELETE CASCADE, hour timestamptz NOT NULL,
-	    block_number bigint NOT NULL, block_hash bytea NOT NULL, block_time timestamptz, token_count integer NOT NULL,
+	    block_number bigint NOT NULL, block_hash bytea NOT NULL, block_time timestamptz, asset_count integer NOT NULL,
 	    unread text NOT NULL DEFAULT '', read_at timestamptz NOT NULL, PRIMARY KEY (wallet_id, hour));
 	CREATE TABLE first_balance_history (
 	    wallet_id uuid NOT NULL REFERENCES wallets (id) ON DELETE CASCADE, hour timestamptz NOT NULL,

@@ -42,7 +42,9 @@ type ownerWallets struct {
 	owner  uuid.UUID
 	all    []wallet.Wallet
 	tokens map[uint64][]token.Token // by chain
-	failed *chainErrors
+	// positions has the markets; nil without any.
+	positions Positions
+	failed    *chainErrors
 }
 
 func (s *Service) ownerWallets(ctx context.Context, owner uuid.UUID) (ownerWallets, error) {
@@ -60,8 +62,17 @@ func (s *Service) ownerWallets(ctx context.Context, owner uuid.UUID) (ownerWalle
 			return ownerWallets{}, err
 		}
 	}
-	return ownerWallets{owner: owner, all: all, tokens: tokens, failed: &chainErrors{byChain: map[uint64]error{}}},
-		nil
+	return ownerWallets{owner: owner, all: all, tokens: tokens, positions: s.positions,
+		failed: &chainErrors{byChain: map[uint64]error{}}}, nil
+}
+
+// assets is how many tokens and markets of a chain are read.
+func (w ownerWallets) assets(chain uint64) int {
+	n := len(w.tokens[chain])
+	if w.positions != nil {
+		n += w.positions.Markets(chain)
+	}
+	return n
 }
 
 // hourSet is a set of wallets' hours.
@@ -85,11 +96,10 @@ func completeUntil(wallets []wallet.Wallet, sp span, done hourSet) time.Time {
 }
 
 // upToDate reports whether the hour of a record need not be read again: its block
-// was final, the chain has no more tokens than then, and all of them could be read,
-// or the last attempt was less than retryAfter ago.
-func (r Record) upToDate(tokenCount int, now time.Time) bool {
+// was final, the chain has no more tokens and markets than then, and all of them could be read, or the last attempt was less than retryAfter ago.
+func (r Record) upToDate(assetCount int, now time.Time) bool {
 	final := !r.ReadAt.Before(time.Unix(r.Hour, 0).Add(block.FinalAfter))
-	return final && r.TokenCount >= tokenCount && (r.Unread == "" || now.Sub(r.ReadAt) < retryAfter)
+	return final && r.AssetCount >= assetCount && (r.Unread == "" && !r.MarketsUnread || now.Sub(r.ReadAt) < retryAfter)
 }
 
 // doneHours returns the hours of a span that need no further read.
@@ -98,14 +108,14 @@ func (s *Service) doneHours(ctx context.Context, wallets ownerWallets, sp span) 
 	if err != nil {
 		return nil, err
 	}
-	tokenCounts := map[uuid.UUID]int{}
+	assetCounts := map[uuid.UUID]int{}
 	for _, w := range wallets.all {
-		tokenCounts[w.ID] = len(wallets.tokens[w.Account.Chain])
+		assetCounts[w.ID] = wallets.assets(w.Account.Chain)
 	}
 	now := s.now()
 	done := make(hourSet, len(records))
 	for _, r := range records {
-		if r.upToDate(tokenCounts[r.Wallet], now) {
+		if r.upToDate(assetCounts[r.Wallet], now) {
 			done[r.WalletHour] = true
 		}
 	}

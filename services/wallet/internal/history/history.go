@@ -22,6 +22,9 @@
 // where it changed without an event, came back to the same amount, and all of that
 // between two readings. Amounts and pages are by change for every owner.
 //
+// What wallets had in the markets of protocols is read in each hour, since it grows by the block. A market whose
+// contract was not there yet is left out.
+//
 // Limits: without Redis, "one call at a time" holds within a process only. An
 // hour that was read before its block was final, or without some of its tokens,
 // is read again later.
@@ -37,6 +40,7 @@ import (
 	"github.com/holiman/uint256"
 
 	"github.com/purserhq/purser/services/wallet/internal/block"
+	"github.com/purserhq/purser/services/wallet/internal/defi"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
@@ -77,6 +81,15 @@ type Transfer struct {
 	At               time.Time
 }
 
+// Positions reads what holders had in markets of protocols; *defi.Service does.
+type Positions interface {
+	// Markets is how many markets of a chain are read.
+	Markets(chain uint64) int
+	// ReadPast returns the readings of a chain's markets at a past block, by holder in their order, without those of
+	// markets that were not there yet. What can't be read is missing in them.
+	ReadPast(ctx context.Context, chain uint64, at block.Block, holders []common.Address) [][]defi.Reading
+}
+
 // PriceSource has past prices; package llama is one.
 type PriceSource interface {
 	// History returns the prices of this many hours from a time on, by token id,
@@ -95,11 +108,13 @@ type WalletHour struct {
 // Record says how a wallet's hour was read.
 type Record struct {
 	WalletHour
-	// TokenCount is how many tokens of the chain were known when it was read.
-	TokenCount int
+	// AssetCount is how many tokens and markets of the chain were known when it was read.
+	AssetCount int
 	// Unread names the tokens that could not be read; "" for none.
 	Unread string
-	ReadAt time.Time
+	// MarketsUnread: something is Missing in the positions.
+	MarketsUnread bool
+	ReadAt        time.Time
 }
 
 // HourBalances is a wallet's hour with its balances.
@@ -109,6 +124,9 @@ type HourBalances struct {
 	Block block.Block
 	// Balances above zero, by token id.
 	Balances map[string]uint256.Int
+	// Positions are those of the markets in which it had any, or of which something is missing; nil where none were
+	// asked for.
+	Positions []defi.Reading
 }
 
 // TokenHour is an hour of a token.
@@ -169,14 +187,16 @@ func (c Cursor) notBefore(hour time.Time) Cursor {
 
 // Service lists history. It is safe for concurrent use.
 type Service struct {
-	store   Store
-	tokens  token.Lister
-	chains  BalanceReader
-	prices  PriceSource
-	limiter *ownerLimiter
-	policy  price.Policy
-	log     *slog.Logger
-	now     func() time.Time
+	store  Store
+	tokens token.Lister
+	chains BalanceReader
+	// positions is nil where none are read.
+	positions Positions
+	prices    PriceSource
+	limiter   *ownerLimiter
+	policy    price.Policy
+	log       *slog.Logger
+	now       func() time.Time
 }
 
 // NewService returns a Service. A price that is more than Policy.Bridge older than an
@@ -186,3 +206,6 @@ func NewService(s Store, t token.Lister, c BalanceReader, p PriceSource, l Share
 	return &Service{store: s, tokens: t, chains: c, prices: p, limiter: newOwnerLimiter(l, log),
 		policy: policy, log: log, now: now}
 }
+
+// ReadPositions has positions read with the balances, at their blocks. Call it before List.
+func (s *Service) ReadPositions(p Positions) { s.positions = p }

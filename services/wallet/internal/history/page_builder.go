@@ -10,8 +10,10 @@ import (
 	"github.com/holiman/uint256"
 
 	"github.com/purserhq/purser/services/wallet/internal/block"
+	"github.com/purserhq/purser/services/wallet/internal/defi"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
 	"github.com/purserhq/purser/services/wallet/internal/price"
+	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
@@ -71,10 +73,21 @@ type shownWallet struct {
 	known bool // it is in that hour
 	held  map[string]uint256.Int
 	// held are those of these steps at this version of theirs.
-	steps   *Amounts
-	version int
-	state   wallet.SyncState
-	err     string
+	steps     *Amounts
+	version   int
+	positions []defi.Reading
+	state     wallet.SyncState
+	err       string
+}
+
+// tokens calls each with every token that it holds, also in positions: with one in both twice.
+func (w *shownWallet) tokens(each func(id string)) {
+	for id := range w.held {
+		each(id)
+	}
+	for id := range defi.Assets(w.positions) {
+		each(id)
+	}
 }
 
 func newPageBuilder(w ownerWallets, after Cursor, limit int, stale time.Duration) *pageBuilder {
@@ -120,11 +133,11 @@ func (b *pageBuilder) addHour(past Past, at time.Time, steps map[uuid.UUID]*Amou
 	}
 	for i := range b.wallets.all {
 		w := &b.wallets.all[i]
-		is, sync := b.walletAt(w, at, blocks[w.Account.Chain], steps[w.ID], failures)
+		is, sync := b.walletAt(w, at, blocks[w.Account.Chain], past.Wallets[w.ID], steps[w.ID], failures)
 		if changed := b.show(w.ID, is); is.known && (changed || !h.OnlyChanges) {
 			then := *w
 			then.Sync = sync
-			h.Rows = b.appendRows(h.Rows, past, at, &then, is.held)
+			h.Rows = b.appendRows(h.Rows, past, at, &then, is)
 		}
 	}
 	rows := max(1, len(h.Rows))
@@ -153,8 +166,8 @@ func (b *pageBuilder) addHour(past Past, at time.Time, steps map[uuid.UUID]*Amou
 
 // walletAt returns a wallet as it was at an hour, and its Sync. found is the chain's block of then; nil when the chain
 // began later or is not known.
-func (b *pageBuilder) walletAt(w *wallet.Wallet, at time.Time, found *block.Block, steps *Amounts,
-	failures map[WalletHour]string) (is shownWallet, sync wallet.Sync) {
+func (b *pageBuilder) walletAt(w *wallet.Wallet, at time.Time, found *block.Block, past *WalletPast,
+	steps *Amounts, failures map[WalletHour]string) (is shownWallet, sync wallet.Sync) {
 	text, failed := failures[WalletHour{w.ID, at.Unix()}]
 	if steps != nil {
 		var unread string
@@ -166,6 +179,7 @@ func (b *pageBuilder) walletAt(w *wallet.Wallet, at time.Time, found *block.Bloc
 			if found != nil && !found.Time.IsZero() { // the chain had begun
 				sync.At = &found.Time
 				is.held, is.steps, is.version = steps.Held, steps, steps.Version
+				is.positions = past.Positions[at.Unix()]
 			}
 		}
 	}
@@ -186,47 +200,62 @@ func (b *pageBuilder) show(id uuid.UUID, is shownWallet) (changed bool) {
 	}
 	sameAmounts := is.steps != nil && is.steps == was.steps && is.version == was.version ||
 		maps.Equal(was.held, is.held)
-	if !sameAmounts {
-		for token := range was.held {
+	samePositions := slices.EqualFunc(was.positions, is.positions, defi.Reading.Equal)
+	if !sameAmounts || !samePositions {
+		is.tokens(func(token string) {
+			if b.held[token]++; b.held[token] == 1 {
+				b.heldIDs = nil
+			}
+		})
+		was.tokens(func(token string) {
 			if b.held[token]--; b.held[token] == 0 {
 				delete(b.held, token)
 				b.heldIDs = nil
 			}
-		}
-		for token := range is.held {
-			if b.held[token]++; b.held[token] == 1 {
-				b.heldIDs = nil
-			}
-		}
+		})
 	}
-	changed = !sameAmounts || was.known != is.known || was.state != is.state || was.err != is.err
+	changed = !sameAmounts || !samePositions || was.known != is.known || was.state != is.state || was.err != is.err
 	*was = is
 	return changed
 }
 
 // appendRows appends the rows of a wallet that are after the cursor.
 func (b *pageBuilder) appendRows(rows []holding.Row, past Past, at time.Time, w *wallet.Wallet,
-	held map[string]uint256.Int) []holding.Row {
-	token := ""
+	is shownWallet) []holding.Row {
+	held, after := is.held, ""
 	if at.Unix() == b.after.Hour && b.after.Wallet != uuid.Nil {
 		switch c := slices.Compare(w.ID[:], b.after.Wallet[:]); {
 		case c < 0 || c == 0 && len(held) == 0:
 			return rows
 		case c == 0:
-			token = b.after.Token
+			after = b.after.Token
+		}
+	}
+	first := len(rows)
+	rows = slices.Grow(rows, max(1, len(held)))
+	for _, id := range slices.Sorted(maps.Keys(held)) {
+		if id > after {
+			rows = append(rows, holding.Row{Wallet: w, Balance: &wallet.Balance{Token: past.Tokens[id],
+				Amount: held[id], Receipt: defi.IsReceipt(is.positions, id)}})
 		}
 	}
 	if len(held) == 0 {
-		return append(rows, holding.Row{Wallet: w})
+		rows = append(rows, holding.Row{Wallet: w})
 	}
-	rows = slices.Grow(rows, len(held))
-	for _, id := range slices.Sorted(maps.Keys(held)) {
-		if id > token {
-			rows = append(rows, holding.Row{Wallet: w, Balance: &wallet.Balance{Token: past.Tokens[id],
-				Amount: held[id]}})
-		}
+	if after == "" {
+		rows[first].Positions, rows[first].Assets = is.positions, knownAssets(is.positions, past.Tokens)
 	}
 	return rows
+}
+
+// knownAssets are those of positions that are among tokens, without quotes.
+func knownAssets(positions []defi.Reading, tokens map[string]token.Token) (assets []holding.Asset) {
+	for id := range defi.Assets(positions) {
+		if t, known := tokens[id]; known {
+			assets = append(assets, holding.Asset{Token: t})
+		}
+	}
+	return assets
 }
 
 // quotes returns those of all that is held at an hour.
@@ -234,8 +263,11 @@ func (b *pageBuilder) quotes(past Past, at time.Time) []price.Quote {
 	if b.heldIDs == nil {
 		b.heldIDs = slices.SortedFunc(maps.Keys(b.held), cmp.Compare[string])
 	}
-	quotes := make([]price.Quote, len(b.heldIDs))
-	for i, id := range b.heldIDs {
+	quotes := make([]price.Quote, 0, len(b.heldIDs))
+	for _, id := range b.heldIDs {
+		if past.Tokens[id].ID == "" { // the asset of a position, and no known token
+			continue
+		}
 		q, asked := past.Quotes[TokenAt{id, at.Unix()}]
 		if !asked {
 			q = price.Quote{TokenID: id, Reason: price.SourceUnavailable}
@@ -243,7 +275,7 @@ func (b *pageBuilder) quotes(past Past, at time.Time) []price.Quote {
 		if q.Reason == "" && !q.At.IsZero() {
 			q.Stale = q.StaleAt(at, b.stale)
 		}
-		quotes[i] = q
+		quotes = append(quotes, q)
 	}
 	return quotes
 }

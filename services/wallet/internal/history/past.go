@@ -8,6 +8,7 @@ import (
 	"github.com/holiman/uint256"
 
 	"github.com/purserhq/purser/services/wallet/internal/block"
+	"github.com/purserhq/purser/services/wallet/internal/defi"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
@@ -61,6 +62,8 @@ type WalletPast struct {
 	// Changes in order of their hours: the amount of a token from an hour on, until its next change or the end of
 	// the frame.
 	Changes []Change
+	// Positions by hour, Unix times.
+	Positions map[int64][]defi.Reading
 }
 
 // ReadHours are hours in [From, Until), Unix times, that were read alike.
@@ -123,7 +126,7 @@ func (a *Amounts) At(hour int64) (read bool, unread string) {
 	return true, a.past.Read[a.read].Unread
 }
 
-// HeldTokens returns the tokens that were held in hours of [from, until) that were read, and for each hour from from
+// HeldTokens returns the tokens that were held, also in positions, in hours of [from, until) that were read, and for each hour from from
 // on whether it was one of them.
 func (p Past) HeldTokens(from, until time.Time) map[string][]bool {
 	const step = int64(time.Hour / time.Second)
@@ -142,6 +145,13 @@ func (p Past) HeldTokens(from, until time.Time) map[string][]bool {
 		}
 	}
 	for _, w := range p.Wallets {
+		for hour, readings := range w.Positions {
+			if i := int((hour - from.Unix()) / step); hour >= from.Unix() && i < hours {
+				for id := range defi.Assets(readings) {
+					mark(map[string]uint256.Int{id: {}}, i, i+1)
+				}
+			}
+		}
 		a := w.Steps()
 		first, version := 0, 0 // of hours that were read and are alike
 		var amounts map[string]uint256.Int

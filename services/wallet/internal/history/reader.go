@@ -187,7 +187,7 @@ func (r *reader) readGroup(ctx context.Context, g walletGroup, hours []time.Time
 	}
 	readings, err := r.chains.ReadAt(ctx, g.chain, hours, g.holders, r.wallets.tokens[g.chain])
 	r.recordErrors(ctx, g.chain, hours, readings, err)
-	return r.save(r.balances(g, hours, readings))
+	return r.save(r.withPositions(ctx, g, r.balances(g, hours, readings)))
 }
 
 // runsOf divides hours, which are in order, into those without a gap.
@@ -266,7 +266,7 @@ func (r *reader) balances(g walletGroup, hours []time.Time, readings []Reading) 
 			}
 			held, unread := heldAndUnread(tokens, reading.Amounts[j])
 			read = append(read, HourBalances{
-				Record: Record{WalletHour: h, TokenCount: len(tokens), Unread: unread, ReadAt: now},
+				Record: Record{WalletHour: h, AssetCount: r.wallets.assets(g.chain), Unread: unread, ReadAt: now},
 				Chain:  g.chain, Block: reading.Block, Balances: held,
 			})
 		}

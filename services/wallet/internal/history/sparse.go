@@ -60,7 +60,7 @@ func (r *reader) readByChanges(ctx context.Context, g walletGroup, hours []time.
 	full, err := r.chains.ReadAt(ctx, g.chain, at, g.holders, tokens)
 	if err != nil {
 		r.recordErrors(ctx, g.chain, at, nil, err)
-		return len(hours), r.save(r.balances(g, at, full))
+		return len(hours), r.save(r.withPositions(ctx, g, r.balances(g, at, full)))
 	}
 	if slices.ContainsFunc(full, isUnread) {
 		return 0, nil
@@ -73,11 +73,11 @@ func (r *reader) readByChanges(ctx context.Context, g walletGroup, hours []time.
 	switch {
 	case err != nil: // the points stay
 		r.recordErrors(ctx, g.chain, hours, nil, err)
-		return len(hours), r.save(r.balances(g, at, full))
+		return len(hours), r.save(r.withPositions(ctx, g, r.balances(g, at, full)))
 	case unreadable:
 		return 0, nil
 	}
-	return len(hours), r.save(r.hoursOf(g, s, blocks))
+	return len(hours), r.save(r.withPositions(ctx, g, r.hoursOf(g, s, blocks)))
 }
 
 // pointsOf returns the indexes of n hours at which all balances are read: the first, the last, and some between.
@@ -224,7 +224,7 @@ func (r *reader) hoursOf(g walletGroup, s *sparseRead, blocks []Reading) (read [
 			}
 			if wh := (WalletHour{w.ID, hour.Unix()}); !r.result.done[wh] {
 				read = append(read, HourBalances{Chain: g.chain, Block: blocks[at].Block, Balances: held,
-					Record: Record{WalletHour: wh, TokenCount: len(s.tokens), Unread: unread, ReadAt: now}})
+					Record: Record{WalletHour: wh, AssetCount: r.wallets.assets(g.chain), Unread: unread, ReadAt: now}})
 			}
 		}
 	}

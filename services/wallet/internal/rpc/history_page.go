@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -11,6 +12,7 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/history"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
+	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
 // historyPage is the content of a page of a history, to which hours are added until it is full.
@@ -53,18 +55,28 @@ func (p *historyPage) addRows(to *walletv1.HistoricalHoldings, rows []holding.Ro
 		size := 0
 		var w *walletv1.WalletHoldings
 		var h *walletv1.Holding
-		var t *walletv1.Token
+		var added []*walletv1.Token // that are not on the page yet
+		need := func(k token.Token) {
+			if p.tokens[k.ID] == nil && !slices.ContainsFunc(added, func(a *walletv1.Token) bool { return a.Id == k.ID }) {
+				added = append(added, tokenToProto(k))
+				size += proto.Size(added[len(added)-1]) + messageOverhead
+			}
+		}
 		if i == 0 || r.Wallet.ID != last {
 			w = walletHoldings(r.Wallet)
+			for j := range r.Positions {
+				w.Positions = append(w.Positions, marketToProto(r.Wallet.ID, &r.Positions[j]))
+			}
+			for _, a := range r.Assets {
+				need(a.Token)
+			}
 			size += proto.Size(w) + messageOverhead
 		}
 		if r.Balance != nil {
-			h = &walletv1.Holding{TokenId: r.Balance.Token.ID, Amount: r.Balance.Amount.Dec()}
+			h = &walletv1.Holding{TokenId: r.Balance.Token.ID, Amount: r.Balance.Amount.Dec(),
+				Receipt: r.Balance.Receipt}
 			size += proto.Size(h) + messageOverhead
-			if p.tokens[h.TokenId] == nil {
-				t = tokenToProto(r.Balance.Token)
-				size += proto.Size(t) + messageOverhead
-			}
+			need(r.Balance.Token)
 		}
 		if p.size+size > maxHoldingsBytes && (something || i > 0) {
 			return i
@@ -74,7 +86,7 @@ func (p *historyPage) addRows(to *walletv1.HistoricalHoldings, rows []holding.Ro
 		if w != nil {
 			to.Wallets = append(to.Wallets, w)
 		}
-		if t != nil {
+		for _, t := range added {
 			p.tokens[t.Id] = t
 		}
 		if h != nil {

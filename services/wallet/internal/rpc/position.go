@@ -10,6 +10,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/page"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/defi"
 )
 
@@ -67,9 +68,17 @@ func marketToProto(wallet uuid.UUID, r *defi.Reading) *walletv1.MarketPositions 
 			Kind:     walletv1.PositionKind(walletv1.PositionKind_value["POSITION_KIND_"+string(p.Kind)]),
 			RateMode: walletv1.RateMode(walletv1.RateMode_value["RATE_MODE_"+string(p.Mode)]),
 			TokenId:  p.Asset, Amount: p.Amount.Dec(), ReceiptTokenId: p.Receipt, YearlyRate: p.YearlyRate,
-			Collateral: p.Collateral, BlockNumber: p.Block.Number, BlockTime: timestamppb.New(p.Block.Time)})
+			Collateral: p.Collateral, BlockNumber: p.Block.Number, BlockTime: blockTime(p.Block)})
 	}
 	return out
+}
+
+// blockTime is that of a block; nil in a past hour, which has the block of its wallet.
+func blockTime(b block.Block) *timestamppb.Timestamp {
+	if b.Time.IsZero() {
+		return nil
+	}
+	return timestamppb.New(b.Time)
 }
 
 func lendingAccountToProto(a *defi.Account) *walletv1.LendingAccount {
@@ -78,7 +87,7 @@ func lendingAccountToProto(a *defi.Account) *walletv1.LendingAccount {
 	}
 	out := &walletv1.LendingAccount{Collateral: a.Collateral.Dec(), Debt: a.Debt.Dec(), Unit: a.Unit.Dec(),
 		LiquidationThreshold: a.Threshold, HealthFactor: a.Health, EMode: uint32(a.EMode), BlockNumber: a.Block.Number,
-		BlockTime: timestamppb.New(a.Block.Time)}
+		BlockTime: blockTime(a.Block)}
 	switch {
 	case a.Health != "":
 	case a.HasDebt:

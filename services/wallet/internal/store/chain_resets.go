@@ -242,6 +242,7 @@ func forgetWallets(ctx context.Context, conn *pgx.Conn, chain uint64, wallets []
 		count *int64
 	}{
 		{"balance_history WHERE", nil},
+		{"position_history WHERE", nil},
 		{"transactions WHERE block_number >= 0 AND", &removed.Transactions},
 		{"balance_changes WHERE block_number >= 0 AND", &removed.Changes},
 		{"balances WHERE block_number >= 0 AND", &removed.Balances},

@@ -50,15 +50,16 @@ func (s *History) Wallets(ctx context.Context, owner uuid.UUID) ([]wallet.Wallet
 // Records implements history.Store.
 func (s *History) Records(ctx context.Context, owner uuid.UUID, from, until time.Time) ([]history.Record, error) {
 	var rows []struct {
-		WalletID   uuid.UUID
-		Hour       time.Time
-		Hours      int64
-		TokenCount int
-		Unread     string
-		ReadAt     time.Time
+		WalletID      uuid.UUID
+		Hour          time.Time
+		Hours         int64
+		AssetCount    int
+		Unread        string
+		MarketsUnread bool
+		ReadAt        time.Time
 	}
 	err := s.db.Gorm(ctx).Raw(`
-		SELECT h.wallet_id, h.hour, h.hours, h.token_count, h.unread, h.read_at
+		SELECT h.wallet_id, h.hour, h.hours, h.asset_count, h.unread, h.markets_unread, h.read_at
 		FROM wallets w JOIN wallet_history h ON h.wallet_id = w.id
 		WHERE w.owner_id = ? AND w.archived_at IS NULL AND h.hour >= ? AND h.hour < ?`,
 		owner, history.Frame(from), until).Scan(&rows).Error
@@ -74,7 +75,7 @@ func (s *History) Records(ctx context.Context, owner uuid.UUID, from, until time
 		first := r.Hour.Unix()
 		for hour := max(first, from.Unix()); hour < min(first+r.Hours*hourSeconds, until.Unix()); hour += hourSeconds {
 			records = append(records, history.Record{WalletHour: history.WalletHour{Wallet: r.WalletID, Hour: hour},
-				TokenCount: r.TokenCount, Unread: r.Unread, ReadAt: r.ReadAt})
+				AssetCount: r.AssetCount, Unread: r.Unread, MarketsUnread: r.MarketsUnread, ReadAt: r.ReadAt})
 		}
 	}
 	return records, nil
@@ -181,6 +182,9 @@ func readAmounts(ctx context.Context, conn *pgx.Conn, owner uuid.UUID, from, unt
 		w.Changes = append(w.Changes, history.Change{Hour: hour.Unix(), Token: tokenID, Amount: a})
 		return err
 	})
+	if err == nil {
+		err = readPastPositions(ctx, conn, wallets, ids, from, until)
+	}
 	return wallets, chains, err
 }
 

@@ -32,7 +32,11 @@ func (s *History) SaveBalances(ctx context.Context, hours []history.HourBalances
 			starts = append(starts, f)
 		}
 	}
-	s.partitions.Ensure(ctx, starts, "wallet_history", "balance_history")
+	tables := []string{"wallet_history", "balance_history"}
+	if slices.ContainsFunc(hours, func(h history.HourBalances) bool { return len(h.Positions) > 0 }) {
+		tables = append(tables, "position_history")
+	}
+	s.partitions.Ensure(ctx, starts, tables...)
 	for {
 		err := postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 			return postgres.Raw(tx, func(conn *pgx.Conn) error { return saveHours(ctx, conn, hours) })
@@ -75,6 +79,9 @@ func saveHours(ctx context.Context, conn *pgx.Conn, hours []history.HourBalances
 		read := byWallet[id]
 		slices.SortFunc(read, func(a, b history.HourBalances) int { return cmp.Compare(a.Hour, b.Hour) })
 		w.addRanges(id, stored[id].ranges, read)
+		if err := w.positions.add(id, read); err != nil {
+			return err
+		}
 		for len(read) > 0 {
 			n := 1 // hours in a row of one frame
 			end := history.FrameEnd(time.Unix(read[0].Hour, 0)).Unix()
@@ -96,8 +103,9 @@ func compareIDs(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) }
 // storedRange is a row of wallet_history.
 type storedRange struct {
 	first, end int64 // Unix times
-	tokenCount int
+	assetCount int
 	unread     string
+	markets    bool // unread
 	readAt     time.Time
 }
 
@@ -128,7 +136,7 @@ func readStored(ctx context.Context, conn *pgx.Conn, wallets []uuid.UUID,
 		ids[i], stored[id] = id, &storedHistory{}
 	}
 	rows, err := conn.Query(ctx, `
-		SELECT wallet_id, hour, hours::bigint, token_count::bigint, unread, read_at FROM wallet_history
+		SELECT wallet_id, hour, hours::bigint, asset_count::bigint, unread, markets_unread, read_at FROM wallet_history
 		WHERE wallet_id = ANY($1::uuid[]) AND hour >= $2 AND hour < $3 ORDER BY wallet_id, hour`, ids, from, until)
 	if err != nil {
 		return nil, err
@@ -137,8 +145,8 @@ func readStored(ctx context.Context, conn *pgx.Conn, wallets []uuid.UUID,
 	var hour time.Time
 	var count, tokens int64
 	var r storedRange
-	_, err = pgx.ForEachRow(rows, []any{&id, &hour, &count, &tokens, &r.unread, &r.readAt}, func() error {
-		r.first, r.end, r.tokenCount = hour.Unix(), hour.Unix()+count*hourSeconds, int(tokens)
+	_, err = pgx.ForEachRow(rows, []any{&id, &hour, &count, &tokens, &r.unread, &r.markets, &r.readAt}, func() error {
+		r.first, r.end, r.assetCount = hour.Unix(), hour.Unix()+count*hourSeconds, int(tokens)
 		stored[id].ranges = append(stored[id].ranges, r)
 		return nil
 	})
@@ -187,15 +195,17 @@ type historyWrites struct {
 		wallets       [][16]byte
 		hours, readAt []time.Time
 		count         []int16
-		tokens        []int32
+		assets        []int32
 		unread        []string
+		markets       []bool
 	}
 	amounts struct {
 		wallets         [][16]byte
 		hours           []time.Time
 		tokens, amounts []string
 	}
-	blocks map[history.ChainHour]history.HourBalances
+	positions pastPositions
+	blocks    map[history.ChainHour]history.HourBalances
 }
 
 // addRanges adds which hours were read, in place of what is stored of them.
@@ -231,8 +241,8 @@ func (w *historyWrites) addRanges(id uuid.UUID, stored []storedRange, read []his
 			sameRecord(read[i].Record, read[n].Record) && read[n].Hour < end {
 			n++
 		}
-		w.addRange(id, storedRange{read[i].Hour, read[n-1].Hour + hourSeconds, read[i].TokenCount, read[i].Unread,
-			read[i].ReadAt})
+		w.addRange(id, storedRange{read[i].Hour, read[n-1].Hour + hourSeconds, read[i].AssetCount, read[i].Unread,
+			read[i].MarketsUnread, read[i].ReadAt})
 		i = n
 	}
 }
@@ -280,15 +290,16 @@ func (w *historyWrites) addAmounts(stored *storedHistory, read []history.HourBal
 }
 
 func sameRecord(a, b history.Record) bool {
-	return a.TokenCount == b.TokenCount && a.Unread == b.Unread && a.ReadAt.Equal(b.ReadAt)
+	return a.AssetCount == b.AssetCount && a.Unread == b.Unread && a.MarketsUnread == b.MarketsUnread &&
+		a.ReadAt.Equal(b.ReadAt)
 }
 
 func (w *historyWrites) addRange(id uuid.UUID, r storedRange) {
 	to := &w.ranges
 	to.wallets, to.hours = append(to.wallets, id), append(to.hours, time.Unix(r.first, 0))
 	to.count = append(to.count, int16((r.end-r.first)/hourSeconds))
-	to.tokens, to.unread = append(to.tokens, int32(r.tokenCount)), append(to.unread, r.unread)
-	to.readAt = append(to.readAt, r.readAt)
+	to.assets, to.unread = append(to.assets, int32(r.assetCount)), append(to.unread, r.unread)
+	to.markets, to.readAt = append(to.markets, r.markets), append(to.readAt, r.readAt)
 }
 
 // appendChanges appends what differs between the amounts before an hour and in it, but for some tokens.
@@ -331,9 +342,10 @@ func (w *historyWrites) write(ctx context.Context, conn *pgx.Conn) error {
 	}
 	r, a := &w.ranges, &w.amounts
 	_, err := conn.Exec(ctx, `
-		INSERT INTO wallet_history (wallet_id, hour, hours, token_count, unread, read_at)
-		SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::smallint[], $4::integer[], $5::text[],
-		                     $6::timestamptz[])`, r.wallets, r.hours, r.count, r.tokens, r.unread, r.readAt)
+		INSERT INTO wallet_history (wallet_id, hour, hours, asset_count, unread, markets_unread, read_at)
+		SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::smallint[], $4::integer[], $5::text[], $6::boolean[],
+		                     $7::timestamptz[])`,
+		r.wallets, r.hours, r.count, r.assets, r.unread, r.markets, r.readAt)
 	if err != nil {
 		return err
 	}
@@ -343,6 +355,9 @@ func (w *historyWrites) write(ctx context.Context, conn *pgx.Conn) error {
 		FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[]) AS b (id, hour, token, amount)`,
 		a.wallets, a.hours, a.tokens, a.amounts)
 	if err != nil {
+		return err
+	}
+	if err := w.positions.write(ctx, conn); err != nil {
 		return err
 	}
 	return w.writeBlocks(ctx, conn)

@@ -45,7 +45,7 @@ func TestEachHourIsAsItWasStoredLast(t *testing.T) {
 					h := history.HourBalances{Chain: 1,
 						Block: block.Block{Number: uint64(i), Time: time.Unix(hour, 0)}, Balances: held,
 						Record: history.Record{WalletHour: history.WalletHour{Wallet: w.ID, Hour: hour},
-							TokenCount: len(held), ReadAt: at(i)}}
+							AssetCount: len(held), ReadAt: at(i)}}
 					if i%50 == 7 {
 						h.Unread = "not readable: T0"
 					}
@@ -81,7 +81,7 @@ func checkStored(t *testing.T, r *rapid.T, f fixture, past *store.History, begin
 		r.Fatalf("%d records of %d hours, %v", len(records), len(stored), err)
 	}
 	for _, record := range records {
-		if want := stored[record.Hour].Record; record.TokenCount != want.TokenCount || record.Unread != want.Unread ||
+		if want := stored[record.Hour].Record; record.AssetCount != want.AssetCount || record.Unread != want.Unread ||
 			!record.ReadAt.Equal(want.ReadAt) {
 			r.Fatalf("%+v, want %+v", record, want)
 		}

@@ -64,7 +64,9 @@ func (s *Wallets) Holdings(ctx context.Context, owner uuid.UUID, after holding.C
 		need(h.token)
 	}
 	for _, p := range positions {
-		assetsOf(p, need)
+		for id := range defi.Assets(p) {
+			need(id)
+		}
 	}
 	tokens := map[string]token.Token{}
 	if len(ids) > 0 {
@@ -231,12 +233,12 @@ func holdingsFromRows(rows []holdingRow) (out []holding.Row, assets []string, er
 		if out[i].Positions, err = readingsFrom(r.Markets); err != nil {
 			return nil, nil, err
 		}
-		assetsOf(out[i].Positions, func(id string) {
+		for id := range defi.Assets(out[i].Positions) {
 			if !seen[id] {
 				seen[id] = true
 				assets = append(assets, id)
 			}
-		})
+		}
 		if i > 0 && out[i].Wallet.ID == out[i-1].Wallet.ID {
 			out[i].Wallet = out[i-1].Wallet
 		}

@@ -116,7 +116,7 @@ func TestAmountsOfATimeSayWhatTheyRestOn(t *testing.T) {
 	_, err := f.db.SQL().ExecContext(t.Context(), `
 		WITH block AS (INSERT INTO chain_hours (chain, hour, block_number, block_hash, block_time)
 		  VALUES (1, $2, 50, '', $3))
-		INSERT INTO wallet_history (wallet_id, hour, hours, token_count, read_at) VALUES ($1, $2, 1, 3, now())`, w.ID,
+		INSERT INTO wallet_history (wallet_id, hour, hours, asset_count, read_at) VALUES ($1, $2, 1, 3, now())`, w.ID,
 		hour, hour.Add(-5*time.Second))
 	if err != nil {
 		t.Fatal(err)

@@ -71,6 +71,8 @@ func (s *Owners) EraseSome(tx *gorm.DB, owner uuid.UUID) (stale []cache.Invalida
 	for _, statement := range []string{
 		`DELETE FROM balance_history WHERE (wallet_id, hour, token_id) IN (
 			SELECT wallet_id, hour, token_id FROM balance_history WHERE wallet_id IN ? LIMIT ?)`,
+		`DELETE FROM position_history WHERE (wallet_id, hour) IN (
+			SELECT wallet_id, hour FROM position_history WHERE wallet_id IN ? LIMIT ?)`,
 		`DELETE FROM wallet_history WHERE (wallet_id, hour) IN (
 			SELECT wallet_id, hour FROM wallet_history WHERE wallet_id IN ? LIMIT ?)`,
 		`DELETE FROM balances WHERE (wallet_id, token_id) IN (

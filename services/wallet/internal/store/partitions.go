@@ -12,5 +12,6 @@ func NewPartitions(db *postgres.DB, log *slog.Logger) *partition.Partitions {
 	return partition.NewPartitions(db, log,
 		partition.Table{Name: "wallet_history", Hour: "hour", Dropped: true},
 		partition.Table{Name: "balance_history", Hour: "hour", Dropped: true},
+		partition.Table{Name: "position_history", Hour: "hour", Dropped: true},
 		partition.Table{Name: "price_history", Hour: "hour"})
 }

@@ -38,7 +38,7 @@ func month(text string) time.Time {
 // hourOf is an hour of a wallet that holds one token, in each hour another amount.
 func (f fixture) hourOf(w wallet.Wallet, hour time.Time) history.HourBalances {
 	return history.HourBalances{
-		Record: history.Record{WalletHour: history.WalletHour{Wallet: w.ID, Hour: hour.Unix()}, TokenCount: 3,
+		Record: history.Record{WalletHour: history.WalletHour{Wallet: w.ID, Hour: hour.Unix()}, AssetCount: 3,
 			ReadAt: hour},
 		Chain: 1, Block: block.Block{Number: 1, Time: hour},
 		Balances: map[string]uint256.Int{f.tokens[0].ID: *uint256.NewInt(uint64(hour.Unix()))},
@@ -90,7 +90,7 @@ func TestHistoryIsInThePartitionOfItsMonth(t *testing.T) {
 		}
 	}
 	stray := month("2022-03").Add(time.Hour)
-	exec(`INSERT INTO wallet_history (wallet_id, hour, hours, token_count, read_at) VALUES ($1, $2, 1, 3, now())`,
+	exec(`INSERT INTO wallet_history (wallet_id, hour, hours, asset_count, read_at) VALUES ($1, $2, 1, 3, now())`,
 		w.ID, stray)
 	exec(`INSERT INTO balance_history (wallet_id, hour, token_id, amount) VALUES ($1, $2, $3, 7)`, w.ID, stray,
 		f.tokens[0].ID)

@@ -1,9 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,29 +31,29 @@ const marketsJSON = `(SELECT jsonb_agg(` + marketJSON + ` ORDER BY m.market)::te
 
 type marketRow struct {
 	Market     string        `json:"market"`
-	Missing    string        `json:"missing"`
-	Collateral string        `json:"collateral"`
-	Debt       string        `json:"debt"`
-	Unit       string        `json:"unit"` // "" without an account
-	Threshold  string        `json:"threshold"`
-	Health     string        `json:"health"`
-	HasDebt    bool          `json:"has_debt"`
-	EMode      uint64        `json:"e_mode"`
-	Block      uint64        `json:"block"`
-	Time       time.Time     `json:"time"`
+	Missing    string        `json:"missing,omitempty"`
+	Collateral string        `json:"collateral,omitempty"`
+	Debt       string        `json:"debt,omitempty"`
+	Unit       string        `json:"unit,omitempty"` // "" without an account
+	Threshold  string        `json:"threshold,omitempty"`
+	Health     string        `json:"health,omitempty"`
+	HasDebt    bool          `json:"has_debt,omitempty"`
+	EMode      uint64        `json:"e_mode,omitempty"`
+	Block      uint64        `json:"block,omitempty"`
+	Time       time.Time     `json:"time,omitzero"`
 	Positions  []positionRow `json:"positions"`
 }
 
 type positionRow struct {
 	Kind       defi.Kind     `json:"kind"`
-	Mode       defi.RateMode `json:"mode"`
+	Mode       defi.RateMode `json:"mode,omitempty"`
 	Asset      string        `json:"asset"`
 	Amount     string        `json:"amount"`
-	Receipt    string        `json:"receipt"`
-	Rate       string        `json:"rate"`
-	Collateral bool          `json:"collateral"`
-	Block      uint64        `json:"block"`
-	Time       time.Time     `json:"time"`
+	Receipt    string        `json:"receipt,omitempty"`
+	Rate       string        `json:"rate,omitempty"`
+	Collateral bool          `json:"collateral,omitempty"`
+	Block      uint64        `json:"block,omitempty"`
+	Time       time.Time     `json:"time,omitzero"`
 }
 
 func (r *marketRow) reading() (out defi.Reading, err error) {
@@ -104,26 +106,36 @@ func readingsFrom(text *string) ([]defi.Reading, error) {
 	return out, nil
 }
 
-// assetsOf calls add with the asset of each position, once for each.
-func assetsOf(readings []defi.Reading, add func(asset string)) {
-	seen := map[string]bool{}
-	for _, r := range readings {
-		for _, p := range r.Positions {
-			if !seen[p.Asset] {
-				seen[p.Asset] = true
-				add(p.Asset)
-			}
+// pastJSON is what position_history has of readings, which are of the block of their hour.
+func pastJSON(readings []defi.Reading) (string, error) {
+	rows := make([]marketRow, len(readings))
+	for i := range readings {
+		r := &readings[i]
+		rows[i] = marketRow{Market: r.Market.String(), Missing: r.Missing}
+		if a := r.Account; a != nil {
+			rows[i].Collateral, rows[i].Debt, rows[i].Unit = a.Collateral.Dec(), a.Debt.Dec(), a.Unit.Dec()
+			rows[i].Threshold, rows[i].Health, rows[i].HasDebt, rows[i].EMode = a.Threshold, a.Health, a.HasDebt, a.EMode
 		}
+		for _, p := range r.Positions {
+			rows[i].Positions = append(rows[i].Positions, positionRow{Kind: p.Kind, Mode: p.Mode, Asset: p.Asset,
+				Amount: p.Amount.Dec(), Receipt: p.Receipt, Rate: p.YearlyRate, Collateral: p.Collateral})
+		}
+		slices.SortFunc(rows[i].Positions, func(a, b positionRow) int {
+			return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Mode, b.Mode), cmp.Compare(a.Asset, b.Asset))
+		})
 	}
+	slices.SortFunc(rows, func(a, b marketRow) int { return cmp.Compare(a.Market, b.Market) })
+	text, err := json.Marshal(rows)
+	return string(text), err
 }
 
 // knownAssets are the assets of positions that are among tokens.
 func knownAssets(readings []defi.Reading, tokens map[string]token.Token) (assets []holding.Asset) {
-	assetsOf(readings, func(id string) {
+	for id := range defi.Assets(readings) {
 		if t, known := tokens[id]; known {
 			assets = append(assets, holding.Asset{Token: t})
 		}
-	})
+	}
 	return assets
 }
 

@@ -113,6 +113,8 @@ func missingPrices(ctx context.Context, conn *pgx.Conn, held map[string][]bool, 
 	if err != nil {
 		return nil, err
 	}
+	// Of an asset of a position that is no known token nobody is asked for a price.
+	ids = slices.DeleteFunc(ids, func(id string) bool { return tokens[id].ID == "" })
 	var missing []history.TokenHour
 	for i := range int(until.Sub(from) / time.Hour) {
 		for _, id := range ids {

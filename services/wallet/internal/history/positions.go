@@ -1,0 +1,71 @@
+package history
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/purserhq/purser/services/wallet/internal/defi"
+)
+
+// withPositions adds what the group's wallets had in markets in hours whose balances were read. Hours of which the
+// positions were not read before ctx ended are left out.
+func (r *reader) withPositions(ctx context.Context, g walletGroup, hours []HourBalances) []HourBalances {
+	if r.wallets.positions == nil || r.wallets.positions.Markets(g.chain) == 0 {
+		return hours
+	}
+	holder := map[uuid.UUID]common.Address{}
+	for i, w := range g.wallets {
+		holder[w.ID] = g.holders[i]
+	}
+	byHour := map[int64][]int{} // indexes of hours
+	for i, h := range hours {
+		byHour[h.Hour] = append(byHour[h.Hour], i)
+	}
+	var mu sync.Mutex
+	unread := map[int64]bool{}
+	var reads errgroup.Group
+	reads.SetLimit(maxConcurrentReads)
+	for hour, indexes := range byHour {
+		at := hours[indexes[0]].Block
+		if at.Time.IsZero() { // the chain began later
+			continue
+		}
+		holders := make([]common.Address, len(indexes))
+		for i, index := range indexes {
+			holders[i] = holder[hours[index].Wallet]
+		}
+		reads.Go(func() error {
+			read := r.wallets.positions.ReadPast(ctx, g.chain, at, holders)
+			mu.Lock()
+			defer mu.Unlock()
+			if unread[hour] = ctx.Err() != nil; unread[hour] {
+				return nil
+			}
+			for i, index := range indexes {
+				hours[index].setPositions(read[i])
+			}
+			return nil
+		})
+	}
+	_ = reads.Wait() // what could not be read is missing in the readings
+	return slices.DeleteFunc(hours, func(h HourBalances) bool { return unread[h.Hour] })
+}
+
+// setPositions keeps what is worth to be stored of readings.
+func (h *HourBalances) setPositions(read []defi.Reading) {
+	h.Positions = []defi.Reading{}
+	for _, m := range read {
+		if m.Missing != "" {
+			h.MarketsUnread = true
+		} else if !m.HasAny() {
+			continue
+		}
+		m.Positions = slices.DeleteFunc(slices.Clone(m.Positions), func(p defi.Position) bool { return p.Ended })
+		h.Positions = append(h.Positions, m)
+	}
+}
