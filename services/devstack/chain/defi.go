@@ -8,14 +8,15 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 )
 
-// Protocol is whose interface a contract has.
+// Protocol is whose interface a contract has, as PURSER_DEFI_MARKETS names it.
 type Protocol string
 
 // The protocols of the markets.
 const (
 	AaveV3         Protocol = "aave-v3"
-	ERC4626        Protocol = "erc-4626"
-	Lido           Protocol = "lido"
+	ERC4626        Protocol = "erc4626"
+	StETH          Protocol = "steth"
+	WstETH         Protocol = "wsteth"
 	UniswapV2      Protocol = "uniswap-v2"
 	StakingRewards Protocol = "staking-rewards"
 )
@@ -63,8 +64,8 @@ var defiMarkets = sync.OnceValue(func() []Market {
 	return []Market{
 		{AaveV3, LendingPoolName, at["pool"]},
 		{ERC4626, "USDC vault", at["vault"]},
-		{Lido, "stETH", at["staked"]},
-		{Lido, "wstETH", at["wrapped"]},
+		{StETH, "stETH", at["staked"]},
+		{WstETH, "wstETH", at["wrapped"]},
 		{UniswapV2, "WETH/USDC pair", at["pair"]},
 		{StakingRewards, "LINK staking", at["rewards"]},
 	}

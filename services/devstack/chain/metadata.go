@@ -54,20 +54,16 @@ func openMetadata(dir string, o Options) (metadata, error) {
 	}
 }
 
-// fits reports whether a stored chain can continue with these options. Its start is kept and not
-// compared.
+// fits reports whether a stored chain can continue with these options. Its start, and whether it has DeFi contracts,
+// is kept and not compared.
 func (m metadata) fits(want metadata) bool {
-	want.Start = m.Start
+	want.Start, want.Defi = m.Start, m.Defi
 	return m == want
 }
 
 func (m metadata) String() string {
-	text := fmt.Sprintf("format %d, chain id %d, seed %d and a block every %s", m.Format, m.ChainID, m.Seed,
+	return fmt.Sprintf("format %d, chain id %d, seed %d and a block every %s", m.Format, m.ChainID, m.Seed,
 		m.BlockEvery)
-	if m.Defi {
-		text += " with DeFi contracts"
-	}
-	return text
 }
 
 func (m metadata) plan() Plan {

@@ -37,11 +37,11 @@ type Options struct {
 	Seed uint64
 
 	// Defi adds the contracts and positions of Markets, with a transaction a day. Without it the blocks are
-	// those of a chain that knows nothing of them. A stored chain cannot be opened with another value.
+	// those of a chain that knows nothing of them. A stored chain goes on as it was made.
 	Defi bool
 
-	// Reset deletes a stored chain that was made with other options (seed, chain id, interval, DeFi, or an older
-	// build) instead of failing.
+	// Reset deletes a stored chain that was made with other options (seed, chain id, interval, or an older build)
+	// instead of failing.
 	Reset bool
 
 	// Now is the clock; the default is time.Now.

@@ -41,6 +41,8 @@ type Options struct {
 	Durable bool
 	// History is how far back the embedded chain has blocks; 90 days when zero.
 	History time.Duration
+	// Defi gives the embedded chain the protocols and positions of chain.Options.Defi, which wallet reads.
+	Defi bool
 	// LiveEvery is the time between blocks while the chain runs; no blocks are mined when zero.
 	LiveEvery time.Duration
 	// Now is the clock of the chain and the price feed.
@@ -194,7 +196,7 @@ func (b *Backing) startChain(ctx context.Context) error {
 		c, err := chain.Start(ctx, chain.Options{
 			Dir: filepath.Join(b.opts.Dir, "chain"), HTTPAddr: loopback(b.opts.Ports.Chain),
 			History: b.opts.History, LiveEvery: b.opts.LiveEvery, Now: b.opts.Now, Log: b.opts.Log,
-			Progress: func(done, total int) { note("block %d of %d", done, total) },
+			Defi: b.opts.Defi, Progress: func(done, total int) { note("block %d of %d", done, total) },
 		})
 		if err != nil {
 			return "", err

@@ -42,6 +42,7 @@ func (b *Backing) AuthEnviron() []string {
 // WalletEnviron is the configuration of the wallet service; e must have the addresses of auth.
 func (b *Backing) WalletEnviron(e Endpoints) []string {
 	settings := append(b.serviceAccount("wallet"), b.priceSources()...)
+	settings = append(settings, b.markets()...)
 	return b.environ("wallet", b.opts.Ports.Wallet, append(settings,
 		"PURSER_SIWE_DOMAIN="+loopback(b.opts.Ports.AuthHTTP),
 		"PURSER_SIWE_URI=http://"+loopback(b.opts.Ports.AuthHTTP),
@@ -52,6 +53,18 @@ func (b *Backing) WalletEnviron(e Endpoints) []string {
 		"PURSER_CHAIN_RPC_URLS="+b.nodes(),
 		"PURSER_TOKEN_LIST="+b.tokenList,
 	)...)
+}
+
+// markets returns wallet's setting of the markets of the embedded chain; none without any.
+func (b *Backing) markets() []string {
+	if b.Chain == nil || len(b.Chain.Markets()) == 0 {
+		return nil
+	}
+	var entries []string
+	for _, m := range b.Chain.Markets() {
+		entries = append(entries, fmt.Sprintf("%s@eip155:%d:%s", m.Protocol, b.Chain.ChainID(), m.Address.Hex()))
+	}
+	return []string{"PURSER_DEFI_MARKETS=" + strings.Join(entries, ",")}
 }
 
 // priceSources returns wallet's settings of sources of prices: the embedded feed in both of its shapes, or the

@@ -62,7 +62,7 @@ func newOwner(t *testing.T, s *suite.Suite, c *demo.Clients) owner {
 		WalletIds: []string{wallet}, RequestId: uuid.NewString()}); err != nil {
 		t.Fatal(err)
 	}
-	// What a search for transactions, a proof of ownership, and a sync with markets leave.
+	// What a search for transactions, a proof of ownership, and markets leave.
 	conn, err := pgx.Connect(ctx, s.Postgres.URL("purser_wallet"))
 	if err != nil {
 		t.Fatal(err)
@@ -75,6 +75,7 @@ func newOwner(t *testing.T, s *suite.Suite, c *demo.Clients) owner {
 		"INSERT INTO position_markets (wallet_id, market, block_number, block_time) VALUES ($1, 'm', 1, now())",
 		`INSERT INTO positions (wallet_id, market, kind, asset, amount, block_number, block_time)
 		 VALUES ($1, 'm', 'STAKED', 'a', 1, 1, now())`,
+		"INSERT INTO position_history (wallet_id, hour, markets) VALUES ($1, date_trunc('hour', now()), '[]')",
 	} {
 		if _, err := conn.Exec(ctx, add, wallet); err != nil {
 			t.Fatal(err)

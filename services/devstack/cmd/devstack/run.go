@@ -114,7 +114,7 @@ func run(ctx context.Context, args, environ []string, out io.Writer) (err error)
 	show := progress.New(out)
 	show.Printf("Purser suite, data in %s\n", s.Dir)
 	up, err := suite.Start(ctx, suite.Options{
-		Dir: s.Dir, Ports: suite.PortsFrom(s.Port), Durable: true, LiveEvery: blockInterval,
+		Dir: s.Dir, Ports: suite.PortsFrom(s.Port), Durable: true, Defi: true, LiveEvery: blockInterval,
 		External: suite.External{
 			Database: s.Database.Reveal(), Redis: s.Redis.Reveal(), Chain: s.Chain, Prices: s.Prices,
 			TokenList: s.Tokens,

@@ -55,8 +55,8 @@ func (r *Reader) CallAt(ctx context.Context, chain uint64, at block.Block, calls
 	return answers, nil
 }
 
-// WithoutCode implements defi.Caller. Where several nodes have to agree, a contract has code until they say that it has
-// none.
+// WithoutCode implements defi.Caller. Where several nodes have to agree, a contract has code until they say that it
+// has none.
 func (r *Reader) WithoutCode(ctx context.Context, chain uint64, at block.Block,
 	contracts []common.Address) ([]bool, error) {
 	nodes := r.inOrder(r.nodes[chain])

@@ -65,7 +65,9 @@ func (s *Service) Read(ctx context.Context, chain uint64, at block.Block, holder
 }
 
 // ReadPast is Read at a past block, without the markets whose contracts were not there yet, and in all of ctx's time.
-func (s *Service) ReadPast(ctx context.Context, chain uint64, at block.Block, holders []common.Address) [][]Reading {
+// The error is that of ctx, when it has ended.
+func (s *Service) ReadPast(ctx context.Context, chain uint64, at block.Block,
+	holders []common.Address) ([][]Reading, error) {
 	runs := s.run(ctx, chain, at, holders)
 	var unread []*run
 	var contracts []common.Address
@@ -82,7 +84,10 @@ func (s *Service) ReadPast(ctx context.Context, chain uint64, at block.Block, ho
 			return err == nil && i >= 0 && without[i]
 		})
 	}
-	return s.collect(ctx, chain, at, runs, len(holders))
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("read positions: %w", ctx.Err())
+	}
+	return s.collect(ctx, chain, at, runs, len(holders)), nil
 }
 
 // run reads the markets of a chain.
@@ -156,8 +161,10 @@ func (s *Service) answer(ctx context.Context, chain uint64, at block.Block, runs
 			err = fmt.Errorf("%d answers to %d calls", len(answers), len(calls))
 		}
 		if err != nil {
-			s.log.WarnContext(ctx, "positions not read", "chain", caip.ChainID(chain), "block", at.Number,
-				"error", err)
+			if ctx.Err() == nil {
+				s.log.WarnContext(ctx, "positions not read", "chain", caip.ChainID(chain), "block", at.Number,
+					"error", err)
+			}
 			fail(runs, "the chain could not be read: "+textOf(err))
 			return
 		}

@@ -1,6 +1,7 @@
 package defi_test
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"strings"
@@ -138,7 +139,10 @@ func TestAPastHourHasNoMarketsThatWereNotThereYet(t *testing.T) {
 		{Protocol: "steth", Chain: 1, Contract: common.Address{0xcc, 2}}}
 	s := defi.NewService(ms, c, slog.New(slog.DiscardHandler))
 	past := func() (texts []string) {
-		read := s.ReadPast(t.Context(), 1, atBlock, []common.Address{alice, bob})
+		read, err := s.ReadPast(t.Context(), 1, atBlock, []common.Address{alice, bob})
+		if err != nil {
+			t.Fatal(err)
+		}
 		for _, r := range read[0] {
 			texts = append(texts, r.Protocol+" "+of(r))
 		}
@@ -158,6 +162,11 @@ func TestAPastHourHasNoMarketsThatWereNotThereYet(t *testing.T) {
 	c.codeErr = errors.New("no node answers")
 	if texts := past(); len(texts) != 3 || !missing(texts) {
 		t.Errorf("while it is not known whether they were there: %q", texts)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if read, err := s.ReadPast(ended, 1, atBlock, []common.Address{alice}); !errors.Is(err, context.Canceled) {
+		t.Errorf("without time: %v, %v", read, err)
 	}
 	if s.Markets(1) != 3 || s.Markets(2) != 0 {
 		t.Errorf("%d and %d markets", s.Markets(1), s.Markets(2))

@@ -95,11 +95,12 @@ func completeUntil(wallets []wallet.Wallet, sp span, done hourSet) time.Time {
 	return sp.until
 }
 
-// upToDate reports whether the hour of a record need not be read again: its block
-// was final, the chain has no more tokens and markets than then, and all of them could be read, or the last attempt was less than retryAfter ago.
+// upToDate reports whether the hour of a record need not be read again: its block was final, the chain has no more
+// tokens and markets than then, and all of them could be read, or the last attempt was less than retryAfter ago.
 func (r Record) upToDate(assetCount int, now time.Time) bool {
 	final := !r.ReadAt.Before(time.Unix(r.Hour, 0).Add(block.FinalAfter))
-	return final && r.AssetCount >= assetCount && (r.Unread == "" && !r.MarketsUnread || now.Sub(r.ReadAt) < retryAfter)
+	whole := r.Unread == "" && !r.MarketsUnread
+	return final && r.AssetCount >= assetCount && (whole || now.Sub(r.ReadAt) < retryAfter)
 }
 
 // doneHours returns the hours of a span that need no further read.

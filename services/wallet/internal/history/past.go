@@ -126,8 +126,8 @@ func (a *Amounts) At(hour int64) (read bool, unread string) {
 	return true, a.past.Read[a.read].Unread
 }
 
-// HeldTokens returns the tokens that were held, also in positions, in hours of [from, until) that were read, and for each hour from from
-// on whether it was one of them.
+// HeldTokens returns the tokens that were held, also in positions, in hours of [from, until) that were read, and for
+// each hour from from on whether it was one of them.
 func (p Past) HeldTokens(from, until time.Time) map[string][]bool {
 	const step = int64(time.Hour / time.Second)
 	hours := int((until.Unix() - from.Unix()) / step)

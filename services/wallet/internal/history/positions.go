@@ -40,10 +40,10 @@ func (r *reader) withPositions(ctx context.Context, g walletGroup, hours []HourB
 			holders[i] = holder[hours[index].Wallet]
 		}
 		reads.Go(func() error {
-			read := r.wallets.positions.ReadPast(ctx, g.chain, at, holders)
+			read, err := r.wallets.positions.ReadPast(ctx, g.chain, at, holders)
 			mu.Lock()
 			defer mu.Unlock()
-			if unread[hour] = ctx.Err() != nil; unread[hour] {
+			if unread[hour] = err != nil; unread[hour] {
 				return nil
 			}
 			for i, index := range indexes {
@@ -52,7 +52,7 @@ func (r *reader) withPositions(ctx context.Context, g walletGroup, hours []HourB
 			return nil
 		})
 	}
-	_ = reads.Wait() // what could not be read is missing in the readings
+	_ = reads.Wait()
 	return slices.DeleteFunc(hours, func(h HourBalances) bool { return unread[h.Hour] })
 }
 

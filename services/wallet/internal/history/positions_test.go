@@ -39,7 +39,8 @@ func (v *vault) Markets(chain uint64) int {
 	return v.markets
 }
 
-func (v *vault) ReadPast(_ context.Context, chain uint64, at block.Block, holders []common.Address) [][]defi.Reading {
+func (v *vault) ReadPast(ctx context.Context, chain uint64, at block.Block,
+	holders []common.Address) ([][]defi.Reading, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.asked == nil {
@@ -63,7 +64,7 @@ func (v *vault) ReadPast(_ context.Context, chain uint64, at block.Block, holder
 		}
 		out[i] = []defi.Reading{r}
 	}
-	return out
+	return out, ctx.Err()
 }
 
 // withVault returns a service that reads positions, whose asset is the second token.
@@ -90,7 +91,8 @@ func positionsOf(t *testing.T, p history.Page) (lines []string) {
 			}
 			last = r.Wallet.ID
 			for _, m := range r.Positions {
-				line := fmt.Sprintf("%d of %d: %s", h.Time.Sub(day())/time.Hour, r.Wallet.Account.Address[19], m.Missing)
+				line := fmt.Sprintf("%d of %d: %s", h.Time.Sub(day())/time.Hour, r.Wallet.Account.Address[19],
+					m.Missing)
 				for _, p := range m.Positions {
 					line += p.Amount.Dec() + " " + p.YearlyRate
 				}
@@ -188,12 +190,12 @@ func TestWithoutTimeForPositionsAnHourIsNotRead(t *testing.T) {
 	f := newFixture(t, noRedis)
 	s, v := f.withVault(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	v.ends, v.missing = cancel, "context canceled"
+	v.ends = cancel
 	_, _, _ = s.List(ctx, f.owner, day(), day().Add(time.Hour), history.Cursor{}, 1000)
 	if len(v.asked) == 0 {
 		t.Fatal("no positions were read")
 	}
-	v.ends, v.missing = nil, ""
+	v.ends = nil
 	page, _, err := s.List(t.Context(), f.owner, day().Add(time.Hour), day().Add(2*time.Hour), history.Cursor{}, 1000)
 	if got := positionsOf(t, page); err != nil || len(got) != 1 {
 		t.Errorf("afterwards: %q, %v", got, err)

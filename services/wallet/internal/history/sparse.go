@@ -224,7 +224,8 @@ func (r *reader) hoursOf(g walletGroup, s *sparseRead, blocks []Reading) (read [
 			}
 			if wh := (WalletHour{w.ID, hour.Unix()}); !r.result.done[wh] {
 				read = append(read, HourBalances{Chain: g.chain, Block: blocks[at].Block, Balances: held,
-					Record: Record{WalletHour: wh, AssetCount: r.wallets.assets(g.chain), Unread: unread, ReadAt: now}})
+					Record: Record{WalletHour: wh, AssetCount: r.wallets.assets(g.chain), Unread: unread,
+						ReadAt: now}})
 			}
 		}
 	}

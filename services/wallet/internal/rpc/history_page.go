@@ -57,7 +57,8 @@ func (p *historyPage) addRows(to *walletv1.HistoricalHoldings, rows []holding.Ro
 		var h *walletv1.Holding
 		var added []*walletv1.Token // that are not on the page yet
 		need := func(k token.Token) {
-			if p.tokens[k.ID] == nil && !slices.ContainsFunc(added, func(a *walletv1.Token) bool { return a.Id == k.ID }) {
+			isAdded := func(a *walletv1.Token) bool { return a.GetId() == k.ID }
+			if p.tokens[k.ID] == nil && !slices.ContainsFunc(added, isAdded) {
 				added = append(added, tokenToProto(k))
 				size += proto.Size(added[len(added)-1]) + messageOverhead
 			}

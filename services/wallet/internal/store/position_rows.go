@@ -111,10 +111,11 @@ func pastJSON(readings []defi.Reading) (string, error) {
 	rows := make([]marketRow, len(readings))
 	for i := range readings {
 		r := &readings[i]
-		rows[i] = marketRow{Market: r.Market.String(), Missing: r.Missing}
+		rows[i] = marketRow{Market: r.String(), Missing: r.Missing}
 		if a := r.Account; a != nil {
 			rows[i].Collateral, rows[i].Debt, rows[i].Unit = a.Collateral.Dec(), a.Debt.Dec(), a.Unit.Dec()
-			rows[i].Threshold, rows[i].Health, rows[i].HasDebt, rows[i].EMode = a.Threshold, a.Health, a.HasDebt, a.EMode
+			rows[i].Threshold, rows[i].Health = a.Threshold, a.Health
+			rows[i].HasDebt, rows[i].EMode = a.HasDebt, a.EMode
 		}
 		for _, p := range r.Positions {
 			rows[i].Positions = append(rows[i].Positions, positionRow{Kind: p.Kind, Mode: p.Mode, Asset: p.Asset,

@@ -32,9 +32,9 @@ type WalletHoldings struct {
 	Account  string     `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
 	Sync     *Sync      `protobuf:"bytes,3,opt,name=sync,proto3" json:"sync,omitempty"`
 	Holdings []*Holding `protobuf:"bytes,4,rep,name=holdings,proto3" json:"holdings,omitempty"`
-	// What it has in protocols, as in PositionService.ListPositions: in GetHoldings and StreamHoldings, at the wallet's
-	// first appearance and not where it continues. The tokens of the positions, as far as they are known, and their
-	// prices are in the lists beside the wallets.
+	// What it has in protocols, as in PositionService.ListPositions, at the wallet's first appearance and not where it
+	// continues. The tokens of the positions, as far as they are known, and their prices are in the lists beside the
+	// wallets. In a past hour the markets whose contracts were not there yet are left out.
 	Positions     []*MarketPositions `protobuf:"bytes,5,rep,name=positions,proto3" json:"positions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -119,8 +119,7 @@ type Holding struct {
 	BlockTime   *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=block_time,json=blockTime,proto3" json:"block_time,omitempty"`
 	// It was imported (BalanceService.ImportBalances), and no block was read since.
 	Imported bool `protobuf:"varint,5,opt,name=imported,proto3" json:"imported,omitempty"`
-	// One of the wallet's positions stands for it (Position.receipt_token_id): count that and not this. Unset in a past
-	// hour.
+	// One of the wallet's positions stands for it (Position.receipt_token_id): count that and not this.
 	Receipt       bool `protobuf:"varint,6,opt,name=receipt,proto3" json:"receipt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

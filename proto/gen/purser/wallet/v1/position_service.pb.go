@@ -160,7 +160,7 @@ type Position struct {
 	YearlyRate string `protobuf:"bytes,6,opt,name=yearly_rate,json=yearlyRate,proto3" json:"yearly_rate,omitempty"`
 	// It secures the wallet's debts in the market.
 	Collateral bool `protobuf:"varint,7,opt,name=collateral,proto3" json:"collateral,omitempty"`
-	// The block that it was read at, and its time.
+	// The block that it was read at, and its time. Unset in a past hour: they are those of the wallet's sync.
 	BlockNumber   uint64                 `protobuf:"varint,8,opt,name=block_number,json=blockNumber,proto3" json:"block_number,omitempty"`
 	BlockTime     *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=block_time,json=blockTime,proto3" json:"block_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -278,7 +278,7 @@ type LendingAccount struct {
 	HealthUnavailableReason string `protobuf:"bytes,6,opt,name=health_unavailable_reason,json=healthUnavailableReason,proto3" json:"health_unavailable_reason,omitempty"`
 	// The number of the account's efficiency mode; 0 for none.
 	EMode uint32 `protobuf:"varint,7,opt,name=e_mode,json=eMode,proto3" json:"e_mode,omitempty"`
-	// The block that it was read at, and its time.
+	// The block that it was read at, and its time. Unset in a past hour: they are those of the wallet's sync.
 	BlockNumber   uint64                 `protobuf:"varint,8,opt,name=block_number,json=blockNumber,proto3" json:"block_number,omitempty"`
 	BlockTime     *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=block_time,json=blockTime,proto3" json:"block_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
