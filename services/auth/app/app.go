@@ -122,7 +122,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	signInMethods := rpc.SignInMethods{OAuth: identityProviders, Wallets: walletSignIn}
 	serviceAccounts := serviceaccount.NewService(store.NewServiceAccounts(b.DB), ring, auditEvents, time.Now)
 	apiKeys := apikey.NewService(store.NewAPIKeys(b.DB), ring, auditEvents, time.Now)
-	limiter, err := attempts.New(cfg.Attempts, redisbucket.New(b.Redis, "purser:auth:attempts:", redisx.Budget), time.Now)
+	inRedis := redisbucket.New(b.Redis, "purser:auth:attempts:", redisx.Budget)
+	limiter, err := attempts.New(cfg.Attempts, inRedis, time.Now)
 	if err != nil {
 		return nil, err
 	}

@@ -26,7 +26,8 @@ func replicas(t *testing.T, p attempts.Policy, each func() redis.UniversalClient
 	list := make([]*attempts.Limiter, 3)
 	for i := range list {
 		var err error
-		if list[i], err = attempts.New(p, redisbucket.New(each(), "purser:auth:attempts:", patience), time.Now); err != nil {
+		inRedis := redisbucket.New(each(), "purser:auth:attempts:", patience)
+		if list[i], err = attempts.New(p, inRedis, time.Now); err != nil {
 			t.Fatal(err)
 		}
 		// and there is a connection
