@@ -193,7 +193,7 @@ CREATE TABLE chain_resets (
     suspected_at      timestamptz, -- NULL while the chain has the blocks of chain_blocks
     seen              integer     NOT NULL DEFAULT 0,  -- how often they were found to be others
     last_seen_at      timestamptz,
-    fault             text        NOT NULL DEFAULT '', -- what was found
+    evidence          text        NOT NULL DEFAULT '', -- what was found
     forgetting        boolean     NOT NULL DEFAULT false,
     forgotten_through uuid        NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
     forgotten_at      timestamptz -- when all of it was, the last time

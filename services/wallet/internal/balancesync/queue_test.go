@@ -23,7 +23,7 @@ type slow struct {
 }
 
 func (s slow) ReadBatch(ctx context.Context, chain, atLeast uint64,
-	asks []balancesync.Ask) ([]balancesync.Reading, error) {
+	requests []balancesync.Request) ([]balancesync.Reading, error) {
 	select {
 	case <-time.After(s.takes):
 	case <-ctx.Done():
@@ -32,7 +32,7 @@ func (s slow) ReadBatch(ctx context.Context, chain, atLeast uint64,
 	if s.read != nil {
 		s.read()
 	}
-	readings, err := s.fakeQueue.ReadBatch(ctx, chain, atLeast, asks)
+	readings, err := s.fakeQueue.ReadBatch(ctx, chain, atLeast, requests)
 	for i := range readings {
 		readings[i].Block = block.Block{Number: uint64(time.Now().Unix() / 12), Time: time.Now()}
 	}

@@ -57,8 +57,8 @@ type QueueStore interface {
 	DiscoveredLister
 }
 
-// Ask is a holder whose balances of tokens are read.
-type Ask struct {
+// Request is a holder whose balances of tokens are read.
+type Request struct {
 	Holder common.Address
 	Tokens []token.Token
 }
@@ -67,7 +67,7 @@ type Ask struct {
 type BatchReader interface {
 	// ReadBatch is BalanceReader.Read for several holders, all at one block, in their
 	// order.
-	ReadBatch(ctx context.Context, chain, atLeast uint64, asks []Ask) ([]Reading, error)
+	ReadBatch(ctx context.Context, chain, atLeast uint64, requests []Request) ([]Reading, error)
 	// Chains lists the chains that have a node.
 	Chains() []uint64
 }
@@ -258,18 +258,18 @@ func idsOf(wallets []wallet.Wallet) []uuid.UUID {
 func (r *Round) syncBatch(ctx context.Context, chain uint64, wallets []wallet.Wallet, tokens []token.Token,
 	discovered map[uuid.UUID][]token.Token, n *counts) (chainErr, err error) {
 	started := make([]Outcome, len(wallets))
-	asks := make([]Ask, len(wallets))
+	requests := make([]Request, len(wallets))
 	atLeast := n.wanted
 	for i, w := range wallets {
 		started[i] = Outcome{Wallet: w, Sync: w.Sync}
 		started[i].Sync.State, started[i].Sync.RetryAt = wallet.Syncing, leaseUntil(ctx, r.now())
-		asks[i] = Ask{Holder: w.Account.Address, Tokens: slices.Concat(tokens, discovered[w.ID])}
+		requests[i] = Request{Holder: w.Account.Address, Tokens: slices.Concat(tokens, discovered[w.ID])}
 		atLeast = max(atLeast, w.Sync.Block)
 	}
 	if err := r.store.SaveOutcomes(ctx, started); err != nil {
 		return nil, err
 	}
-	readings, err := r.reader.ReadBatch(ctx, chain, atLeast, asks)
+	readings, err := r.reader.ReadBatch(ctx, chain, atLeast, requests)
 	if err != nil && ctx.Err() != nil {
 		return nil, errors.Join(ctx.Err(), r.restore(ctx, wallets))
 	}

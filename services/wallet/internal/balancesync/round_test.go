@@ -149,10 +149,10 @@ func (c *fakeQueue) Discovered(context.Context, []uuid.UUID) (map[uuid.UUID][]to
 }
 
 func (c *fakeQueue) ReadBatch(ctx context.Context, chain, _ uint64,
-	asks []balancesync.Ask) ([]balancesync.Reading, error) {
+	requests []balancesync.Request) ([]balancesync.Reading, error) {
 	c.mu.Lock()
 	c.reads[chain]++
-	c.largestBatch = max(c.largestBatch, len(asks)*len(asks[0].Tokens))
+	c.largestBatch = max(c.largestBatch, len(requests)*len(requests[0].Tokens))
 	err, wait := c.readErrs[chain], c.blocked[chain]
 	c.mu.Unlock()
 	if wait != nil {
@@ -163,7 +163,7 @@ func (c *fakeQueue) ReadBatch(ctx context.Context, chain, _ uint64,
 		}
 	}
 	var readings []balancesync.Reading
-	for _, a := range asks {
+	for _, a := range requests {
 		row := make([]*uint256.Int, len(a.Tokens))
 		for i := range row {
 			if !c.unreadable[a.Holder] {

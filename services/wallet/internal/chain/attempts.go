@@ -12,10 +12,10 @@ import (
 )
 
 const (
-	// readPatience is how long a node may leave a question of a reading without an answer until the next node is
-	// asked beside it, and pastPatience the same of a reading of the past, which has four seconds for all nodes.
-	// scanPatience is that of what nobody waits for.
-	readPatience, pastPatience, scanPatience = 2 * time.Second, 600 * time.Millisecond, callTimeout
+	// readHedgeDelay is how long a node may leave a question of a reading without an answer until the next node is
+	// asked beside it, and pastHedgeDelay the same of a reading of the past, which has four seconds for all nodes.
+	// scanHedgeDelay is that of what nobody waits for.
+	readHedgeDelay, pastHedgeDelay, scanHedgeDelay = 2 * time.Second, 600 * time.Millisecond, callTimeout
 )
 
 // attempt is a reading from one node. Its mutex guards asking and answered.
@@ -49,14 +49,14 @@ func ask(ctx context.Context) (answered func()) {
 	}
 }
 
-// left is how long the node may still be silent; 0 or less when it has been for patience.
-func (a *attempt) left(patience time.Duration) time.Duration {
+// left is how long the node may still be silent; 0 or less when it has been for hedgeDelay.
+func (a *attempt) left(hedgeDelay time.Duration) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.asking == 0 {
-		return patience
+		return hedgeDelay
 	}
-	return patience - time.Since(a.answered)
+	return hedgeDelay - time.Since(a.answered)
 }
 
 // answer is what a node answered to a reading.
@@ -75,16 +75,16 @@ type outcome[T any] struct {
 // race is a reading from several nodes of a chain.
 //
 // It asks width nodes at once, in their order. The next node is asked as soon as one has failed, or has left a
-// question without an answer for patience, or when those that answered are not enough; so a node that hangs takes
-// patience of the time, not all of it. A node that fails, or is still silent when the others have answered, gets the
+// question without an answer for hedgeDelay, or when those that answered are not enough; so a node that hangs takes
+// hedgeDelay of the time, not all of it. A node that fails, or is still silent when the others have answered, gets the
 // cooldown.
 type race[T any] struct {
 	*Reader
-	chain    uint64
-	nodes    []*node
-	width    int
-	patience time.Duration
-	ask      func(context.Context, *node) (T, error)
+	chain      uint64
+	nodes      []*node
+	width      int
+	hedgeDelay time.Duration
+	ask        func(context.Context, *node) (T, error)
 	// enough is asked after each answer, with all that there are.
 	enough func([]answer[T]) bool
 }
@@ -118,16 +118,16 @@ func (r race[T]) run(ctx context.Context) (raceResult[T], error) {
 	failed := failures{reader: r.Reader}
 	result := func() raceResult[T] {
 		for _, a := range running {
-			if a.left(r.patience) <= 0 {
+			if a.left(r.hedgeDelay) <= 0 {
 				failed.note(caller, a, errSilent)
 			}
 		}
 		return raceResult[T]{answersOf(done), failed}
 	}
 	for {
-		waiting, wait := 0, r.patience
+		waiting, wait := 0, r.hedgeDelay
 		for _, a := range running {
-			if left := a.left(r.patience); left > 0 {
+			if left := a.left(r.hedgeDelay); left > 0 {
 				waiting, wait = waiting+1, min(wait, left)
 			}
 		}
@@ -211,12 +211,12 @@ func (f *failures) sort() {
 }
 
 // tryNodes asks the nodes of a chain until one answers. It is an error when none does.
-func tryNodes[T any](ctx context.Context, r *Reader, chain uint64, nodes []*node, patience time.Duration,
+func tryNodes[T any](ctx context.Context, r *Reader, chain uint64, nodes []*node, hedgeDelay time.Duration,
 	fn func(context.Context, *node) (T, error)) (value T, err error) {
 	if err := r.checkConfigured(chain); err != nil {
 		return value, err
 	}
-	found, err := race[T]{Reader: r, chain: chain, nodes: nodes, width: 1, patience: patience, ask: fn,
+	found, err := race[T]{Reader: r, chain: chain, nodes: nodes, width: 1, hedgeDelay: hedgeDelay, ask: fn,
 		enough: func([]answer[T]) bool { return true }}.run(ctx)
 	switch {
 	case err != nil:

@@ -56,9 +56,9 @@ func BenchmarkSyncOverHTTP(b *testing.B) {
 	}))
 	b.Cleanup(node.Close)
 	list := tokens(each)
-	var asks []balancesync.Ask
+	var requests []balancesync.Request
 	for i := range wallets {
-		asks = append(asks, balancesync.Ask{Holder: common.Address{byte(i), 1}, Tokens: list})
+		requests = append(requests, balancesync.Request{Holder: common.Address{byte(i), 1}, Tokens: list})
 	}
 	client, err := rpc.Dial(node.URL)
 	if err != nil {
@@ -67,7 +67,7 @@ func BenchmarkSyncOverHTTP(b *testing.B) {
 	b.Cleanup(client.Close)
 	bare := func() {
 		for call := range wallets * each / perCall {
-			data, err := codec.PackAll(asks[call*perCall/each : (call+1)*perCall/each])
+			data, err := codec.PackAll(requests[call*perCall/each : (call+1)*perCall/each])
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -89,7 +89,7 @@ func BenchmarkSyncOverHTTP(b *testing.B) {
 	}
 	b.Cleanup(func() { _ = r.Close() })
 	versus.Run(b, versus.Comparison{Goal: 1.25, Slow: true, Raw: bare, Ours: func() { // 80 % of the bare calls' speed
-		if got, err := r.ReadBatch(context.Background(), 1, 0, asks); err != nil || len(got) != wallets {
+		if got, err := r.ReadBatch(context.Background(), 1, 0, requests); err != nil || len(got) != wallets {
 			b.Fatal(err)
 		}
 	}})

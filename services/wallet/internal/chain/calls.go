@@ -33,9 +33,9 @@ func (r *Reader) CallAt(ctx context.Context, chain uint64, at block.Block, calls
 	read := func(ctx context.Context, n *node) ([]defi.Answer, error) { return r.callsOf(ctx, n, at, calls) }
 	quorum := r.quorum(chain)
 	if quorum == 1 {
-		return tryNodes(ctx, r, chain, nodes, readPatience, read)
+		return tryNodes(ctx, r, chain, nodes, readHedgeDelay, read)
 	}
-	said, err := askQuorum(ctx, r, chain, nodes, readPatience, isSettled(quorum, callKey), read)
+	said, err := askQuorum(ctx, r, chain, nodes, readHedgeDelay, isSettled(quorum, callKey), read)
 	if err != nil {
 		return nil, err
 	}
@@ -71,10 +71,10 @@ func (r *Reader) WithoutCode(ctx context.Context, chain uint64, at block.Block,
 	}
 	quorum := r.quorum(chain)
 	if quorum == 1 {
-		return tryNodes(ctx, r, chain, nodes, readPatience, read)
+		return tryNodes(ctx, r, chain, nodes, readHedgeDelay, read)
 	}
 	same := func(without bool) bool { return without }
-	said, err := askQuorum(ctx, r, chain, nodes, readPatience, isSettled(quorum, same), read)
+	said, err := askQuorum(ctx, r, chain, nodes, readHedgeDelay, isSettled(quorum, same), read)
 	if err != nil {
 		return nil, err
 	}

@@ -126,7 +126,7 @@ func (r *Reader) Read(ctx context.Context, chain, atLeast uint64, holder common.
 	tokens []token.Token) (balancesync.Reading, error) {
 	ctx, span := otel.Tracer(tracer).Start(ctx, "chain.Read", spanOptions(chain, len(tokens))...)
 	defer span.End()
-	readings, err := r.readNewest(ctx, chain, atLeast, []balancesync.Ask{{Holder: holder, Tokens: tokens}})
+	readings, err := r.readNewest(ctx, chain, atLeast, []balancesync.Request{{Holder: holder, Tokens: tokens}})
 	if err != nil {
 		return balancesync.Reading{}, err
 	}
@@ -135,33 +135,33 @@ func (r *Reader) Read(ctx context.Context, chain, atLeast uint64, holder common.
 
 // ReadBatch implements balancesync.BatchReader.
 func (r *Reader) ReadBatch(ctx context.Context, chain, atLeast uint64,
-	asks []balancesync.Ask) ([]balancesync.Reading, error) {
+	requests []balancesync.Request) ([]balancesync.Reading, error) {
 	ctx, span := otel.Tracer(tracer).Start(ctx, "chain.ReadBatch",
-		spanOptions(chain, tokenCount(asks), attribute.Int("holders", len(asks)))...)
+		spanOptions(chain, tokenCount(requests), attribute.Int("holders", len(requests)))...)
 	defer span.End()
-	return r.readNewest(ctx, chain, atLeast, asks)
+	return r.readNewest(ctx, chain, atLeast, requests)
 }
 
 // readNewest reads the balances of all holders at the chain's newest block. When
 // only nodes that lag can be read, it is the newest of theirs.
 func (r *Reader) readNewest(ctx context.Context, chain, atLeast uint64,
-	asks []balancesync.Ask) ([]balancesync.Reading, error) {
+	requests []balancesync.Request) ([]balancesync.Reading, error) {
 	if r.quorum(chain) > 1 {
-		return r.readAgreed(ctx, chain, atLeast, asks)
+		return r.readAgreed(ctx, chain, atLeast, requests)
 	}
 	choice := &headChoice{reader: r, chain: chain, atLeast: atLeast}
 	readWith := func(check headCheck) func(context.Context, *node) ([]balancesync.Reading, error) {
 		return func(ctx context.Context, n *node) ([]balancesync.Reading, error) {
-			return r.readFrom(ctx, n, check, asks)
+			return r.readFrom(ctx, n, check, requests)
 		}
 	}
-	readings, err := tryNodes(ctx, r, chain, r.inOrder(r.nodes[chain]), readPatience, readWith(choice.check))
+	readings, err := tryNodes(ctx, r, chain, r.inOrder(r.nodes[chain]), readHedgeDelay, readWith(choice.check))
 	if err == nil || ctx.Err() != nil {
 		return readings, err
 	}
 	if laggards := choice.laggards(); len(laggards) > 0 {
 		believe := func(context.Context, *node, block.Block) error { return nil }
-		if old, failed := tryNodes(ctx, r, chain, laggards, readPatience, readWith(believe)); failed == nil {
+		if old, failed := tryNodes(ctx, r, chain, laggards, readHedgeDelay, readWith(believe)); failed == nil {
 			return old, nil
 		}
 	}
@@ -171,13 +171,13 @@ func (r *Reader) readNewest(ctx context.Context, chain, atLeast uint64,
 // readAgreed reads the balances of all holders at a block on which as many nodes agree as have to. What they don't
 // agree on is disputed.
 func (r *Reader) readAgreed(ctx context.Context, chain, atLeast uint64,
-	asks []balancesync.Ask) ([]balancesync.Reading, error) {
+	requests []balancesync.Request) ([]balancesync.Reading, error) {
 	at, err := r.agreeOnBlock(ctx, chain, atLeast)
 	if err != nil {
 		return nil, err
 	}
-	queries := queriesOf(asks)
-	answers, err := askQuorum(ctx, r, chain, at.nodes, readPatience, isSettled(r.quorum(chain), result.key),
+	queries := queriesOf(requests)
+	answers, err := askQuorum(ctx, r, chain, at.nodes, readHedgeDelay, isSettled(r.quorum(chain), result.key),
 		func(ctx context.Context, n *node) ([]result, error) {
 			ctx, cancel := context.WithTimeout(ctx, r.readTimeout(len(queries)))
 			defer cancel()
@@ -188,7 +188,7 @@ func (r *Reader) readAgreed(ctx context.Context, chain, atLeast uint64,
 	}
 	results, open := settle(answers, r.quorum(chain), result.key)
 	r.noteDissents(ctx, at.Block, queries, answers, results, open)
-	readings := readingsOf(at.Block, results, open, asks)
+	readings := readingsOf(at.Block, results, open, requests)
 	if slices.ContainsFunc(results, func(r result) bool { return r.amount != nil }) || len(results) == 0 {
 		return readings, nil
 	}
@@ -272,8 +272,8 @@ func (r *Reader) inOrder(nodes []*node) []*node {
 
 // readFrom reads the balances of all holders at a node's newest block.
 func (r *Reader) readFrom(ctx context.Context, n *node, check headCheck,
-	asks []balancesync.Ask) ([]balancesync.Reading, error) {
-	queries := queriesOf(asks)
+	requests []balancesync.Request) ([]balancesync.Reading, error) {
+	queries := queriesOf(requests)
 	ctx, cancel := context.WithTimeout(ctx, r.readTimeout(len(queries)))
 	defer cancel()
 	b, err := r.newest(ctx, n)
@@ -290,7 +290,7 @@ func (r *Reader) readFrom(ctx context.Context, n *node, check headCheck,
 	if err != nil {
 		return nil, err
 	}
-	return readingsOf(b, results, make([]bool, len(results)), asks), nil
+	return readingsOf(b, results, make([]bool, len(results)), requests), nil
 }
 
 // readTimeout is how long a node may take for this many balances. It grows with

@@ -254,11 +254,11 @@ func TestASlowNodeHasTimeForEveryCallOfABatch(t *testing.T) {
 			}
 			r := newReader(t, 10, n.URL)
 			r.SetTimeouts(500*time.Millisecond, each)
-			var asks []balancesync.Ask
+			var requests []balancesync.Request
 			for _, h := range holders {
-				asks = append(asks, balancesync.Ask{Holder: h, Tokens: tokens(50)})
+				requests = append(requests, balancesync.Request{Holder: h, Tokens: tokens(50)})
 			}
-			got, err := r.ReadBatch(t.Context(), 1, 0, asks)
+			got, err := r.ReadBatch(t.Context(), 1, 0, requests)
 			if each == 0 {
 				unavailable(t, err)
 			} else if err != nil || len(got) != 5 || len(n.chunks) != 25 {

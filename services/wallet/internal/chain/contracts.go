@@ -20,7 +20,7 @@ func (r *Reader) Contracts(ctx context.Context, chain uint64, tokens []token.Tok
 	}
 	if r.quorum(chain) == 1 {
 		choice := &headChoice{reader: r, chain: chain}
-		return tryNodes(ctx, r, chain, r.inOrder(r.nodes[chain]), readPatience,
+		return tryNodes(ctx, r, chain, r.inOrder(r.nodes[chain]), readHedgeDelay,
 			func(ctx context.Context, n *node) ([]token.Contract, error) {
 				ctx, cancel := context.WithTimeout(ctx, r.readTimeout(len(queries)))
 				defer cancel()
@@ -39,7 +39,7 @@ func (r *Reader) Contracts(ctx context.Context, chain uint64, tokens []token.Tok
 		return nil, err
 	}
 	same := func(c token.Contract) token.Contract { return c }
-	answers, err := askQuorum(ctx, r, chain, at.nodes, readPatience, isSettled(r.quorum(chain), same),
+	answers, err := askQuorum(ctx, r, chain, at.nodes, readHedgeDelay, isSettled(r.quorum(chain), same),
 		func(ctx context.Context, n *node) ([]token.Contract, error) {
 			ctx, cancel := context.WithTimeout(ctx, r.readTimeout(len(queries)))
 			defer cancel()

@@ -40,11 +40,13 @@ func NewCodec() (Codec, error) {
 
 // Pack is pack.
 func (c Codec) Pack(holder common.Address, tokens []token.Token) ([]byte, error) {
-	return c.pack(queriesOf(asksFor([]common.Address{holder}, tokens)))
+	return c.pack(queriesOf(requestsFor([]common.Address{holder}, tokens)))
 }
 
 // PackAll is pack for several holders.
-func (c Codec) PackAll(asks []balancesync.Ask) ([]byte, error) { return c.pack(queriesOf(asks)) }
+func (c Codec) PackAll(requests []balancesync.Request) ([]byte, error) {
+	return c.pack(queriesOf(requests))
+}
 
 // Unpack is unpack.
 func (c Codec) Unpack(reply []byte, n int) ([]*uint256.Int, error) {
@@ -52,7 +54,7 @@ func (c Codec) Unpack(reply []byte, n int) ([]*uint256.Int, error) {
 	if err != nil {
 		return nil, err
 	}
-	return amountsOf(results, asksFor(make([]common.Address, 1), make([]token.Token, n)))[0], nil
+	return amountsOf(results, requestsFor(make([]common.Address, 1), make([]token.Token, n)))[0], nil
 }
 
 // Result is one result of Multicall3.

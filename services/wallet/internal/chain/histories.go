@@ -102,7 +102,7 @@ func askAll[T any](ctx context.Context, r *Reader, chain uint64,
 	if len(nodes) == 0 {
 		nodes = r.nodes[chain]
 	}
-	found, err := race[T]{Reader: r, chain: chain, nodes: nodes, width: len(nodes), patience: readPatience,
+	found, err := race[T]{Reader: r, chain: chain, nodes: nodes, width: len(nodes), hedgeDelay: readHedgeDelay,
 		enough: everyone[T], ask: func(ctx context.Context, n *node) (T, error) {
 			ctx, cancel := context.WithTimeout(ctx, compareTimeout)
 			defer cancel()

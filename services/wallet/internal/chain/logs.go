@@ -125,7 +125,7 @@ func (r *Reader) Transfers(ctx context.Context, chain uint64, holders []common.A
 func (r *Reader) agreedSearch(ctx context.Context, chain uint64, blocks transaction.Range,
 	search func(context.Context, *node, transaction.Range) (searched, error)) ([]answer[searched], error) {
 	for {
-		answers, err := askQuorum(ctx, r, chain, r.inOrder(r.nodes[chain]), scanPatience,
+		answers, err := askQuorum(ctx, r, chain, r.inOrder(r.nodes[chain]), scanHedgeDelay,
 			func(answers []answer[searched]) bool { return len(alike(answers)) >= r.quorum(chain) },
 			func(ctx context.Context, n *node) (searched, error) { return search(ctx, n, blocks) })
 		if err != nil {
@@ -349,7 +349,7 @@ func (r *Reader) timeBlocks(ctx context.Context, n *node, found []transaction.Fo
 // that too few have is none.
 func (r *Reader) BlocksAt(ctx context.Context, chain uint64, numbers []uint64) ([]block.Block, error) {
 	same := func(b block.Block) block.Block { return b }
-	answers, err := askQuorum(ctx, r, chain, r.inOrder(r.nodes[chain]), scanPatience, isSettled(r.quorum(chain), same),
+	answers, err := askQuorum(ctx, r, chain, r.inOrder(r.nodes[chain]), scanHedgeDelay, isSettled(r.quorum(chain), same),
 		func(ctx context.Context, n *node) ([]block.Block, error) { return n.blocksAt(ctx, numbers) })
 	if err != nil {
 		return nil, err

@@ -32,7 +32,7 @@ func (r *Reader) Metadata(ctx context.Context, chain uint64,
 	ctx, span := otel.Tracer(tracer).Start(ctx, "chain.Metadata", spanOptions(chain, len(contracts))...)
 	defer span.End()
 	same := func(m transaction.Metadata) transaction.Metadata { return m }
-	answers, err := askQuorum(ctx, r, chain, r.inOrder(r.nodes[chain]), scanPatience,
+	answers, err := askQuorum(ctx, r, chain, r.inOrder(r.nodes[chain]), scanHedgeDelay,
 		isSettled(r.quorum(chain), same), func(ctx context.Context, n *node) ([]transaction.Metadata, error) {
 			return r.metadataOf(ctx, n, contracts)
 		})

@@ -86,18 +86,18 @@ func (c *codec) queryCall(q query) (to common.Address, data []byte, err error) {
 }
 
 // asksFor asks for every token of every holder.
-func asksFor(holders []common.Address, tokens []token.Token) []balancesync.Ask {
-	asks := make([]balancesync.Ask, len(holders))
+func requestsFor(holders []common.Address, tokens []token.Token) []balancesync.Request {
+	requests := make([]balancesync.Request, len(holders))
 	for i, h := range holders {
-		asks[i] = balancesync.Ask{Holder: h, Tokens: tokens}
+		requests[i] = balancesync.Request{Holder: h, Tokens: tokens}
 	}
-	return asks
+	return requests
 }
 
 // queriesOf asks for the tokens of each holder, holder by holder.
-func queriesOf(asks []balancesync.Ask) []query {
-	queries := make([]query, 0, tokenCount(asks))
-	for _, a := range asks {
+func queriesOf(requests []balancesync.Request) []query {
+	queries := make([]query, 0, tokenCount(requests))
+	for _, a := range requests {
 		for _, t := range a.Tokens {
 			queries = append(queries, query{holder: a.Holder, token: t})
 		}
@@ -106,8 +106,8 @@ func queriesOf(asks []balancesync.Ask) []query {
 }
 
 // tokenCount is how many balances are asked for.
-func tokenCount(asks []balancesync.Ask) (n int) {
-	for _, a := range asks {
+func tokenCount(requests []balancesync.Request) (n int) {
+	for _, a := range requests {
 		n += len(a.Tokens)
 	}
 	return n
@@ -282,9 +282,9 @@ func checkAnyRead(results []result, b block.Block) error {
 }
 
 // amountsOf groups the results of queriesOf by holder; nil when there are more or fewer.
-func amountsOf(results []result, asks []balancesync.Ask) [][]*uint256.Int {
-	amounts := make([][]*uint256.Int, len(asks))
-	for h, a := range asks {
+func amountsOf(results []result, requests []balancesync.Request) [][]*uint256.Int {
+	amounts := make([][]*uint256.Int, len(requests))
+	for h, a := range requests {
 		if len(results) < len(a.Tokens) {
 			return nil
 		}
@@ -300,9 +300,9 @@ func amountsOf(results []result, asks []balancesync.Ask) [][]*uint256.Int {
 }
 
 // readingsOf groups the results of queriesOf by holder. Those that are open are disputed, and have no amount.
-func readingsOf(b block.Block, results []result, open []bool, asks []balancesync.Ask) []balancesync.Reading {
-	readings := make([]balancesync.Reading, len(asks))
-	for h, amounts := range amountsOf(results, asks) {
+func readingsOf(b block.Block, results []result, open []bool, requests []balancesync.Request) []balancesync.Reading {
+	readings := make([]balancesync.Reading, len(requests))
+	for h, amounts := range amountsOf(results, requests) {
 		readings[h] = balancesync.Reading{Block: b, Amounts: amounts, Disputed: open[:len(amounts)]}
 		open = open[len(amounts):]
 	}

@@ -46,7 +46,7 @@ func (r *Reader) ReadAt(ctx context.Context, chain uint64, times []time.Time, ho
 		return r.readAgreedAt(ctx, chain, times, newReading)
 	}
 	p := newReading()
-	_, err := tryNodes(ctx, r, chain, r.inOrder(r.nodes[chain]), pastPatience,
+	_, err := tryNodes(ctx, r, chain, r.inOrder(r.nodes[chain]), pastHedgeDelay,
 		func(ctx context.Context, n *node) (struct{}, error) { return struct{}{}, p.readFrom(ctx, n) })
 	if err != nil && ctx.Err() == nil && p.answered {
 		err = nil // the readings say what that node does not have
@@ -64,7 +64,7 @@ func (r *Reader) readAgreedAt(ctx context.Context, chain uint64, times []time.Ti
 	newReading func() *pastReading) ([]history.Reading, error) {
 	quorum := r.quorum(chain)
 	enough := isSettled(quorum, pastKey)
-	answers, err := askQuorum(ctx, r, chain, r.inOrder(r.nodes[chain]), pastPatience,
+	answers, err := askQuorum(ctx, r, chain, r.inOrder(r.nodes[chain]), pastHedgeDelay,
 		func(answers []answer[[]history.Reading]) bool {
 			if !enough(answers) {
 				return false
@@ -254,7 +254,7 @@ func (p *pastReading) fail(i int, err error) error {
 }
 
 // asks are for every token of every holder.
-func (p *pastReading) asks() []balancesync.Ask { return asksFor(p.holders, p.tokens) }
+func (p *pastReading) requests() []balancesync.Request { return requestsFor(p.holders, p.tokens) }
 
 // zeros is a balance of zero for every holder and token.
 func (p *pastReading) zeros() [][]*uint256.Int {
@@ -262,7 +262,7 @@ func (p *pastReading) zeros() [][]*uint256.Int {
 	for i := range results {
 		results[i].amount = new(uint256.Int)
 	}
-	return amountsOf(results, p.asks())
+	return amountsOf(results, p.requests())
 }
 
 // chunk is the queries of one call, the same at every block.
@@ -273,7 +273,7 @@ type chunk struct {
 
 func (p *pastReading) chunks() ([]chunk, error) {
 	var chunks []chunk
-	for queries := range slices.Chunk(queriesOf(p.asks()), p.reader.chunkSize) {
+	for queries := range slices.Chunk(queriesOf(p.requests()), p.reader.chunkSize) {
 		data, err := p.reader.codec.pack(queries)
 		if err != nil {
 			return nil, err
@@ -356,7 +356,7 @@ func (p *pastReading) amounts(ctx context.Context, n *node, b block.Block, chunk
 			results[i].amount = new(uint256.Int)
 		}
 	}
-	return amountsOf(results, p.asks()), checkAnyRead(results, b)
+	return amountsOf(results, p.requests()), checkAnyRead(results, b)
 }
 
 // isWithoutCode reports whether a contract has no code at a block. Then it had

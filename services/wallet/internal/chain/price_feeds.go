@@ -36,7 +36,7 @@ func (r *Reader) Feeds(ctx context.Context, chain uint64, contracts []common.Add
 		if err != nil {
 			return nil, err
 		}
-		said, err := askQuorum(ctx, r, chain, at.nodes, readPatience, isSettled(quorum, feedKey),
+		said, err := askQuorum(ctx, r, chain, at.nodes, readHedgeDelay, isSettled(quorum, feedKey),
 			func(ctx context.Context, n *node) ([]chainlink.Answer, error) {
 				return n.feedsAt(ctx, at.Block, contracts)
 			})
@@ -47,7 +47,7 @@ func (r *Reader) Feeds(ctx context.Context, chain uint64, contracts []common.Add
 		return answers, nil
 	}
 	choice := &headChoice{reader: r, chain: chain}
-	return tryNodes(ctx, r, chain, r.inOrder(r.nodes[chain]), readPatience,
+	return tryNodes(ctx, r, chain, r.inOrder(r.nodes[chain]), readHedgeDelay,
 		func(ctx context.Context, n *node) ([]chainlink.Answer, error) {
 			b, err := r.newest(ctx, n)
 			if err == nil {
@@ -71,7 +71,7 @@ func (r *Reader) FeedsAt(ctx context.Context, chain uint64, times []time.Time,
 		return r.feedsOf(ctx, n, times, contracts)
 	}
 	if quorum := r.quorum(chain); quorum > 1 {
-		said, err := askQuorum(ctx, r, chain, r.inOrder(r.nodes[chain]), pastPatience, isSettled(quorum, feedsKey),
+		said, err := askQuorum(ctx, r, chain, r.inOrder(r.nodes[chain]), pastHedgeDelay, isSettled(quorum, feedsKey),
 			read)
 		if err != nil {
 			return nil, err
@@ -79,7 +79,7 @@ func (r *Reader) FeedsAt(ctx context.Context, chain uint64, times []time.Time,
 		answers, _ = settle(said, quorum, feedsKey)
 		return answers, nil
 	}
-	return tryNodes(ctx, r, chain, r.inOrder(r.nodes[chain]), pastPatience, read)
+	return tryNodes(ctx, r, chain, r.inOrder(r.nodes[chain]), pastHedgeDelay, read)
 }
 
 // feedKey and feedsKey are what nodes have to agree about.

@@ -58,13 +58,13 @@ func isSettled[T any, K comparable](quorum int, key func(T) K) func([]answer[[]T
 
 // askQuorum asks nodes of a chain until enough of them say the same, or none is left. It is an error when fewer answer
 // than have to agree.
-func askQuorum[T any](ctx context.Context, r *Reader, chain uint64, nodes []*node, patience time.Duration,
+func askQuorum[T any](ctx context.Context, r *Reader, chain uint64, nodes []*node, hedgeDelay time.Duration,
 	enough func([]answer[T]) bool, fn func(context.Context, *node) (T, error)) ([]answer[T], error) {
 	if err := r.checkConfigured(chain); err != nil {
 		return nil, err
 	}
 	quorum := r.quorum(chain)
-	found, err := race[T]{Reader: r, chain: chain, nodes: nodes, width: quorum, patience: patience, ask: fn,
+	found, err := race[T]{Reader: r, chain: chain, nodes: nodes, width: quorum, hedgeDelay: hedgeDelay, ask: fn,
 		enough: enough}.run(ctx)
 	switch {
 	case err != nil:
@@ -132,7 +132,7 @@ func everyone[T any]([]answer[T]) bool { return false }
 
 func (r *Reader) agreeAmong(ctx context.Context, chain, atLeast uint64, nodes []*node) (agreed, error) {
 	quorum := r.quorum(chain)
-	found, err := race[block.Block]{Reader: r, chain: chain, nodes: nodes, width: len(nodes), patience: readPatience,
+	found, err := race[block.Block]{Reader: r, chain: chain, nodes: nodes, width: len(nodes), hedgeDelay: readHedgeDelay,
 		enough: everyone[block.Block], ask: func(ctx context.Context, n *node) (block.Block, error) {
 			ctx, cancel := context.WithTimeout(ctx, compareTimeout)
 			defer cancel()
@@ -202,7 +202,7 @@ func (r *Reader) blocksOf(ctx context.Context, chain uint64, heads []answer[bloc
 	if same {
 		numbers = numbers[:1] // the head itself
 	}
-	found, err := race[[]block.Block]{Reader: r, chain: chain, nodes: nodes, width: len(nodes), patience: readPatience,
+	found, err := race[[]block.Block]{Reader: r, chain: chain, nodes: nodes, width: len(nodes), hedgeDelay: readHedgeDelay,
 		enough: everyone[[]block.Block], ask: func(ctx context.Context, n *node) ([]block.Block, error) {
 			blocks := make([]block.Block, len(numbers))
 			var wanted []uint64

@@ -175,7 +175,7 @@ func lies() []lie {
 func wantTruth(t interface {
 	Helper()
 	Errorf(format string, args ...any)
-}, readings []balancesync.Reading, asks []balancesync.Ask) (read int) {
+}, readings []balancesync.Reading, requests []balancesync.Request) (read int) {
 	t.Helper()
 	for i, reading := range readings {
 		if reading.Block.Hash != common.BigToHash(new(big.Int).SetUint64(reading.Block.Number+1)) {
@@ -186,7 +186,7 @@ func wantTruth(t interface {
 				continue
 			}
 			read++
-			if want := truth(asks[i].Tokens[j].Contract, reading.Block.Number); a.Uint64() != want {
+			if want := truth(requests[i].Tokens[j].Contract, reading.Block.Number); a.Uint64() != want {
 				t.Errorf("a balance of %s at block %d, %d is true", a, reading.Block.Number, want)
 			}
 		}
@@ -198,7 +198,7 @@ func wantTruth(t interface {
 // doesn't even make one missing. The control believes a node alone.
 func TestNoSingleNodeMakesAWrongBalance(t *testing.T) {
 	t.Parallel()
-	asks := []balancesync.Ask{{Holder: common.Address{1}, Tokens: tokens(5)}, {Holder: common.Address{2},
+	requests := []balancesync.Request{{Holder: common.Address{1}, Tokens: tokens(5)}, {Holder: common.Address{2},
 		Tokens: tokens(4)}}
 	for _, l := range lies() {
 		t.Run(l.name, func(t *testing.T) {
@@ -212,8 +212,8 @@ func TestNoSingleNodeMakesAWrongBalance(t *testing.T) {
 			} {
 				r := newQuorumReader(t, 2, urls...)
 				for range 2 { // the second time it is in its cooldown, if it has one
-					got, err := r.ReadBatch(t.Context(), 1, 0, asks)
-					read := wantTruth(t, got, asks)
+					got, err := r.ReadBatch(t.Context(), 1, 0, requests)
+					read := wantTruth(t, got, requests)
 					if len(urls) == 3 && (err != nil || read != 9 || got[0].Block.Number != 100) {
 						t.Errorf("%s: of 9 balances %d were read: %v", name, read, err)
 					}
@@ -223,8 +223,8 @@ func TestNoSingleNodeMakesAWrongBalance(t *testing.T) {
 					}
 				}
 			}
-			control, err := newQuorumReader(t, 1, liar.URL, a.URL).ReadBatch(t.Context(), 1, 0, asks)
-			if stored := err == nil && !isTrue(control, asks); stored != l.stored {
+			control, err := newQuorumReader(t, 1, liar.URL, a.URL).ReadBatch(t.Context(), 1, 0, requests)
+			if stored := err == nil && !isTrue(control, requests); stored != l.stored {
 				t.Errorf("the control stores a lie: %t, %v", stored, err)
 			}
 		})
@@ -236,16 +236,16 @@ type silence struct{ failed bool }
 func (*silence) Helper()                 {}
 func (s *silence) Errorf(string, ...any) { s.failed = true }
 
-func isTrue(readings []balancesync.Reading, asks []balancesync.Ask) bool {
+func isTrue(readings []balancesync.Reading, requests []balancesync.Request) bool {
 	s := &silence{}
-	wantTruth(s, readings, asks)
+	wantTruth(s, readings, requests)
 	return !s.failed
 }
 
 // A node that changes its mind from call to call, and lies about some tokens only, in any combination.
 func TestNoMixtureOfLiesMakesAWrongBalance(t *testing.T) {
 	t.Parallel()
-	asks := []balancesync.Ask{{Holder: common.Address{1}, Tokens: tokens(5)}}
+	requests := []balancesync.Request{{Holder: common.Address{1}, Tokens: tokens(5)}}
 	liar, a, b := trueNode(t), trueNode(t), trueNode(t)
 	all := lies()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -269,8 +269,8 @@ func TestNoMixtureOfLiesMakesAWrongBalance(t *testing.T) {
 			as.serve(w, r)
 		}
 		urls := rapid.Permutation([]string{liar.URL, a.URL, b.URL}).Draw(rt, "order")
-		got, err := newQuorumReader(t, 2, urls...).ReadBatch(t.Context(), 1, 0, asks)
-		if read := wantTruth(rt, got, asks); err != nil || read != 5 {
+		got, err := newQuorumReader(t, 2, urls...).ReadBatch(t.Context(), 1, 0, requests)
+		if read := wantTruth(rt, got, requests); err != nil || read != 5 {
 			rt.Errorf("of 5 balances %d were read: %v", read, err)
 		}
 	})
@@ -309,7 +309,7 @@ func TestABalanceOnWhichTheNodesDisagreeIsDisputedAlone(t *testing.T) {
 	}
 }
 
-// Nodes that hang, from different calls on, cost their patience and not the reading.
+// Nodes that hang, from different calls on, cost a hedge delay and not the reading.
 func TestAQuorumIsReadBesideNodesThatHang(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{"eth_chainId", "eth_getBlockByNumber", "eth_call"} {

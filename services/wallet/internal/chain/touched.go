@@ -28,7 +28,7 @@ type fullBlock struct {
 // new, whatever others have.
 func (r *Reader) Touched(ctx context.Context, chain, after uint64, contracts []common.Address) (newblocks.Touched,
 	error) {
-	return tryNodes(ctx, r, chain, r.inOrder(r.nodes[chain]), readPatience,
+	return tryNodes(ctx, r, chain, r.inOrder(r.nodes[chain]), readHedgeDelay,
 		func(ctx context.Context, n *node) (newblocks.Touched, error) {
 			newest, err := r.newest(ctx, n)
 			t := newblocks.Touched{Newest: newest}

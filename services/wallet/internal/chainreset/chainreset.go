@@ -51,11 +51,11 @@ type Nodes interface {
 // Record is what is stored of a chain.
 type Record struct {
 	Blocks []block.Block // that are kept, the newest first, without their times
-	// SuspectedAt is since when it looks reset, nil while it doesn't; Seen is how many looks found that, and Fault
+	// SuspectedAt is since when it looks reset, nil while it doesn't; Seen is how many looks found that, and Evidence
 	// what.
 	SuspectedAt *time.Time
 	Seen        int
-	Fault       string
+	Evidence    string
 	ForgottenAt *time.Time // when it was forgotten last
 	// Forgetting: it is being forgotten; Now is the database's time.
 	Forgetting bool
@@ -69,7 +69,7 @@ type Store interface {
 	// Keep adds blocks to those that are kept, and removes others by their numbers. The chain looks reset no longer.
 	Keep(ctx context.Context, chain uint64, add []block.Block, remove []uint64) error
 	// Suspect notes that a chain looks reset, and returns its record. Looks within a third of a second count once.
-	Suspect(ctx context.Context, chain uint64, fault string) (Record, error)
+	Suspect(ctx context.Context, chain uint64, evidence string) (Record, error)
 	// Forget removes what is stored of a chain and its wallets but for what was imported, and has them synced anew. It
 	// goes on where a call was cut off.
 	Forget(ctx context.Context, chain uint64) (Forgotten, error)
@@ -85,7 +85,7 @@ type Forgotten struct {
 // Verdict is what is known of a chain.
 type Verdict struct {
 	SuspectedAt time.Time // zero while it doesn't look reset
-	Fault       string    // in words, with what to do
+	Message     string    // in words, with what to do
 	ForgetAt    time.Time // when it is forgotten by itself; zero when it isn't
 	ForgottenAt time.Time // when it was last; zero if never
 }
@@ -95,7 +95,7 @@ func (v Verdict) Suspected() bool { return !v.SuspectedAt.IsZero() }
 
 // Error is the error of a reading of a chain that looks reset.
 func (v Verdict) Error(retryAfter time.Duration) error {
-	return errs.Unavailable("CHAIN_RESET", v.Fault).After(retryAfter)
+	return errs.Unavailable("CHAIN_RESET", v.Message).After(retryAfter)
 }
 
 // Never, as a time after which to forget a chain, leaves that to the command.

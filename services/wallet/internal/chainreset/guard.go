@@ -177,14 +177,14 @@ func (g *Guard) ask(ctx context.Context, w *watched, chain uint64, last Verdict)
 	}
 	switch {
 	case found.reset:
-		return g.suspect(ctx, chain, found.fault)
+		return g.suspect(ctx, chain, found.evidence)
 	case found.back && g.mayGoBack(chain):
 		return g.suspectBack(ctx, chain, known, found)
 	case kept == 0 || found.same || found.reorg:
 		return g.keep(limited, chain, known, numbers, histories, found)
 	}
-	if found.fault != "" {
-		g.log.WarnContext(ctx, "a node has another chain than was read", "chain", chain, "fault", found.fault)
+	if found.evidence != "" {
+		g.log.WarnContext(ctx, "a node has another chain than was read", "chain", chain, "evidence", found.evidence)
 	}
 	return g.verdict(chain, known), nil // nothing new is known
 }
@@ -239,13 +239,13 @@ func agreed(nodes []History, place, need int) (block.Block, bool) {
 }
 
 // suspect notes that a chain looks reset, and forgets it if it has for long enough.
-func (g *Guard) suspect(ctx context.Context, chain uint64, fault string) (Verdict, error) {
-	known, err := g.store.Suspect(ctx, chain, fault)
+func (g *Guard) suspect(ctx context.Context, chain uint64, evidence string) (Verdict, error) {
+	known, err := g.store.Suspect(ctx, chain, evidence)
 	if err != nil {
 		return Verdict{}, err
 	}
 	v := g.verdict(chain, known)
-	g.log.WarnContext(ctx, "the chain looks reset", "chain", chain, "fault", v.Fault)
+	g.log.WarnContext(ctx, "the chain looks reset", "chain", chain, "evidence", v.Message)
 	if v.ForgetAt.IsZero() || known.Now.Before(v.ForgetAt) || known.Seen < minSeen {
 		return v, nil
 	}
@@ -255,14 +255,14 @@ func (g *Guard) suspect(ctx context.Context, chain uint64, fault string) (Verdic
 // suspectBack notes that a chain looks as if it had gone back to an earlier state. While its head moves it begins
 // anew: nodes that only lag come to the newest kept block again, and others to one of which they have another.
 func (g *Guard) suspectBack(ctx context.Context, chain uint64, known Record, found judgement) (Verdict, error) {
-	fault := fmt.Sprintf("block %d was read, and no node has come to a block after %d", known.Blocks[0].Number,
+	evidence := fmt.Sprintf("block %d was read, and no node has come to a block after %d", known.Blocks[0].Number,
 		found.head)
-	if known.SuspectedAt != nil && known.Fault != fault {
+	if known.SuspectedAt != nil && known.Evidence != evidence {
 		if err := g.store.Keep(ctx, chain, nil, nil); err != nil {
 			return Verdict{}, err
 		}
 	}
-	return g.suspect(ctx, chain, fault)
+	return g.suspect(ctx, chain, evidence)
 }
 
 // Forget removes what is stored of a chain but for what was imported, now.
@@ -302,7 +302,7 @@ func (g *Guard) verdict(chain uint64, r Record) (v Verdict) {
 		what = fmt.Sprintf("what was read of it is forgotten after %s if that goes on, or now by the command "+
 			"\"wallet reset-chain %s\"", v.ForgetAt.UTC().Format(time.RFC3339), caip.ChainID(chain))
 	}
-	v.Fault = fmt.Sprintf("the chain was reset or went back to an earlier state, or its nodes are of another one: "+
-		"%s; %s", r.Fault, what)
+	v.Message = fmt.Sprintf("the chain was reset or went back to an earlier state, or its nodes are of another one: "+
+		"%s; %s", r.Evidence, what)
 	return v
 }

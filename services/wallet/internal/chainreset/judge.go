@@ -20,9 +20,9 @@ type judgement struct {
 	common      uint64
 	// back: enough nodes answer, and none has come to the newest kept block or has another one where one is kept. They
 	// lag, or the chain went back to an earlier state; head is the newest of theirs.
-	back  bool
-	head  uint64
-	fault string // what they show, where one of them has another block
+	back     bool
+	head     uint64
+	evidence string // what they show, where one of them has another block
 }
 
 // side is on which side a node is.
@@ -53,9 +53,9 @@ func judge(kept []block.Block, nodes []History, need int) (j judgement) {
 			reorgs++
 		case other:
 			is := n.Blocks[lowest]
-			if resets[is]++; j.fault == "" || resets[is] == need {
+			if resets[is]++; j.evidence == "" || resets[is] == need {
 				was := kept[lowest].Hash
-				j.fault = fmt.Sprintf("block %d was 0x%s… when it was read, and is 0x%s… now; the chain is at block "+
+				j.evidence = fmt.Sprintf("block %d was 0x%s… when it was read, and is 0x%s… now; the chain is at block "+
 					"%d", is.Number, hex.EncodeToString(was[:4]), hex.EncodeToString(is.Hash[:4]), n.Head.Number)
 			}
 			j.reset = j.reset || resets[is] >= need

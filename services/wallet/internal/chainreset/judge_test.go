@@ -74,7 +74,7 @@ func TestWhatNodesShow(t *testing.T) {
 		if got.reset != tc.reset || got.same != tc.same || got.reorg != tc.reorg || got.back != tc.back {
 			t.Errorf("%s: %+v", name, got)
 		}
-		if got.reset && got.fault == "" || got.reorg && got.common != 960 {
+		if got.reset && got.evidence == "" || got.reorg && got.common != 960 {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}

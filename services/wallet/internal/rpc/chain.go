@@ -46,7 +46,7 @@ func resetToProto(v chainreset.Verdict) *walletv1.ChainReset {
 	if !v.Suspected() && v.ForgottenAt.IsZero() {
 		return nil
 	}
-	return &walletv1.ChainReset{SuspectTime: setTime(v.SuspectedAt), Error: v.Fault, ForgetTime: setTime(v.ForgetAt),
+	return &walletv1.ChainReset{SuspectTime: setTime(v.SuspectedAt), Error: v.Message, ForgetTime: setTime(v.ForgetAt),
 		LastForgetTime: setTime(v.ForgottenAt)}
 }
 

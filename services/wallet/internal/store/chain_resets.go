@@ -32,14 +32,14 @@ func NewChainResets(db *postgres.DB, w *Wallets) *ChainResets {
 type resetRow struct {
 	SuspectedAt *time.Time
 	Seen        int
-	Fault       string
+	Evidence    string
 	Forgetting  bool
 	ForgottenAt *time.Time
 	Now         time.Time
 }
 
 func (r resetRow) record() chainreset.Record {
-	return chainreset.Record{SuspectedAt: r.SuspectedAt, Seen: r.Seen, Fault: r.Fault, Forgetting: r.Forgetting,
+	return chainreset.Record{SuspectedAt: r.SuspectedAt, Seen: r.Seen, Evidence: r.Evidence, Forgetting: r.Forgetting,
 		ForgottenAt: r.ForgottenAt, Now: r.Now}
 }
 
@@ -47,7 +47,7 @@ func (r resetRow) record() chainreset.Record {
 func (s *ChainResets) Record(ctx context.Context, chain uint64) (chainreset.Record, error) {
 	var row resetRow
 	err := s.db.Gorm(ctx).Raw(`
-		SELECT suspected_at, coalesce(seen, 0) AS seen, coalesce(fault, '') AS fault,
+		SELECT suspected_at, coalesce(seen, 0) AS seen, coalesce(evidence, '') AS evidence,
 		       coalesce(forgetting, false) AS forgetting, forgotten_at, clock_timestamp() AS now
 		FROM (SELECT ?::bigint AS chain) c LEFT JOIN chain_resets USING (chain)`, int64(chain)).Scan(&row).Error
 	if err != nil {
@@ -90,7 +90,7 @@ func (s *ChainResets) Keep(ctx context.Context, chain uint64, add []block.Block,
 					int64(chain), numbers, hashes)
 			}
 			if err == nil {
-				_, err = conn.Exec(ctx, `UPDATE chain_resets SET suspected_at = NULL, seen = 0, fault = ''
+				_, err = conn.Exec(ctx, `UPDATE chain_resets SET suspected_at = NULL, seen = 0, evidence = ''
 					WHERE chain = $1 AND suspected_at IS NOT NULL`, int64(chain))
 			}
 			return err
@@ -103,19 +103,19 @@ func (s *ChainResets) Keep(ctx context.Context, chain uint64, add []block.Block,
 }
 
 // Suspect implements chainreset.Store.
-func (s *ChainResets) Suspect(ctx context.Context, chain uint64, fault string) (chainreset.Record, error) {
+func (s *ChainResets) Suspect(ctx context.Context, chain uint64, evidence string) (chainreset.Record, error) {
 	var row resetRow
 	err := s.db.Gorm(ctx).Raw(`
-		INSERT INTO chain_resets AS r (chain, suspected_at, seen, last_seen_at, fault)
+		INSERT INTO chain_resets AS r (chain, suspected_at, seen, last_seen_at, evidence)
 		VALUES (?, clock_timestamp(), 1, clock_timestamp(), ?)
 		ON CONFLICT (chain) DO UPDATE
-		SET suspected_at = coalesce(r.suspected_at, excluded.suspected_at), fault = excluded.fault,
+		SET suspected_at = coalesce(r.suspected_at, excluded.suspected_at), evidence = excluded.evidence,
 		    seen = CASE WHEN r.last_seen_at > clock_timestamp() - interval '300 milliseconds' THEN r.seen
 		                ELSE r.seen + 1 END,
 		    last_seen_at = CASE WHEN r.last_seen_at > clock_timestamp() - interval '300 milliseconds'
 		                        THEN r.last_seen_at ELSE excluded.last_seen_at END
-		RETURNING suspected_at, seen, fault, forgetting, forgotten_at, clock_timestamp() AS now`,
-		int64(chain), fault).Scan(&row).Error
+		RETURNING suspected_at, seen, evidence, forgetting, forgotten_at, clock_timestamp() AS now`,
+		int64(chain), evidence).Scan(&row).Error
 	if err != nil {
 		return chainreset.Record{}, fmt.Errorf("note the reset of a chain: %w", err)
 	}
@@ -291,7 +291,7 @@ func endForgetting(ctx context.Context, conn *pgx.Conn, chain uint64) (tokens []
 	if tokens, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
 		return nil, err
 	}
-	_, err = conn.Exec(ctx, `UPDATE chain_resets SET forgetting = false, suspected_at = NULL, seen = 0, fault = '',
+	_, err = conn.Exec(ctx, `UPDATE chain_resets SET forgetting = false, suspected_at = NULL, seen = 0, evidence = '',
 		forgotten_at = clock_timestamp() WHERE chain = $1`, int64(chain))
 	return tokens, err
 }

@@ -97,7 +97,7 @@ func TestRecordsOfChains(t *testing.T) {
 	}
 	got, err := resets.Record(t.Context(), 5)
 	if err != nil || len(got.Blocks) != 2 || got.Blocks[0].Number != 7 || got.Blocks[0].Hash != [32]byte{8} ||
-		got.SuspectedAt == nil || got.Seen < 1 || got.Fault != "other blocks" || got.Now.IsZero() {
+		got.SuspectedAt == nil || got.Seen < 1 || got.Evidence != "other blocks" || got.Now.IsZero() {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if err := resets.Keep(t.Context(), 5, nil, nil); err != nil {
