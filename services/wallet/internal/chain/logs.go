@@ -349,7 +349,8 @@ func (r *Reader) timeBlocks(ctx context.Context, n *node, found []transaction.Fo
 // that too few have is none.
 func (r *Reader) BlocksAt(ctx context.Context, chain uint64, numbers []uint64) ([]block.Block, error) {
 	same := func(b block.Block) block.Block { return b }
-	answers, err := askQuorum(ctx, r, chain, r.inOrder(r.nodes[chain]), scanHedgeDelay, isSettled(r.quorum(chain), same),
+	answers, err := askQuorum(ctx, r, chain, r.inOrder(r.nodes[chain]), scanHedgeDelay,
+		isSettled(r.quorum(chain), same),
 		func(ctx context.Context, n *node) ([]block.Block, error) { return n.blocksAt(ctx, numbers) })
 	if err != nil {
 		return nil, err

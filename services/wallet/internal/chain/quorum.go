@@ -132,8 +132,9 @@ func everyone[T any]([]answer[T]) bool { return false }
 
 func (r *Reader) agreeAmong(ctx context.Context, chain, atLeast uint64, nodes []*node) (agreed, error) {
 	quorum := r.quorum(chain)
-	found, err := race[block.Block]{Reader: r, chain: chain, nodes: nodes, width: len(nodes), hedgeDelay: readHedgeDelay,
-		enough: everyone[block.Block], ask: func(ctx context.Context, n *node) (block.Block, error) {
+	found, err := race[block.Block]{Reader: r, chain: chain, nodes: nodes, width: len(nodes),
+		hedgeDelay: readHedgeDelay,
+		enough:     everyone[block.Block], ask: func(ctx context.Context, n *node) (block.Block, error) {
 			ctx, cancel := context.WithTimeout(ctx, compareTimeout)
 			defer cancel()
 			return r.newest(ctx, n)
@@ -202,8 +203,9 @@ func (r *Reader) blocksOf(ctx context.Context, chain uint64, heads []answer[bloc
 	if same {
 		numbers = numbers[:1] // the head itself
 	}
-	found, err := race[[]block.Block]{Reader: r, chain: chain, nodes: nodes, width: len(nodes), hedgeDelay: readHedgeDelay,
-		enough: everyone[[]block.Block], ask: func(ctx context.Context, n *node) ([]block.Block, error) {
+	found, err := race[[]block.Block]{Reader: r, chain: chain, nodes: nodes, width: len(nodes),
+		hedgeDelay: readHedgeDelay,
+		enough:     everyone[[]block.Block], ask: func(ctx context.Context, n *node) ([]block.Block, error) {
 			blocks := make([]block.Block, len(numbers))
 			var wanted []uint64
 			for i, number := range numbers {

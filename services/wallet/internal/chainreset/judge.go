@@ -55,8 +55,8 @@ func judge(kept []block.Block, nodes []History, need int) (j judgement) {
 			is := n.Blocks[lowest]
 			if resets[is]++; j.evidence == "" || resets[is] == need {
 				was := kept[lowest].Hash
-				j.evidence = fmt.Sprintf("block %d was 0x%s… when it was read, and is 0x%s… now; the chain is at block "+
-					"%d", is.Number, hex.EncodeToString(was[:4]), hex.EncodeToString(is.Hash[:4]), n.Head.Number)
+				j.evidence = fmt.Sprintf("block %d was 0x%s… when it was read, and is 0x%s… now; the chain is at "+
+					"block %d", is.Number, hex.EncodeToString(was[:4]), hex.EncodeToString(is.Hash[:4]), n.Head.Number)
 			}
 			j.reset = j.reset || resets[is] >= need
 		}
