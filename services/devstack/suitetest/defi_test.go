@@ -149,6 +149,7 @@ func TestPositionsAreThoseOfTheContractsNowAndInThePast(t *testing.T) {
 	}
 	check(t, s, fmt.Sprintf("block %d", block), held.GetWallets()[0].GetPositions(), want)
 
+	first := held.GetWallets()[0].GetPositions()
 	end := s.Chain.Head().Time.Truncate(time.Hour)
 	before, with := 0, 0
 	hours, _ := readHistory(t, ctx, c, end.Add(-30*time.Hour), end, 1000)
@@ -172,6 +173,7 @@ func TestPositionsAreThoseOfTheContractsNowAndInThePast(t *testing.T) {
 		}
 		with++
 		check(t, s, at.String(), w.GetPositions(), aliceHas(t, s, number))
+		checkGrowth(t, at.String(), w.GetPositions(), first)
 	}
 	if before == 0 || with < 24 {
 		t.Errorf("%d hours are before the markets and %d have positions", before, with)
@@ -187,6 +189,43 @@ func check(t *testing.T, s *suite.Suite, when string, markets []*walletv1.Market
 	for name, amount := range want {
 		if has[name] != amount {
 			t.Errorf("%s: %s is told as %q, the contract says %s", when, name, has[name], amount)
+		}
+	}
+}
+
+// checkGrowth fails the test unless what interest has made of each position between two blocks, with nothing deposited
+// meanwhile, is what its growth index tells.
+func checkGrowth(t *testing.T, when string, earlier, later []*walletv1.MarketPositions) {
+	t.Helper()
+	amounts := func(markets []*walletv1.MarketPositions) map[string]*walletv1.Position {
+		out := map[string]*walletv1.Position{}
+		for _, m := range markets {
+			for _, p := range m.GetPositions() {
+				if p.GetGrowthIndex() != "" {
+					out[m.GetMarket()+p.GetKind().String()+p.GetTokenId()] = p
+				}
+			}
+		}
+		return out
+	}
+	quotient := func(a, b string) float64 {
+		x, okX := new(big.Float).SetString(a)
+		y, okY := new(big.Float).SetString(b)
+		if !okX || !okY {
+			t.Fatalf("%q and %q are no numbers", a, b)
+		}
+		q, _ := x.Quo(x, y).Float64()
+		return q
+	}
+	was, is := amounts(earlier), amounts(later)
+	if len(was) != 6 || len(is) != 6 { // of the pool three, the vault, stETH and wstETH
+		t.Fatalf("%s: %d and %d positions have an index", when, len(was), len(is))
+	}
+	for name, p := range was {
+		grown := quotient(is[name].GetAmount(), p.GetAmount())
+		index := quotient(is[name].GetGrowthIndex(), p.GetGrowthIndex())
+		if diff := grown - index; diff > 1e-8 || diff < -1e-8 || index < 1 {
+			t.Errorf("%s: %s has grown by %v, its index by %v", when, name, grown, index)
 		}
 	}
 }

@@ -263,6 +263,7 @@ CREATE TABLE positions (
     amount       numeric(78, 0) NOT NULL CHECK (amount >= 0),
     receipt      text           NOT NULL DEFAULT '', -- CAIP-19 of the token that stands for it
     yearly_rate  text           NOT NULL DEFAULT '', -- a decimal, not compounded
+    growth_index numeric(78, 0) NOT NULL DEFAULT 0, -- in the market's own scale; 0 without one
     collateral   boolean        NOT NULL DEFAULT false,
     block_number bigint         NOT NULL,
     block_time   timestamptz    NOT NULL,

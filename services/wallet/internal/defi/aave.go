@@ -10,6 +10,8 @@ var (
 	aaveProvider    = selector("ADDRESSES_PROVIDER()")
 	aaveReserves    = selector("getReservesList()")
 	aaveReserve     = selector("getReserveData(address)")
+	aaveIncome      = selector("getReserveNormalizedIncome(address)")
+	aaveDebt        = selector("getReserveNormalizedVariableDebt(address)")
 	aaveAccount     = selector("getUserAccountData(address)")
 	aaveUserConfig  = selector("getUserConfiguration(address)")
 	aaveEMode       = selector("getUserEMode(address)")
@@ -46,6 +48,7 @@ type aaveReserveData struct {
 	asset                    common.Address
 	id                       uint
 	supplyRate, borrowRate   string
+	supplyIndex, borrowIndex uint256.Int // up to the block; zero when unknown
 	aToken, stable, variable common.Address
 	hasStable, known         bool
 }
@@ -83,13 +86,16 @@ func (aaveV3) Read(m Market, holders []common.Address, ask Ask) []Reading {
 func (p *aavePool) readReserves(provider common.Address, list []common.Address) {
 	calls := []Call{call(provider, aaveOracle)}
 	for _, asset := range list {
-		calls = append(calls, callFor(p.Contract, aaveReserve, asset))
+		calls = append(calls, callFor(p.Contract, aaveReserve, asset), callFor(p.Contract, aaveIncome, asset),
+			callFor(p.Contract, aaveDebt, asset))
 	}
 	answers := p.ask(calls)
 	p.oracle, _ = answers[0].address()
 	p.reserves = make([]aaveReserveData, len(list))
 	for i, asset := range list {
-		p.reserves[i] = newAaveReserve(asset, answers[1+i])
+		r := newAaveReserve(asset, answers[1+3*i])
+		r.supplyIndex, r.borrowIndex = answers[2+3*i].index(), answers[3+3*i].index()
+		p.reserves[i] = r
 	}
 }
 
@@ -144,7 +150,8 @@ func (p *aavePool) readUsers() {
 				continue
 			}
 			p.out[i].take(answers[i], Position{Kind: Supplied, Asset: p.erc20(r.asset), Receipt: p.erc20(r.aToken),
-				YearlyRate: r.supplyRate, Collateral: p.bit(i, 2*r.id+1)}, "supply of "+p.erc20(r.asset))
+				YearlyRate: r.supplyRate, GrowthIndex: r.supplyIndex, Collateral: p.bit(i, 2*r.id+1)},
+				"supply of "+p.erc20(r.asset))
 		}
 		if r.known {
 			answers = answers[n:]
@@ -188,11 +195,12 @@ func (p *aavePool) readDebts() {
 	answers := p.ask(calls)
 	for _, d := range debts {
 		owed := Position{Kind: Borrowed, Mode: Variable, Asset: p.erc20(d.asset), YearlyRate: d.borrowRate,
-			Receipt: p.erc20(d.variable)}
+			GrowthIndex: d.borrowIndex, Receipt: p.erc20(d.variable)}
 		r := &p.out[d.holder]
 		r.take(answers[0], owed, "variable debt of "+owed.Asset)
 		if answers = answers[1:]; d.hasStable {
 			owed.Mode, owed.YearlyRate, owed.Receipt = Stable, "", p.erc20(d.stable)
+			owed.GrowthIndex = uint256.Int{} // each holder has a rate of their own
 			if rate := answers[1].word(); rate != nil {
 				owed.YearlyRate = decimal(rate, rayPlaces)
 			}

@@ -34,6 +34,14 @@ func (a Answer) word() *uint256.Int {
 	return nil
 }
 
+// index is the number of an answer that is exactly one; zero otherwise.
+func (a Answer) index() (index uint256.Int) {
+	if w := a.word(); w != nil {
+		index = *w
+	}
+	return index
+}
+
 // address returns the address of an answer that is exactly one and not zero.
 func (a Answer) address() (address common.Address, ok bool) {
 	w := a.word()

@@ -61,6 +61,9 @@ type Position struct {
 	// YearlyRate is what the protocol pays or takes in a year, not compounded, as a decimal: "0.05" is 5 %. It is ""
 	// where the protocol has none.
 	YearlyRate string
+	// GrowthIndex is what a fixed part of the market has grown to by interest, in a scale of the market's own: two of
+	// different blocks tell the growth between them. Zero where the protocol has none.
+	GrowthIndex uint256.Int
 	// Collateral: it secures the holder's debts.
 	Collateral bool
 	// Ended: the holder has none of it. One that is worth nothing is not ended.

@@ -9,14 +9,20 @@ import (
 var (
 	vaultAsset         = selector("asset()")
 	vaultPreviewRedeem = selector("previewRedeem(uint256)")
+	vaultConvert       = selector("convertToAssets(uint256)")
 )
 
 // erc4626 reads vaults in the shape of ERC-4626. An amount is previewRedeem of all of the holder's shares, after fees:
-// convertToAssets is before them, and a share's price times the shares loses digits (OpenZeppelin 4.9.6 to 5.7.0).
+// convertToAssets is before them, and a share's price times the shares loses digits (OpenZeppelin 4.9.6 to 5.7.0). So
+// convertToAssets tells the growth.
 type erc4626 struct{}
 
+// manyShares are those whose value is a vault's growth index: enough for 15 digits of an asset with 6 decimals.
+var manyShares = uint256.MustFromDecimal("1000000000000000000000000000")
+
 func (erc4626) Read(m Market, holders []common.Address, ask Ask) []Reading {
-	shape := ask([]Call{call(m.Contract, vaultAsset), call(m.Contract, totalSupply)})
+	shape := ask([]Call{call(m.Contract, vaultAsset), call(m.Contract, totalSupply),
+		call(m.Contract, vaultConvert, manyShares)})
 	asset, ok := shape[0].address()
 	supply := shape[1].word()
 	if !ok || supply == nil {
@@ -25,7 +31,8 @@ func (erc4626) Read(m Market, holders []common.Address, ask Ask) []Reading {
 	shares := ask(ofEach(m.Contract, balanceOf, holders))
 	return readShares(m, shares, ask, func(n *uint256.Int) Call { return call(m.Contract, vaultPreviewRedeem, n) },
 		func(amount *uint256.Int) Position {
-			return Position{Kind: Supplied, Asset: m.erc20(asset), Amount: *amount, Receipt: m.self()}
+			return Position{Kind: Supplied, Asset: m.erc20(asset), Amount: *amount, Receipt: m.self(),
+				GrowthIndex: shape[2].index()}
 		}, supply)
 }
 

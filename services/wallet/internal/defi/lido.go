@@ -27,7 +27,7 @@ func (stETH) Read(m Market, holders []common.Address, ask Ask) []Reading {
 	}
 	out := readings(m, len(holders))
 	for i, a := range ask(ofEach(m.Contract, balanceOf, holders)) {
-		out[i].take(a, stakedCoin(m, new(uint256.Int)), "its balance")
+		out[i].take(a, stakedCoin(m, new(uint256.Int), shape[1].index()), "its balance")
 	}
 	return out
 }
@@ -37,7 +37,8 @@ func (stETH) Read(m Market, holders []common.Address, ask Ask) []Reading {
 type wstETH struct{}
 
 func (wstETH) Read(m Market, holders []common.Address, ask Ask) []Reading {
-	shape := ask([]Call{call(m.Contract, wrappedStETH), call(m.Contract, totalSupply)})
+	shape := ask([]Call{call(m.Contract, wrappedStETH), call(m.Contract, totalSupply),
+		call(m.Contract, wrappedValue, oneEther)})
 	_, ok := shape[0].address()
 	supply := shape[1].word()
 	if !ok || supply == nil {
@@ -45,10 +46,11 @@ func (wstETH) Read(m Market, holders []common.Address, ask Ask) []Reading {
 	}
 	shares := ask(ofEach(m.Contract, balanceOf, holders))
 	return readShares(m, shares, ask, func(n *uint256.Int) Call { return call(m.Contract, wrappedValue, n) },
-		func(amount *uint256.Int) Position { return stakedCoin(m, amount) }, supply)
+		func(amount *uint256.Int) Position { return stakedCoin(m, amount, shape[2].index()) }, supply)
 }
 
 // stakedCoin is a position in the chain's own coin.
-func stakedCoin(m Market, amount *uint256.Int) Position {
-	return Position{Kind: Staked, Asset: caip.NativeAsset(m.Chain).String(), Amount: *amount, Receipt: m.self()}
+func stakedCoin(m Market, amount *uint256.Int, index uint256.Int) Position {
+	return Position{Kind: Staked, Asset: caip.NativeAsset(m.Chain).String(), Amount: *amount, Receipt: m.self(),
+		GrowthIndex: index}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/holiman/uint256"
 
 	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/defi"
@@ -21,7 +22,8 @@ const marketJSON = `jsonb_build_object('market', m.market, 'missing', m.missing,
 	'debt', m.debt::text, 'unit', m.account_unit::text, 'threshold', m.threshold::text, 'health', m.health::text,
 	'has_debt', m.has_debt, 'e_mode', m.e_mode, 'block', m.block_number, 'time', m.block_time, 'positions', (
 	  SELECT jsonb_agg(jsonb_build_object('kind', p.kind, 'mode', p.rate_mode, 'asset', p.asset,
-	    'amount', p.amount::text, 'receipt', p.receipt, 'rate', p.yearly_rate, 'collateral', p.collateral,
+	    'amount', p.amount::text, 'receipt', p.receipt, 'rate', p.yearly_rate, 'index', p.growth_index::text,
+	    'collateral', p.collateral,
 	    'block', p.block_number, 'time', p.block_time) ORDER BY p.kind, p.rate_mode, p.asset)
 	  FROM positions p WHERE p.wallet_id = m.wallet_id AND p.market = m.market))`
 
@@ -51,6 +53,7 @@ type positionRow struct {
 	Amount     string        `json:"amount"`
 	Receipt    string        `json:"receipt,omitempty"`
 	Rate       string        `json:"rate,omitempty"`
+	Index      string        `json:"index,omitempty"`
 	Collateral bool          `json:"collateral,omitempty"`
 	Block      uint64        `json:"block,omitempty"`
 	Time       time.Time     `json:"time,omitzero"`
@@ -80,8 +83,12 @@ func (r *marketRow) reading() (out defi.Reading, err error) {
 		if err != nil {
 			return out, err
 		}
+		index, err := amount(cmp.Or(p.Index, "0"))
+		if err != nil {
+			return out, err
+		}
 		out.Positions = append(out.Positions, defi.Position{Kind: p.Kind, Mode: p.Mode, Asset: p.Asset, Amount: n,
-			Receipt: p.Receipt, YearlyRate: p.Rate, Collateral: p.Collateral,
+			Receipt: p.Receipt, YearlyRate: p.Rate, GrowthIndex: index, Collateral: p.Collateral,
 			Block: block.Block{Number: p.Block, Time: p.Time}})
 	}
 	return out, nil
@@ -119,7 +126,8 @@ func pastJSON(readings []defi.Reading) (string, error) {
 		}
 		for _, p := range r.Positions {
 			rows[i].Positions = append(rows[i].Positions, positionRow{Kind: p.Kind, Mode: p.Mode, Asset: p.Asset,
-				Amount: p.Amount.Dec(), Receipt: p.Receipt, Rate: p.YearlyRate, Collateral: p.Collateral})
+				Amount: p.Amount.Dec(), Receipt: p.Receipt, Rate: p.YearlyRate, Index: indexText(p.GrowthIndex),
+				Collateral: p.Collateral})
 		}
 		slices.SortFunc(rows[i].Positions, func(a, b positionRow) int {
 			return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Mode, b.Mode), cmp.Compare(a.Asset, b.Asset))
@@ -128,6 +136,14 @@ func pastJSON(readings []defi.Reading) (string, error) {
 	slices.SortFunc(rows, func(a, b marketRow) int { return cmp.Compare(a.Market, b.Market) })
 	text, err := json.Marshal(rows)
 	return string(text), err
+}
+
+// indexText is "" for none.
+func indexText(i uint256.Int) string {
+	if i.IsZero() {
+		return ""
+	}
+	return i.Dec()
 }
 
 // knownAssets are the assets of positions that are among tokens.

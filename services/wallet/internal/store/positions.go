@@ -202,6 +202,7 @@ type positionColumns struct {
 	wallets                       []uuid.UUID
 	markets, kinds, modes, assets []string
 	amounts, receipts, rates      []string
+	indexes                       []string
 	collaterals                   []bool
 	numbers                       []int64
 	times                         []time.Time
@@ -212,7 +213,8 @@ func (c *positionColumns) add(wallet uuid.UUID, at block.Block, market string, p
 	c.kinds = append(c.kinds, string(p.Kind))
 	c.modes, c.assets = append(c.modes, string(p.Mode)), append(c.assets, p.Asset)
 	c.amounts, c.receipts = append(c.amounts, p.Amount.Dec()), append(c.receipts, p.Receipt)
-	c.rates, c.collaterals = append(c.rates, p.YearlyRate), append(c.collaterals, p.Collateral)
+	c.rates, c.indexes = append(c.rates, p.YearlyRate), append(c.indexes, p.GrowthIndex.Dec())
+	c.collaterals = append(c.collaterals, p.Collateral)
 	c.numbers, c.times = append(c.numbers, int64(at.Number)), append(c.times, at.Time)
 }
 
@@ -236,20 +238,22 @@ func upsertPositions(ctx context.Context, conn *pgx.Conn, ids []uuid.UUID, read 
 		WITH before AS (
 		  SELECT wallet_id, market, kind, rate_mode, asset, amount FROM positions WHERE wallet_id = ANY($1)),
 		stored AS (
-		  INSERT INTO positions (wallet_id, market, kind, rate_mode, asset, amount, receipt, yearly_rate, collateral,
-		                         block_number, block_time)
-		  SELECT wallet, market, kind, mode, asset, amount::numeric, receipt, rate, collateral, block, at
+		  INSERT INTO positions (wallet_id, market, kind, rate_mode, asset, amount, receipt, yearly_rate, growth_index,
+		                         collateral, block_number, block_time)
+		  SELECT wallet, market, kind, mode, asset, amount::numeric, receipt, rate, index::numeric, collateral, block,
+		         at
 		  FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-		              $10::boolean[], $11::bigint[], $12::timestamptz[])
-		    AS i (wallet, market, kind, mode, asset, amount, receipt, rate, collateral, block, at)
+		              $10::text[], $11::boolean[], $12::bigint[], $13::timestamptz[])
+		    AS i (wallet, market, kind, mode, asset, amount, receipt, rate, index, collateral, block, at)
 		  ORDER BY wallet, market, kind, mode, asset
 		  ON CONFLICT (wallet_id, market, kind, rate_mode, asset) DO UPDATE
 		  SET amount = excluded.amount, receipt = excluded.receipt, yearly_rate = excluded.yearly_rate,
-		      collateral = excluded.collateral, block_number = excluded.block_number, block_time = excluded.block_time
+		      growth_index = excluded.growth_index, collateral = excluded.collateral,
+		      block_number = excluded.block_number, block_time = excluded.block_time
 		  RETURNING wallet_id, market, kind, rate_mode, asset, amount)
 		SELECT DISTINCT wallet_id FROM stored s LEFT JOIN before b USING (wallet_id, market, kind, rate_mode, asset)
 		WHERE b.amount IS DISTINCT FROM s.amount`, ids, c.wallets, c.markets, c.kinds, c.modes, c.assets, c.amounts,
-		c.receipts, c.rates, c.collaterals, c.numbers, c.times)
+		c.receipts, c.rates, c.indexes, c.collaterals, c.numbers, c.times)
 	if err != nil {
 		return nil, err
 	}

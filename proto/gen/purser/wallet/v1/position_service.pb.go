@@ -161,8 +161,12 @@ type Position struct {
 	// It secures the wallet's debts in the market.
 	Collateral bool `protobuf:"varint,7,opt,name=collateral,proto3" json:"collateral,omitempty"`
 	// The block that it was read at, and its time. Unset in a past hour: they are those of the wallet's sync.
-	BlockNumber   uint64                 `protobuf:"varint,8,opt,name=block_number,json=blockNumber,proto3" json:"block_number,omitempty"`
-	BlockTime     *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=block_time,json=blockTime,proto3" json:"block_time,omitempty"`
+	BlockNumber uint64                 `protobuf:"varint,8,opt,name=block_number,json=blockNumber,proto3" json:"block_number,omitempty"`
+	BlockTime   *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=block_time,json=blockTime,proto3" json:"block_time,omitempty"`
+	// What a fixed part of the market has grown to by interest, an integer in a scale of the market's own: the quotient
+	// of two, of different blocks, is the growth between them, whatever was deposited meanwhile. Empty where the protocol
+	// has none.
+	GrowthIndex   string `protobuf:"bytes,10,opt,name=growth_index,json=growthIndex,proto3" json:"growth_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -258,6 +262,13 @@ func (x *Position) GetBlockTime() *timestamppb.Timestamp {
 		return x.BlockTime
 	}
 	return nil
+}
+
+func (x *Position) GetGrowthIndex() string {
+	if x != nil {
+		return x.GrowthIndex
+	}
+	return ""
 }
 
 // LendingAccount is what a lending market says of all that a wallet has in it. It leaves out what is no collateral:
@@ -606,7 +617,7 @@ var File_purser_wallet_v1_position_service_proto protoreflect.FileDescriptor
 
 const file_purser_wallet_v1_position_service_proto_rawDesc = "" +
 	"\n" +
-	"'purser/wallet/v1/position_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\"\xf3\x02\n" +
+	"'purser/wallet/v1/position_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\"\x96\x03\n" +
 	"\bPosition\x122\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1e.purser.wallet.v1.PositionKindR\x04kind\x127\n" +
 	"\trate_mode\x18\x02 \x01(\x0e2\x1a.purser.wallet.v1.RateModeR\brateMode\x12\x19\n" +
@@ -620,7 +631,9 @@ const file_purser_wallet_v1_position_service_proto_rawDesc = "" +
 	"collateral\x12!\n" +
 	"\fblock_number\x18\b \x01(\x04R\vblockNumber\x129\n" +
 	"\n" +
-	"block_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tblockTime\"\xe3\x02\n" +
+	"block_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tblockTime\x12!\n" +
+	"\fgrowth_index\x18\n" +
+	" \x01(\tR\vgrowthIndex\"\xe3\x02\n" +
 	"\x0eLendingAccount\x12\x1e\n" +
 	"\n" +
 	"collateral\x18\x01 \x01(\tR\n" +
