@@ -69,7 +69,8 @@ func marketToProto(wallet uuid.UUID, r *defi.Reading) *walletv1.MarketPositions 
 			Kind:     walletv1.PositionKind(walletv1.PositionKind_value["POSITION_KIND_"+string(p.Kind)]),
 			RateMode: walletv1.RateMode(walletv1.RateMode_value["RATE_MODE_"+string(p.Mode)]),
 			TokenId:  p.Asset, Amount: p.Amount.Dec(), ReceiptTokenId: p.Receipt, YearlyRate: p.YearlyRate,
-			GrowthIndex: indexToProto(p.GrowthIndex), Collateral: p.Collateral, BlockNumber: p.Block.Number, BlockTime: blockTime(p.Block)})
+			GrowthIndex: indexToProto(p.GrowthIndex), Collateral: p.Collateral, BlockNumber: p.Block.Number,
+			BlockTime: blockTime(p.Block)})
 	}
 	return out
 }
