@@ -82,6 +82,35 @@ func (c Codec) Targets(data []byte) ([]common.Address, error) {
 	return targets, nil
 }
 
+// Calls decodes what Multicall3 was asked: the data of each call.
+func (c Codec) Calls(data []byte) ([][]byte, error) {
+	args, err := c.abi.Methods["aggregate3"].Inputs.Unpack(data[4:])
+	if err != nil {
+		return nil, err
+	}
+	var calls []call3
+	if err := c.abi.Methods["aggregate3"].Inputs.Copy(&calls, args); err != nil {
+		return nil, err
+	}
+	out := make([][]byte, len(calls))
+	for i, call := range calls {
+		out[i] = call.CallData
+	}
+	return out, nil
+}
+
+// PackCalls encodes calls as one of Multicall3.
+func (c Codec) PackCalls(to []common.Address, data [][]byte) ([]byte, error) {
+	calls := make([]call3, len(to))
+	for i := range to {
+		calls[i] = call3{Target: to[i], AllowFailure: true, CallData: data[i]}
+	}
+	return c.packCalls(calls)
+}
+
+// Results decodes what Multicall3 returned of n calls.
+func (c Codec) Results(reply []byte, n int) ([]Result, error) { return c.unpackCalls(reply, n) }
+
 // KindOf is kindOf as text.
 func KindOf(err error) string {
 	return map[kind]string{otherError: "other", refusedCall: "refused", revertedCall: "reverted", noState: "no state",

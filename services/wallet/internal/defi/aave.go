@@ -51,7 +51,11 @@ type aaveReserveData struct {
 	supplyIndex, borrowIndex uint256.Int // up to the block; zero when unknown
 	aToken, stable, variable common.Address
 	hasStable, known         bool
+	ids                      aaveReserveIDs
 }
+
+// aaveReserveIDs are the CAIP-19 ids of a reserve's tokens.
+type aaveReserveIDs struct{ asset, aToken, stable, variable string }
 
 // aavePool is a pool that is being read.
 type aavePool struct {
@@ -95,6 +99,7 @@ func (p *aavePool) readReserves(provider common.Address, list []common.Address) 
 	for i, asset := range list {
 		r := newAaveReserve(asset, answers[1+3*i])
 		r.supplyIndex, r.borrowIndex = answers[2+3*i].index(), answers[3+3*i].index()
+		r.ids = aaveReserveIDs{p.erc20(r.asset), p.erc20(r.aToken), p.erc20(r.stable), p.erc20(r.variable)}
 		p.reserves[i] = r
 	}
 }
@@ -146,12 +151,12 @@ func (p *aavePool) readUsers() {
 				continue
 			}
 			if !r.known {
-				p.out[i].miss("reserve " + p.erc20(r.asset))
+				p.out[i].miss("reserve " + r.ids.asset)
 				continue
 			}
-			p.out[i].take(answers[i], Position{Kind: Supplied, Asset: p.erc20(r.asset), Receipt: p.erc20(r.aToken),
+			p.out[i].take(answers[i], Position{Kind: Supplied, Asset: r.ids.asset, Receipt: r.ids.aToken,
 				YearlyRate: r.supplyRate, GrowthIndex: r.supplyIndex, Collateral: p.bit(i, 2*r.id+1)},
-				"supply of "+p.erc20(r.asset))
+				"supply of ", r.ids.asset)
 		}
 		if r.known {
 			answers = answers[n:]
@@ -187,24 +192,24 @@ func (p *aavePool) readDebts() {
 			default:
 				for _, mode := range []RateMode{Variable, Stable} {
 					p.out[i].Positions = append(p.out[i].Positions, Position{Kind: Borrowed, Mode: mode,
-						Asset: p.erc20(r.asset), Ended: true})
+						Asset: r.ids.asset, Ended: true})
 				}
 			}
 		}
 	}
 	answers := p.ask(calls)
 	for _, d := range debts {
-		owed := Position{Kind: Borrowed, Mode: Variable, Asset: p.erc20(d.asset), YearlyRate: d.borrowRate,
-			GrowthIndex: d.borrowIndex, Receipt: p.erc20(d.variable)}
+		owed := Position{Kind: Borrowed, Mode: Variable, Asset: d.ids.asset, YearlyRate: d.borrowRate,
+			GrowthIndex: d.borrowIndex, Receipt: d.ids.variable}
 		r := &p.out[d.holder]
-		r.take(answers[0], owed, "variable debt of "+owed.Asset)
+		r.take(answers[0], owed, "variable debt of ", owed.Asset)
 		if answers = answers[1:]; d.hasStable {
-			owed.Mode, owed.YearlyRate, owed.Receipt = Stable, "", p.erc20(d.stable)
+			owed.Mode, owed.YearlyRate, owed.Receipt = Stable, "", d.ids.stable
 			owed.GrowthIndex = uint256.Int{} // each holder has a rate of their own
 			if rate := answers[1].word(); rate != nil {
 				owed.YearlyRate = decimal(rate, rayPlaces)
 			}
-			r.take(answers[0], owed, "stable debt of "+owed.Asset)
+			r.take(answers[0], owed, "stable debt of ", owed.Asset)
 			answers = answers[2:]
 		}
 	}
@@ -233,7 +238,7 @@ func (p *aavePool) readAccounts() {
 	unpriced := map[string]bool{}
 	for i, a := range p.ask(calls) {
 		if price := a.word(); price == nil || price.IsZero() {
-			unpriced[p.erc20(p.reserves[i].asset)] = true
+			unpriced[p.reserves[i].ids.asset] = true
 		}
 	}
 	for _, i := range without {

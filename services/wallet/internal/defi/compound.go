@@ -69,12 +69,16 @@ func (compoundV3) Read(m Market, holders []common.Address, ask Ask) []Reading {
 	}
 	answers = ask(calls)
 	n := len(holders)
+	ids := make([]string, len(assets))
+	for j, asset := range assets {
+		ids[j] = m.erc20(asset)
+	}
 	for i := range out {
 		out[i].take(answers[i], supplied, "its supply")
 		out[i].take(answers[n+i], owed, "its debt")
-		for j, asset := range assets {
-			out[i].take(answers[(2+j)*n+i], Position{Kind: Supplied, Asset: m.erc20(asset), Collateral: true},
-				"its collateral of "+m.erc20(asset))
+		for j, id := range ids {
+			out[i].take(answers[(2+j)*n+i], Position{Kind: Supplied, Asset: id, Collateral: true},
+				"its collateral of ", id)
 		}
 	}
 	return out

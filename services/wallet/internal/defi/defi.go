@@ -135,11 +135,11 @@ func IsReceipt(readings []Reading, token string) bool {
 // maxMissing is about how long what is missing may be, in bytes.
 const maxMissing = 300
 
-// take adds a position whose amount is the one word of an answer; without it what is missing.
-func (r *Reading) take(a Answer, p Position, missing string) {
+// take adds a position whose amount is the one word of an answer; without it what is missing, in parts.
+func (r *Reading) take(a Answer, p Position, missing ...string) {
 	amount := a.word()
 	if amount == nil {
-		r.miss(missing)
+		r.miss(strings.Join(missing, ""))
 		return
 	}
 	p.Amount, p.Ended = *amount, amount.IsZero()

@@ -28,10 +28,10 @@ func (erc4626) Read(m Market, holders []common.Address, ask Ask) []Reading {
 	if !ok || supply == nil {
 		return unknown(m, len(holders), "the contract answers as no ERC-4626 vault does")
 	}
-	shares := ask(ofEach(m.Contract, balanceOf, holders))
+	shares, id, receipt := ask(ofEach(m.Contract, balanceOf, holders)), m.erc20(asset), m.self()
 	return readShares(m, shares, ask, func(n *uint256.Int) Call { return call(m.Contract, vaultPreviewRedeem, n) },
 		func(amount *uint256.Int) Position {
-			return Position{Kind: Supplied, Asset: m.erc20(asset), Amount: *amount, Receipt: m.self(),
+			return Position{Kind: Supplied, Asset: id, Amount: *amount, Receipt: receipt,
 				GrowthIndex: shape[2].index()}
 		}, supply)
 }

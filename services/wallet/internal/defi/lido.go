@@ -25,9 +25,9 @@ func (stETH) Read(m Market, holders []common.Address, ask Ask) []Reading {
 	if shape[0].word() == nil || shape[1].word() == nil {
 		return unknown(m, len(holders), "the contract answers as no stETH does")
 	}
-	out := readings(m, len(holders))
+	out, p := readings(m, len(holders)), stakedCoin(m, new(uint256.Int), shape[1].index())
 	for i, a := range ask(ofEach(m.Contract, balanceOf, holders)) {
-		out[i].take(a, stakedCoin(m, new(uint256.Int), shape[1].index()), "its balance")
+		out[i].take(a, p, "its balance")
 	}
 	return out
 }

@@ -22,10 +22,10 @@ func (stakingRewards) Read(m Market, holders []common.Address, ask Ask) []Readin
 	}
 	calls := append(ofEach(m.Contract, balanceOf, holders), ofEach(m.Contract, stakingEarned, holders)...)
 	answers := ask(calls)
-	out := readings(m, len(holders))
+	out, stake, earned := readings(m, len(holders)), m.erc20(staked), m.erc20(reward)
 	for i := range holders {
-		out[i].take(answers[i], Position{Kind: Staked, Asset: m.erc20(staked)}, "its stake")
-		out[i].take(answers[len(holders)+i], Position{Kind: Claimable, Asset: m.erc20(reward)}, "its rewards")
+		out[i].take(answers[i], Position{Kind: Staked, Asset: stake}, "its stake")
+		out[i].take(answers[len(holders)+i], Position{Kind: Claimable, Asset: earned}, "its rewards")
 	}
 	return out
 }

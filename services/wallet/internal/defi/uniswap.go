@@ -36,6 +36,7 @@ func (uniswapV2) Read(m Market, holders []common.Address, ask Ask) []Reading {
 		return unknown(m, len(holders), "the contract answers as no pair of Uniswap v2 does")
 	}
 	out := readings(m, len(holders))
+	ids, receipt := [2]string{m.erc20(p.tokens[0]), m.erc20(p.tokens[1])}, m.self()
 	for i, a := range ask(ofEach(m.Contract, balanceOf, holders)) {
 		shares := a.word()
 		if shares == nil {
@@ -50,8 +51,8 @@ func (uniswapV2) Read(m Market, holders []common.Address, ask Ask) []Reading {
 					continue
 				}
 			}
-			out[i].Positions = append(out[i].Positions, Position{Kind: Liquidity, Asset: m.erc20(p.tokens[t]),
-				Amount: *amount, Receipt: m.self(), Ended: shares.IsZero()})
+			out[i].Positions = append(out[i].Positions, Position{Kind: Liquidity, Asset: ids[t],
+				Amount: *amount, Receipt: receipt, Ended: shares.IsZero()})
 		}
 	}
 	return out
