@@ -23,8 +23,8 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/defi"
 )
 
-// marketsNode is a node with a market of each of five protocols, in which every holder has something. It remembers what
-// it was asked, and answers the same question with the same bytes.
+// marketsNode is a node with a market of each of five protocols, in which every holder has something. It remembers
+// what it was asked, and answers the same question with the same bytes.
 type marketsNode struct {
 	*httptest.Server
 	codec chain.Codec
