@@ -1,0 +1,153 @@
+package defi
+
+import (
+	"cmp"
+	"math/big"
+	"slices"
+
+	"github.com/purserhq/purser/services/portfolio/internal/valuation"
+)
+
+// Distance is how far the price of one token alone may move until the health of an account is 1, as a fraction of its
+// present price. All other prices, the amounts and the thresholds stay.
+type Distance struct {
+	TokenID, Symbol  string
+	Collateral, Debt bool
+	Fall, Rise       Figure
+}
+
+// asset is a token that is collateral of an account, or owed by it.
+type asset struct {
+	Distance
+	// secured and owed are parts of the account's debt, as which everything is told here: of owed the most that it can be
+	// too, and the least.
+	secured          *big.Rat // the most that it can secure
+	exactly          bool     // it is what it secures
+	owed, owedAtMost *big.Rat
+}
+
+// Distances returns how far the prices of all the collateral may fall together, and how far that of each token may
+// move, by token id; nothing of these where that can't be told.
+//
+// With everything in parts of the debt, the health is Σ(secured) before a move and 1 = Σ(owed). When the price of a
+// token moves by the fraction x, what it secures and what is owed of it grow by x times themselves. So the health is 1
+// at x = -(health - 1) / (secured - owed). Of a single collateral secured is the health. Of several only their sum is
+// known, but each secures at most all of that, and at most its value. What is owed of one of several tokens is told by
+// their values.
+func (a *Account) Distances() (all Figure, each []Distance) {
+	switch {
+	case a.Health.Value == nil:
+		return unavailable(a.Health.Unavailable), nil
+	case !a.Complete:
+		return unavailable(ReasonMarketIncomplete), nil
+	case a.Liquidatable:
+		return unavailable(ReasonLiquidatable), nil
+	}
+	health := a.health()
+	spare := new(big.Rat).Sub(health, big.NewRat(1, 1))
+	assets := a.assets(health)
+	owedToo, atLeast, collaterals := new(big.Rat), false, 0
+	for i := range assets {
+		t := &assets[i]
+		t.Fall, t.Rise = unavailable(ReasonNever), unavailable(ReasonNever)
+		if t.Collateral {
+			collaterals++
+			owedToo.Add(owedToo, t.owed)
+			atLeast = atLeast || t.owed.Cmp(t.owedAtMost) != 0
+			t.Fall = fall(spare, new(big.Rat).Sub(t.secured, t.owed), !t.exactly || t.owed.Cmp(t.owedAtMost) != 0)
+		}
+		if t.Debt && !(t.Collateral && t.exactly) { // a single collateral secures more than can be owed of it
+			t.Rise = rise(spare, t.owedAtMost, t.Collateral || t.owed.Cmp(t.owedAtMost) != 0)
+		}
+		each = append(each, t.Distance)
+	}
+	if collaterals == 0 {
+		return unavailable(ReasonNoCollateral), each
+	}
+	return fall(spare, owedToo.Sub(health, owedToo), atLeast), each
+}
+
+// fall returns how far a price may fall: spare / exposed, of which exposed may be the most that it can be.
+func fall(spare, exposed *big.Rat, atLeast bool) Figure {
+	if exposed.Sign() <= 0 || spare.Cmp(exposed) >= 0 {
+		return unavailable(ReasonNever)
+	}
+	return Figure{Value: down(new(big.Rat).Quo(spare, exposed), RatioScale), AtLeast: atLeast}
+}
+
+// rise returns how far the price of a debt may rise.
+func rise(spare, owed *big.Rat, atLeast bool) Figure {
+	if owed.Sign() <= 0 {
+		return unavailable(ReasonNever)
+	}
+	return Figure{Value: down(new(big.Rat).Quo(spare, owed), RatioScale), AtLeast: atLeast}
+}
+
+// assets returns the tokens of an account with its health, by token id.
+func (a *Account) assets(health *big.Rat) []asset {
+	type values struct {
+		asset
+		collateral, debt *big.Rat // nil while a value is missing
+	}
+	byToken := map[string]*values{}
+	collaterals, debts := 0, 0
+	for i := range a.Positions {
+		p := &a.Positions[i]
+		isDebt := p.Kind == valuation.Borrowed
+		if !isDebt && !p.Collateral {
+			continue
+		}
+		t := byToken[p.TokenID]
+		if t == nil {
+			t = &values{asset: asset{Distance: Distance{TokenID: p.TokenID, Symbol: p.Symbol}},
+				collateral: new(big.Rat), debt: new(big.Rat)}
+			byToken[p.TokenID] = t
+		}
+		sum := &t.collateral
+		if isDebt {
+			sum = &t.debt
+			if !t.Debt {
+				debts++
+			}
+			t.Debt = true
+		} else {
+			if !t.Collateral {
+				collaterals++
+			}
+			t.Collateral = true
+		}
+		switch {
+		case !p.Counted():
+			*sum = nil
+		case *sum != nil:
+			*sum = new(big.Rat).Add(*sum, ratOf(p.Value))
+		}
+	}
+	owedInAll := ratOf(a.DebtValue)
+	if owedInAll != nil && owedInAll.Sign() == 0 {
+		owedInAll = nil
+	}
+	out := make([]asset, 0, len(byToken))
+	for _, t := range byToken {
+		t.secured, t.exactly = health, collaterals == 1
+		if !t.exactly && t.collateral != nil && owedInAll != nil {
+			if value := new(big.Rat).Quo(t.collateral, owedInAll); value.Cmp(health) < 0 {
+				t.secured = value
+			}
+		}
+		switch {
+		case !t.Debt:
+			t.owed, t.owedAtMost = new(big.Rat), new(big.Rat)
+		case debts == 1:
+			t.owed, t.owedAtMost = big.NewRat(1, 1), big.NewRat(1, 1)
+		case owedInAll == nil:
+			t.owed, t.owedAtMost = new(big.Rat), big.NewRat(1, 1)
+		default:
+			t.owed = new(big.Rat).Quo(t.debt, owedInAll)
+			t.owedAtMost = t.owed
+		}
+		out = append(out, t.asset)
+	}
+	slices.SortFunc(out, func(x, y asset) int { return cmp.Compare(x.TokenID, y.TokenID) })
+	return out
+}
