@@ -56,8 +56,8 @@ func owes(amount string) valuation.ProtocolPosition { return is(valuation.Borrow
 
 // in makes the market of a wallet.
 func in(wallet, protocol, id string, positions ...valuation.ProtocolPosition) valuation.Market {
-	return valuation.Market{WalletID: wallet, Account: "eip155:1:0x" + wallet, Protocol: protocol, ID: "eip155:1:" + id,
-		Complete: true, Positions: positions}
+	return valuation.Market{WalletID: wallet, Account: "eip155:1:0x" + wallet, Protocol: protocol,
+		ID: "eip155:1:" + id, Complete: true, Positions: positions}
 }
 
 // account adds what a market says: collateral and debt in units of 1e-8, threshold and health.

@@ -10,8 +10,8 @@
 //   - A figure of safety, such as how far a price may fall, is rounded down, and is unavailable, or told as a lower
 //     bound, where it can't be computed exactly.
 //
-// Limits: a market tells the average of the liquidation thresholds of an account's collaterals, not that of each. Which
-// part a token has in a debt or a collateral of several is told by the portfolio's prices, not by the market's.
+// Limits: a market tells the average of the liquidation thresholds of an account's collaterals, not that of each.
+// Which part a token has in a debt or a collateral of several is told by the portfolio's prices, not by the market's.
 package defi
 
 import (

@@ -19,10 +19,10 @@ type Distance struct {
 // asset is a token that is collateral of an account, or owed by it.
 type asset struct {
 	Distance
-	// secured and owed are parts of the account's debt, as which everything is told here: of owed the most that it can be
-	// too, and the least.
-	secured          *big.Rat // the most that it can secure
-	exactly          bool     // it is what it secures
+	// secured is the most of the account's debt that it can secure; exactly what it does if so. owed is the least of
+	// the debt that can be in it, owedAtMost the most; the same if that is known. All are fractions of the debt.
+	secured          *big.Rat
+	exactly          bool
 	owed, owedAtMost *big.Rat
 }
 
@@ -56,7 +56,7 @@ func (a *Account) Distances() (all Figure, each []Distance) {
 			atLeast = atLeast || t.owed.Cmp(t.owedAtMost) != 0
 			t.Fall = fall(spare, new(big.Rat).Sub(t.secured, t.owed), !t.exactly || t.owed.Cmp(t.owedAtMost) != 0)
 		}
-		if t.Debt && !(t.Collateral && t.exactly) { // a single collateral secures more than can be owed of it
+		if t.Debt && (!t.Collateral || !t.exactly) { // a single collateral secures more than can be owed of it
 			t.Rise = rise(spare, t.owedAtMost, t.Collateral || t.owed.Cmp(t.owedAtMost) != 0)
 		}
 		each = append(each, t.Distance)

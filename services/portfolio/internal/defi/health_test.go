@@ -20,8 +20,8 @@ func safe() valuation.Market {
 
 // near is 3,060 × 0.8 / 2,400 = 1.02.
 func near() valuation.Market {
-	return account(in("b", "aave-v3", "pool", secures("1 ETH"), secures("1060 USDC"), owes("1900 DAI"), owes("0.25 ETH")),
-		3_060, 2_400, "0.8", "1.02")
+	return account(in("b", "aave-v3", "pool", secures("1 ETH"), secures("1060 USDC"), owes("1900 DAI"),
+		owes("0.25 ETH")), 3_060, 2_400, "0.8", "1.02")
 }
 
 // below can be liquidated: 2,000 × 0.8 / 2,000 = 0.8.
@@ -33,7 +33,8 @@ func lines(s defi.State) string {
 	var out []string
 	for _, a := range s.Accounts() {
 		all, each := a.Distances()
-		out = append(out, fmt.Sprintf("%s %s, left out %q: all fall %s", a.WalletID, text(a.Health), a.LeftOut, text(all)))
+		out = append(out, fmt.Sprintf("%s %s, left out %q: all fall %s", a.WalletID, text(a.Health), a.LeftOut,
+			text(all)))
 		for _, d := range each {
 			out = append(out, fmt.Sprintf("  %s falls %s rises %s", d.Symbol, text(d.Fall), text(d.Rise)))
 		}
@@ -43,9 +44,10 @@ func lines(s defi.State) string {
 
 func TestHowFarPricesMayMove(t *testing.T) {
 	s := valued(t, safe(), near(), below())
-	// a: 1 - 1/2.0625 and 2.0625 - 1. b, in parts of its debt of 2,400: the ETH owed is 500, the ETH that secures 2,000,
-	// the USDC 1,060, and 0.02 are to spare. All: 0.02 / (1.02 - 500/2400). ETH falls: 0.02 / (2000/2400 - 500/2400) or
-	// more, and rises: 0.02 / (500/2400) or more. USDC: 0.02 / (1060/2400) or more. DAI rises: 0.02 / (1900/2400).
+	// a: 1 - 1/2.0625 and 2.0625 - 1. b, in parts of its debt of 2,400: the ETH owed is 500, the ETH that secures
+	// 2,000, the USDC 1,060, and 0.02 are to spare. All: 0.02 / (1.02 - 500/2400). ETH falls:
+	// 0.02 / (2000/2400 - 500/2400) or more, and rises: 0.02 / (500/2400) or more. USDC: 0.02 / (1060/2400) or more.
+	// DAI rises: 0.02 / (1900/2400).
 	want := `a 2.0625, left out "": all fall 0.515151515151
   ETH falls 0.515151515151 rises NEVER
   USDC falls NEVER rises 1.062500000000
@@ -66,8 +68,8 @@ c 0.8, left out "": all fall LIQUIDATABLE`
 // A debt in the only collateral falls with it.
 func TestADebtInItsOwnCollateral(t *testing.T) {
 	eth := account(in("a", "aave-v3", "pool", secures("1 ETH"), owes("0.5 ETH")), 2_000, 1_000, "0.8", "1.6")
-	both := account(in("b", "aave-v3", "pool", secures("1 ETH"), owes("0.25 ETH"), owes("500 DAI")), 2_000, 1_000, "0.8",
-		"1.6")
+	both := account(in("b", "aave-v3", "pool", secures("1 ETH"), owes("0.25 ETH"), owes("500 DAI")), 2_000, 1_000,
+		"0.8", "1.6")
 	// b: 0.6 / (1.6 - 0.5), and DAI rises 0.6 / 0.5.
 	want := `a 1.6, left out "": all fall NEVER
   ETH falls NEVER rises NEVER
@@ -82,8 +84,8 @@ b 1.6, left out "": all fall 0.545454545454
 // Without prices a figure is that of the worst case, or exact where it needs none.
 func TestDistancesWithoutPrices(t *testing.T) {
 	single := account(in("a", "aave-v3", "pool", secures("1 NONE"), owes("5 UNLISTED")), 2_000, 1_000, "0.8", "1.6")
-	several := account(in("b", "aave-v3", "pool", secures("1 NONE"), secures("1 ETH"), owes("5 UNLISTED"), owes("1 NONE")),
-		2_000, 1_000, "0.8", "1.6")
+	several := account(in("b", "aave-v3", "pool", secures("1 NONE"), secures("1 ETH"), owes("5 UNLISTED"),
+		owes("1 NONE")), 2_000, 1_000, "0.8", "1.6")
 	want := `a 1.6, left out "DEBT_UNPRICED": all fall 0.375000000000
   NONE falls 0.375000000000 rises NEVER
    falls NEVER rises 0.600000000000
@@ -102,6 +104,7 @@ func TestHealthThatIsNotKnownIsToldAsSuch(t *testing.T) {
 		m.Lending.Health, m.Lending.HealthUnavailable = health, reason
 		return m
 	}
+	const small = "DEBT_TOO_SMALL"
 	huge := new(big.Int).Lsh(big.NewInt(1), 256).String()
 	unread := safe()
 	unread.Lending = nil
@@ -112,9 +115,9 @@ func TestHealthThatIsNotKnownIsToldAsSuch(t *testing.T) {
 		unknown             int
 	}{
 		"no debt":         {told("", "NO_DEBT"), "NO_DEBT", "NO_DEBT", "NO_DEBT", "NO_DEBT", 0},
-		"too small":       {told("", "DEBT_TOO_SMALL"), "DEBT_TOO_SMALL", "DEBT_TOO_SMALL", "DEBT_TOO_SMALL", "DEBT_TOO_SMALL", 0},
-		"2^256":           {told(huge, ""), "DEBT_TOO_SMALL", "DEBT_TOO_SMALL", "DEBT_TOO_SMALL", "DEBT_TOO_SMALL", 0},
-		"2^256 in wads":   {told(huge[:60]+"."+huge[60:], ""), "DEBT_TOO_SMALL", "DEBT_TOO_SMALL", "DEBT_TOO_SMALL", "DEBT_TOO_SMALL", 0},
+		"too small":       {told("", small), small, small, small, small, 0},
+		"2^256":           {told(huge, ""), small, small, small, small, 0},
+		"2^256 in wads":   {told(huge[:60]+"."+huge[60:], ""), small, small, small, small, 0},
 		"NaN":             {told("NaN", ""), "UNKNOWN", "UNKNOWN", "UNKNOWN", "UNKNOWN", 1},
 		"below 0":         {told("-1", ""), "UNKNOWN", "UNKNOWN", "UNKNOWN", "UNKNOWN", 1},
 		"neither":         {told("", ""), "UNKNOWN", "UNKNOWN", "UNKNOWN", "UNKNOWN", 1},
@@ -131,10 +134,10 @@ func TestHealthThatIsNotKnownIsToldAsSuch(t *testing.T) {
 			a := accounts[0]
 			all, _ := a.Distances()
 			l := defi.LowestOf(accounts)
-			if text(a.Health) != tc.health || text(all) != tc.fall || a.LeftOut != tc.lefts || text(l.Health) != tc.lowest ||
-				l.Unknown != tc.unknown {
-				t.Errorf("health %s, falls %s, left out %q, lowest %s, %d unknown", text(a.Health), text(all), a.LeftOut,
-					text(l.Health), l.Unknown)
+			if text(a.Health) != tc.health || text(all) != tc.fall || a.LeftOut != tc.lefts ||
+				text(l.Health) != tc.lowest || l.Unknown != tc.unknown {
+				t.Errorf("health %s, falls %s, left out %q, lowest %s, %d unknown", text(a.Health), text(all),
+					a.LeftOut, text(l.Health), l.Unknown)
 			}
 		})
 	}
@@ -149,7 +152,8 @@ func valuedAccounts(t *testing.T, markets ...valuation.Market) []defi.Account {
 // 2.0625 × 8,000 + 1.02 × 2,400 + 0.8 × 2,000 = 20,548 secure 12,400: 1.657… says nothing of c, which is at 0.8.
 func TestTheAggregateHidesNoLiquidation(t *testing.T) {
 	comet := in("d", "compound-v3", "comet", secures("1 BTC"), owes("100 DAI"))
-	unpriced := account(in("e", "aave-v3", "pool", secures("1 ETH"), owes("1 NONE"), owes("1 DAI")), 2_000, 1_000, "0.8", "1.6")
+	unpriced := account(in("e", "aave-v3", "pool", secures("1 ETH"), owes("1 NONE"), owes("1 DAI")), 2_000, 1_000,
+		"0.8", "1.6")
 	free := account(in("f", "aave-v3", "pool", secures("1 ETH")), 2_000, 0, "0.8", "")
 	free.Lending.HealthUnavailable = "NO_DEBT"
 	accounts := valuedAccounts(t, safe(), near(), below(), comet, unpriced, free, in("g", "steth", "token",
@@ -202,7 +206,8 @@ func TestAUnitThatIsNoneHidesNoHealth(t *testing.T) {
 
 // Just below 1 is below 1, however it would be rounded.
 func TestAHairBelowOneCanBeLiquidated(t *testing.T) {
-	for health, want := range map[string]bool{"0.999999999999999999": true, "1": false, "1.000000000000000001": false} {
+	for health, want := range map[string]bool{"0.999999999999999999": true, "1": false,
+		"1.000000000000000001": false} {
 		m := safe()
 		m.Lending.Health = health
 		accounts := valuedAccounts(t, m)

@@ -146,7 +146,8 @@ func compounded(rate *apd.Decimal) Figure {
 // sign, an exponent, NaN, or more than maxDecimal characters.
 func plainDecimal(text string) *apd.Decimal {
 	whole, part, hasPoint := strings.Cut(text, ".")
-	if len(text) > maxDecimal || whole == "" || hasPoint && part == "" || strings.Trim(whole+part, "0123456789") != "" {
+	if len(text) > maxDecimal || whole == "" || hasPoint && part == "" ||
+		strings.Trim(whole+part, "0123456789") != "" {
 		return nil
 	}
 	n, ok := new(big.Int).SetString(whole+part, 10)

@@ -20,13 +20,15 @@ func worthText(w defi.Worth) string {
 		short(w.Liabilities), short(w.Net), short(w.Claimable), short(w.Locked), w.Positions, w.Unpriced, w.Unverified)
 }
 
-// Assets 20,000 + 100 + 50 + 5,000 = 25,150; 100 and 50 of it are to be claimed and locked. The debt of 30,000 is larger.
+// Assets 20,000 + 100 + 50 + 5,000 = 25,150; 100 and 50 of it are to be claimed and locked. The debt of 30,000 is
+// larger.
 func TestADebtLargerThanTheAssetsIsANetBelowZero(t *testing.T) {
 	s := valued(t,
 		in("a", "aave-v3", "pool", secures("10 ETH"), owes("30000 USDC"), is(valuation.Supplied, "0 DAI")),
 		in("a", "staking-rewards", "farm", is(valuation.Claimable, "100 DAI"), is(valuation.Locked, "50 USDC"),
 			is(valuation.Staked, "2.5 ETH")))
-	if got := worthText(s.Total); got != "25150 - 30000 = -4850, 100 to claim, 50 locked; 5, 0 unpriced, 0 unverified" {
+	if got, want := worthText(s.Total), "25150 - 30000 = -4850, 100 to claim, 50 locked; 5, 0 unpriced, "+
+		"0 unverified"; got != want {
 		t.Error(got)
 	}
 	if !s.Complete() {
@@ -148,9 +150,11 @@ func TestYieldsAreWeightedByValue(t *testing.T) {
 
 func TestRatesThatAreNoneAreToldAsSuch(t *testing.T) {
 	for told, want := range map[string]string{
-		"": "<nil> NO_RATE", "0": "0 0.000000000000", "10": "10 22025.430872109359", "10.0000001": "10.0000001 RATE_OUT_OF_RANGE",
+		"": "<nil> NO_RATE", "0": "0 0.000000000000", "10": "10 22025.430872109359",
+		"10.0000001":                      "10.0000001 RATE_OUT_OF_RANGE",
 		"1000000000000000000000000000000": "1000000000000000000000000000000 RATE_OUT_OF_RANGE",
-		"1e30":                            "<nil> RATE_INVALID", "-0.05": "<nil> RATE_INVALID", "+0.05": "<nil> RATE_INVALID",
+		"1e30":                            "<nil> RATE_INVALID",
+		"-0.05":                           "<nil> RATE_INVALID", "+0.05": "<nil> RATE_INVALID",
 		"NaN": "<nil> RATE_INVALID", "Infinity": "<nil> RATE_INVALID", ".5": "<nil> RATE_INVALID",
 		"5.": "<nil> RATE_INVALID", "1.2.3": "<nil> RATE_INVALID", "٣": "<nil> RATE_INVALID",
 		"0." + strings.Repeat("1", 200): "<nil> RATE_INVALID",
@@ -178,7 +182,8 @@ func TestWhatIsShownAddsUp(t *testing.T) {
 				for range r.IntN(9) {
 					p := is(kinds[r.IntN(len(kinds))], "1 "+symbols[r.IntN(len(symbols))])
 					p.Amount = new(big.Int).Rsh(big.NewInt(r.Int64()), uint(r.IntN(64)))
-					p.Price.Amount = strings.Replace(p.Price.Amount, "000", fmt.Sprintf("%03d.%d", r.IntN(1000), r.IntN(1e9)), 1)
+					p.Price.Amount = strings.Replace(p.Price.Amount, "000",
+						fmt.Sprintf("%03d.%d", r.IntN(1000), r.IntN(1e9)), 1)
 					of.Positions = append(of.Positions, p)
 				}
 				markets = append(markets, of)
@@ -203,7 +208,8 @@ func TestWhatIsShownAddsUp(t *testing.T) {
 			}
 		}
 		shown := func(a, l *big.Rat, n, u, v int) string {
-			return fmt.Sprint(a.FloatString(8), " ", l.FloatString(8), " ", new(big.Rat).Sub(a, l).FloatString(8), n, u, v)
+			net := new(big.Rat).Sub(a, l)
+			return fmt.Sprint(a.FloatString(8), " ", l.FloatString(8), " ", net.FloatString(8), n, u, v)
 		}
 		of := func(w defi.Worth) string {
 			if got := new(big.Rat).Sub(rat(t, w.Assets), rat(t, w.Liabilities)); got.Cmp(rat(t, w.Net)) != 0 {

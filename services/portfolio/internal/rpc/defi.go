@@ -156,7 +156,7 @@ func defiMarketToProto(m *defi.Market) *portfoliov1.DefiMarket {
 
 func accountHealthToProto(a *defi.Account) *portfoliov1.AccountHealth {
 	all, each := a.Distances()
-	out := &portfoliov1.AccountHealth{WalletId: a.WalletID, Account: a.Market.Account, Protocol: a.Protocol,
+	out := &portfoliov1.AccountHealth{WalletId: a.WalletID, Account: a.Account, Protocol: a.Protocol,
 		Market: a.ID, Complete: a.Complete, Missing: a.Missing, HealthFactor: defiFigureToProto(a.Health),
 		Liquidatable: a.Liquidatable, Collateral: decimalToProto(a.Collateral), Debt: decimalToProto(a.Debt),
 		LiquidationThreshold: decimalToProto(a.Threshold), DebtValue: decimalToProto(a.DebtValue),
@@ -176,7 +176,7 @@ func lowestHealthToProto(l defi.Lowest) *portfoliov1.LowestHealth {
 	out := &portfoliov1.LowestHealth{HealthFactor: defiFigureToProto(l.Health),
 		LiquidatableCount: int32(l.Liquidatable), UnknownCount: int32(l.Unknown)}
 	if a := l.Of; a != nil {
-		out.WalletId, out.Account, out.Protocol, out.Market = a.WalletID, a.Market.Account, a.Protocol, a.ID
+		out.WalletId, out.Account, out.Protocol, out.Market = a.WalletID, a.Account, a.Protocol, a.ID
 	}
 	return out
 }
