@@ -61,8 +61,8 @@ func ids(n int) (all []string) {
 }
 
 func worthLine(w *portfoliov1.DefiWorth) string {
-	return strings.ReplaceAll(fmt.Sprintf("%s - %s = %s, %s to claim, %d, %d unpriced", w.GetAssets(), w.GetLiabilities(),
-		w.GetNet(), w.GetClaimable(), w.GetPositionCount(), w.GetUnpricedCount()), ".00000000", "")
+	return strings.ReplaceAll(fmt.Sprintf("%s - %s = %s, %s to claim, %d, %d unpriced", w.GetAssets(),
+		w.GetLiabilities(), w.GetNet(), w.GetClaimable(), w.GetPositionCount(), w.GetUnpricedCount()), ".00000000", "")
 }
 
 func TestPositionsAreValuedWithTheirRates(t *testing.T) {

@@ -38,7 +38,8 @@ func TestADebtLargerThanTheAssetsIsANetBelowZero(t *testing.T) {
 	for _, p := range s.Breakdown() {
 		lines = append(lines, fmt.Sprint(p.Protocol, " ", p.Share.Text('f'), " ", worthText(p.Worth)))
 	}
-	// 20,000 / 25,150 = 0.795228628…, 5,150 / 25,150 = 0.204771371…: the unit that is left goes to the larger remainder.
+	// 20,000 / 25,150 = 0.795228628…, 5,150 / 25,150 = 0.204771371…: the unit that is left goes to the larger
+	// remainder.
 	want := `aave-v3 0.79522863 20000 - 30000 = -10000, 0 to claim, 0 locked; 2, 0 unpriced, 0 unverified
 staking-rewards 0.20477137 5150 - 0 = 5150, 100 to claim, 50 locked; 3, 0 unpriced, 0 unverified`
 	if got := strings.Join(lines, "\n"); got != want {
@@ -99,7 +100,8 @@ func TestAStalePriceOrRateIsTold(t *testing.T) {
 	if got := fmt.Sprint(s.Incomplete); got != "[the price of ETH is stale the rate of EUR is stale]" {
 		t.Error(got)
 	}
-	if p := s.Markets[0].Positions[0]; p.Value.Text('f') != "1600.00000000" || !strings.HasPrefix(p.UnitPrice, "1600.0") {
+	if p := s.Markets[0].Positions[0]; p.Value.Text('f') != "1600.00000000" ||
+		!strings.HasPrefix(p.UnitPrice, "1600.0") {
 		t.Errorf("%s at %s", p.Value, p.UnitPrice)
 	}
 }
@@ -122,8 +124,8 @@ func TestReasonsAreToldUpToANumber(t *testing.T) {
 // 2 % compounded each second is 2.0201340…% and 5 % is 5.1271096…%, which e^r - 1 bounds from above by r²/2n.
 func TestYieldsAreWeightedByValue(t *testing.T) {
 	s := valued(t, in("a", "aave-v3", "pool", secures("1 ETH 0.02"), is(valuation.Supplied, "6000 USDC 0.05"),
-		is(valuation.Supplied, "2000 DAI 0"), is(valuation.Supplied, "1 BTC"), secures("9 SPAM 10"), secures("9 NONE 10"),
-		owes("1000 DAI 0.1"), is(valuation.Claimable, "1 DAI NaN"), owes("0.1 DAI 10.5")))
+		is(valuation.Supplied, "2000 DAI 0"), is(valuation.Supplied, "1 BTC"), secures("9 SPAM 10"),
+		secures("9 NONE 10"), owes("1000 DAI 0.1"), is(valuation.Claimable, "1 DAI NaN"), owes("0.1 DAI 10.5")))
 	var apys []string
 	for _, p := range s.Markets[0].Positions {
 		apys = append(apys, text(p.APY))
