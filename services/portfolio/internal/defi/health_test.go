@@ -160,8 +160,8 @@ func TestTheAggregateHidesNoLiquidation(t *testing.T) {
 		is(valuation.Staked, "1 ETH")))
 	all, lowest := defi.AggregateOf(accounts), defi.LowestOf(accounts)
 	got := fmt.Sprintf("%s = %s / %s of %d, %d left out; lowest %s of %s, %d liquidatable, %d unknown",
-		text(all.Health), all.Secured.Text('f'), all.Debt.Text('f'), all.Accounts, all.LeftOut, text(lowest.Health), lowest.Of.WalletID,
-		lowest.Liquidatable, lowest.Unknown)
+		text(all.Health), all.Secured.Text('f'), all.Debt.Text('f'), all.Accounts, all.LeftOut, text(lowest.Health),
+		lowest.Of.WalletID, lowest.Liquidatable, lowest.Unknown)
 	if want := "1.657096774193 = 20548.00000000 / 12400.00000000 of 3, 2 left out; lowest 0.8 of c, 1 liquidatable, " +
 		"1 unknown"; got != want || len(accounts) != 6 {
 		t.Errorf("got  %s\nwant %s", got, want)
