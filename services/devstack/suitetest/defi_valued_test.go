@@ -72,7 +72,8 @@ func checkValued(ctx context.Context, t *testing.T, s *suite.Suite, c *client.Cl
 			net.Add(net, value)
 		}
 	}
-	if count != positions || number(held.GetTotal().GetNet()).Cmp(net) != 0 || held.GetTotal().GetUnpricedCount() != 0 {
+	if count != positions || number(held.GetTotal().GetNet()).Cmp(net) != 0 ||
+		held.GetTotal().GetUnpricedCount() != 0 {
 		t.Errorf("%d positions are worth %s: the total is %v", count, net.FloatString(8), held.GetTotal())
 	}
 	parts, err := c.Defi.GetProtocolBreakdown(ctx, &portfoliov1.GetProtocolBreakdownRequest{})

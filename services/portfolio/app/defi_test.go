@@ -248,6 +248,16 @@ func TestPositionsAreThoseOfThePortfolio(t *testing.T) {
 		_, err = call(ctx, "x", "")
 		servicetest.WantViolation(t, err, "portfolio_id")
 	}
+	// The wallet is archived: the portfolio has it no more, as in GetValuation.
+	s.setPositions(wallets[:1]...)
+	gone, err := s.defi.GetPositions(ctx, &portfoliov1.GetPositionsRequest{PortfolioId: id})
+	if err != nil || len(gone.GetMarkets()) != 0 || gone.GetTotal().GetNet() != "0.00000000" {
+		t.Errorf("without its wallet it has %v, %v", gone, err)
+	}
+	left, err := s.GetPortfolio(ctx, &portfoliov1.GetPortfolioRequest{PortfolioId: id})
+	if err != nil || len(left.GetPortfolio().GetWalletIds()) != 0 {
+		t.Errorf("the portfolio is %v, %v", left, err)
+	}
 	s.wallet.setUnavailable(true)
 	_, err = s.defi.GetHealth(ctx, &portfoliov1.GetHealthRequest{})
 	servicetest.WantError(t, err, errs.KindUnavailable, "WALLET_UNAVAILABLE")

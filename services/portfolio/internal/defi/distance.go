@@ -33,7 +33,7 @@ type asset struct {
 // token moves by the fraction x, what it secures and what is owed of it grow by x times themselves. So the health is 1
 // at x = -(health - 1) / (secured - owed). Of a single collateral secured is the health. Of several only their sum is
 // known, but each secures at most all of that, and at most its value. What is owed of one of several tokens is told by
-// their values.
+// their values. Where the market values the collateral higher than the portfolio does, so is each of them.
 func (a *Account) Distances() (all Figure, each []Distance) {
 	switch {
 	case a.Health.Value == nil:
@@ -83,14 +83,15 @@ func rise(spare, owed *big.Rat, atLeast bool) Figure {
 	return Figure{Value: down(new(big.Rat).Quo(spare, owed), RatioScale), AtLeast: atLeast}
 }
 
+// held is a token with the values of what is collateral and owed of it; nil while one is missing.
+type held struct {
+	asset
+	collateral, debt *big.Rat
+}
+
 // assets returns the tokens of an account with its health, by token id.
 func (a *Account) assets(health *big.Rat) []asset {
-	type values struct {
-		asset
-		collateral, debt *big.Rat // nil while a value is missing
-	}
-	byToken := map[string]*values{}
-	collaterals, debts := 0, 0
+	byToken := map[string]*held{}
 	for i := range a.Positions {
 		p := &a.Positions[i]
 		isDebt := p.Kind == valuation.Borrowed
@@ -99,55 +100,90 @@ func (a *Account) assets(health *big.Rat) []asset {
 		}
 		t := byToken[p.TokenID]
 		if t == nil {
-			t = &values{asset: asset{Distance: Distance{TokenID: p.TokenID, Symbol: p.Symbol}},
+			t = &held{asset: asset{Distance: Distance{TokenID: p.TokenID, Symbol: p.Symbol}},
 				collateral: new(big.Rat), debt: new(big.Rat)}
 			byToken[p.TokenID] = t
 		}
-		sum := &t.collateral
 		if isDebt {
-			sum = &t.debt
-			if !t.Debt {
-				debts++
-			}
-			t.Debt = true
+			t.Debt, t.debt = true, withValue(t.debt, p)
 		} else {
-			if !t.Collateral {
-				collaterals++
+			t.Collateral, t.collateral = true, withValue(t.collateral, p)
+		}
+	}
+	collaterals, debts, inAll := 0, 0, new(big.Rat)
+	for _, t := range byToken {
+		if t.Debt {
+			debts++
+		}
+		if t.Collateral {
+			collaterals++
+			if inAll != nil && t.collateral != nil {
+				inAll.Add(inAll, t.collateral)
+			} else {
+				inAll = nil
 			}
-			t.Collateral = true
-		}
-		switch {
-		case !p.Counted():
-			*sum = nil
-		case *sum != nil:
-			*sum = new(big.Rat).Add(*sum, ratOf(p.Value))
 		}
 	}
-	owedInAll := ratOf(a.DebtValue)
-	if owedInAll != nil && owedInAll.Sign() == 0 {
-		owedInAll = nil
+	owed := ratOf(a.DebtValue)
+	if owed != nil && owed.Sign() == 0 {
+		owed = nil
 	}
+	scale := a.scale(inAll, owed)
 	out := make([]asset, 0, len(byToken))
 	for _, t := range byToken {
-		t.secured, t.exactly = health, collaterals == 1
-		if !t.exactly && t.collateral != nil && owedInAll != nil {
-			if value := new(big.Rat).Quo(t.collateral, owedInAll); value.Cmp(health) < 0 {
-				t.secured = value
-			}
-		}
-		switch {
-		case !t.Debt:
-			t.owed, t.owedAtMost = new(big.Rat), new(big.Rat)
-		case debts == 1:
-			t.owed, t.owedAtMost = big.NewRat(1, 1), big.NewRat(1, 1)
-		case owedInAll == nil:
-			t.owed, t.owedAtMost = new(big.Rat), big.NewRat(1, 1)
-		default:
-			t.owed = new(big.Rat).Quo(t.debt, owedInAll)
-			t.owedAtMost = t.owed
-		}
+		t.setSecured(health, collaterals, owed, scale)
+		t.setOwed(debts, owed)
 		out = append(out, t.asset)
 	}
 	slices.SortFunc(out, func(x, y asset) int { return cmp.Compare(x.TokenID, y.TokenID) })
 	return out
+}
+
+// withValue adds the value of a position; nil without one that counts.
+func withValue(sum *big.Rat, p *Position) *big.Rat {
+	if sum == nil || !p.Counted() {
+		return nil
+	}
+	return sum.Add(sum, ratOf(p.Value))
+}
+
+// scale is by how much the market values the collateral higher, beside the debt, than the portfolio does; at least 1.
+func (a *Account) scale(collateral, owed *big.Rat) *big.Rat {
+	one := big.NewRat(1, 1)
+	if collateral == nil || collateral.Sign() == 0 || owed == nil || a.Lending.Debt.Sign() == 0 {
+		return one
+	}
+	scale := new(big.Rat).SetFrac(a.Lending.Collateral, a.Lending.Debt)
+	scale.Mul(scale, owed).Quo(scale, collateral)
+	if scale.Cmp(one) < 0 { // some of it secures nothing, or the market values it lower
+		return one
+	}
+	return scale
+}
+
+// setSecured sets the most that the token can secure: its value, and no more than all of the collateral does.
+func (t *held) setSecured(health *big.Rat, collaterals int, owed, scale *big.Rat) {
+	t.secured, t.exactly = health, collaterals == 1
+	if t.exactly || t.collateral == nil || owed == nil {
+		return
+	}
+	value := new(big.Rat).Quo(t.collateral, owed)
+	if value.Mul(value, scale); value.Cmp(health) < 0 {
+		t.secured = value
+	}
+}
+
+// setOwed sets which part of the debt the token is.
+func (t *held) setOwed(debts int, owed *big.Rat) {
+	switch {
+	case !t.Debt:
+		t.owed, t.owedAtMost = new(big.Rat), new(big.Rat)
+	case debts == 1:
+		t.owed, t.owedAtMost = big.NewRat(1, 1), big.NewRat(1, 1)
+	case owed == nil:
+		t.owed, t.owedAtMost = new(big.Rat), big.NewRat(1, 1)
+	default:
+		t.owed = new(big.Rat).Quo(t.debt, owed)
+		t.owedAtMost = t.owed
+	}
 }

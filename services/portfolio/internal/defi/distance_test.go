@@ -17,6 +17,15 @@ type market struct {
 	threshold        map[string]int64 // in per cent
 }
 
+// worth of tokens at the present prices.
+func worth(tokens map[string]int64) (sum int64) {
+	for t, n := range tokens {
+		price, _ := new(big.Int).SetString(prices[t], 10)
+		sum += n * price.Int64()
+	}
+	return sum
+}
+
 // health after the prices of some tokens were multiplied by a factor; nil without a debt.
 func (m market) health(factor *big.Rat, moved ...string) *big.Rat {
 	price := func(token string) *big.Rat {
@@ -50,7 +59,7 @@ func (m market) account() valuation.Market {
 	for t, n := range m.debt {
 		of.Positions = append(of.Positions, owes(fmt.Sprint(n, " ", t)))
 	}
-	return account(of, 1, 1, "0.8", m.health(nil).FloatString(18))
+	return account(of, worth(m.collateral), worth(m.debt), "0.8", m.health(nil).FloatString(18))
 }
 
 func randomMarket(r *rand.Rand) market {
@@ -134,7 +143,8 @@ func TestTheAverageThresholdOfEachCollateralWouldBeWrong(t *testing.T) {
 	if h := m.health(guess, "ETH"); h.Cmp(big.NewRat(1, 1)) >= 0 {
 		t.Fatalf("after the guess the health is %s", h.FloatString(6))
 	}
-	_, each := func() (defi.Figure, []defi.Distance) { return valuedAccounts(t, m.account())[0].Distances() }()
+	a := valuedAccounts(t, m.account())[0]
+	_, each := a.Distances()
 	told := new(big.Rat).Sub(big.NewRat(1, 1), rat(t, each[1].Fall.Value))
 	if each[1].Symbol != "ETH" || !each[1].Fall.AtLeast || m.health(told, "ETH").Cmp(big.NewRat(1, 1)) < 0 {
 		t.Errorf("told of ETH is %s", text(each[1].Fall))

@@ -65,6 +65,23 @@ c 0.8, left out "": all fall LIQUIDATABLE`
 	}
 }
 
+// The market values the collateral by a tenth higher than the portfolio does: 3,366 × 0.8 / 2,400 = 1.122. So ETH may
+// secure a tenth more: 0.122 / (1.1 × 2000/2400 - 500/2400). By the portfolio's prices it would be 0.195.
+func TestAMarketThatValuesCollateralHigherIsBelieved(t *testing.T) {
+	m := near()
+	higher := account(m, 3_366, 2_400, "0.8", "1.122")
+	a := valuedAccounts(t, higher)[0]
+	_, each := a.Distances()
+	if got := text(each[1].Fall); got != "≥0.172235294117" {
+		t.Errorf("ETH falls %s", got)
+	}
+	a = valuedAccounts(t, account(m, 2_754, 2_400, "0.8", "1.122"))[0]
+	_, each = a.Distances()
+	if got := text(each[1].Fall); got != "≥0.195200000000" {
+		t.Errorf("of a market that values it lower, ETH falls %s", got)
+	}
+}
+
 // A debt in the only collateral falls with it.
 func TestADebtInItsOwnCollateral(t *testing.T) {
 	eth := account(in("a", "aave-v3", "pool", secures("1 ETH"), owes("0.5 ETH")), 2_000, 1_000, "0.8", "1.6")
