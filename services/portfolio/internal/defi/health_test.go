@@ -234,3 +234,29 @@ func TestAHairBelowOneCanBeLiquidated(t *testing.T) {
 		}
 	}
 }
+
+// A debt of no value in the answer's currency, or of a token that isn't verified, weighs nothing: not 0 of everything.
+func TestADebtWithoutAValueIsLeftOut(t *testing.T) {
+	dust, spam := owes("1 DAI"), owes("1 SPAM")
+	dust.Price.Amount = "0.000000001"
+	for name, debt := range map[string]valuation.ProtocolPosition{"dust": dust, "a token that isn't verified": spam} {
+		accounts := valuedAccounts(t, account(in("a", "aave-v3", "pool", secures("1 ETH"), debt), 2_000, 1_000, "0.8",
+			"1.6"))
+		all := defi.AggregateOf(accounts)
+		if accounts[0].LeftOut != "DEBT_UNPRICED" || text(all.Health) != "NO_ACCOUNT" || all.LeftOut != 1 {
+			t.Errorf("%s: left out %q, in all %s", name, accounts[0].LeftOut, text(all.Health))
+		}
+		if all, _ := accounts[0].Distances(); text(all) != "0.375000000000" { // which needs no prices
+			t.Errorf("%s: falls %s", name, text(all))
+		}
+	}
+}
+
+// What one of several collaterals secures is no more than all of them do, however much it is worth: 0.5 / 1.5.
+func TestACollateralSecuresNoMoreThanAll(t *testing.T) {
+	a := valuedAccounts(t, account(in("a", "aave-v3", "pool", secures("1 ETH"), secures("1 USDC"), owes("1000 DAI")),
+		2_001, 1_000, "0.75", "1.5"))[0]
+	if _, each := a.Distances(); text(each[1].Fall) != "≥0.333333333333" {
+		t.Errorf("ETH falls %s", text(each[1].Fall))
+	}
+}
