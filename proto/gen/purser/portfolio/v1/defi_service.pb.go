@@ -903,8 +903,8 @@ func (x *GetPositionsResponse) GetBadRateCount() int32 {
 }
 
 // LiquidationDistance is how far the price of one token alone may move until the health of an account is 1, as a
-// fraction of its present price: 0.25 is a quarter. All other prices, the amounts and the thresholds are taken to stay,
-// also of tokens whose prices move together: each is told as if it moved alone.
+// fraction of its present price: 0.25 is a quarter. All other prices, the amounts and the thresholds are taken to
+// stay, also of tokens whose prices move together: each is told as if it moved alone.
 type LiquidationDistance struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	TokenId string                 `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
@@ -915,9 +915,9 @@ type LiquidationDistance struct {
 	// How far it may fall and rise, rounded down to 12 places. Of a token that is both, a fall takes from the debt too.
 	// Reasons: those of all_collateral_fall; NEVER when no move in that direction does it.
 	//
-	// at_least: it may move further than value. A market tells the average of the thresholds of several collaterals only,
-	// so value is of the most that this one can secure: its own value, and no more than all of them do. Which part of
-	// several debts or collaterals is in one token is by the portfolio's prices; without them value is of all of it.
+	// at_least: it may move further than value. A market tells the average of the thresholds of several collaterals
+	// only, so value is of the most that this one can secure: its own value, and no more than all of them do. Which part
+	// of several debts or collaterals is in one token is by the portfolio's prices; without them value is of all of it.
 	Fall          *DefiFigure `protobuf:"bytes,5,opt,name=fall,proto3" json:"fall,omitempty"`
 	Rise          *DefiFigure `protobuf:"bytes,6,opt,name=rise,proto3" json:"rise,omitempty"`
 	unknownFields protoimpl.UnknownFields
