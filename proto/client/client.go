@@ -69,6 +69,7 @@ type Clients struct {
 	WalletStatus statusv1.StatusServiceClient
 
 	Portfolios      portfoliov1.PortfolioServiceClient
+	Defi            portfoliov1.DefiServiceClient
 	PortfolioJobs   jobsv1.JobServiceClient
 	PortfolioStatus statusv1.StatusServiceClient
 
@@ -107,7 +108,8 @@ func (c *Clients) dial(cfg Config, more []grpc.DialOption) error {
 		return err
 	}
 	portfolio, err := c.connect("portfolio", cfg.Portfolio, cfg, more,
-		portfoliov1.PortfolioService_ServiceDesc, jobsv1.JobService_ServiceDesc, statusv1.StatusService_ServiceDesc)
+		portfoliov1.PortfolioService_ServiceDesc, portfoliov1.DefiService_ServiceDesc,
+		jobsv1.JobService_ServiceDesc, statusv1.StatusService_ServiceDesc)
 	if err != nil {
 		return err
 	}
@@ -128,7 +130,8 @@ func (c *Clients) dial(cfg Config, more []grpc.DialOption) error {
 		c.WalletJobs, c.WalletStatus = jobsv1.NewJobServiceClient(wallet), statusv1.NewStatusServiceClient(wallet)
 	}
 	if portfolio != nil {
-		c.Portfolios = portfoliov1.NewPortfolioServiceClient(portfolio)
+		c.Portfolios, c.Defi = portfoliov1.NewPortfolioServiceClient(portfolio),
+			portfoliov1.NewDefiServiceClient(portfolio)
 		c.PortfolioJobs, c.PortfolioStatus = jobsv1.NewJobServiceClient(portfolio),
 			statusv1.NewStatusServiceClient(portfolio)
 	}

@@ -148,6 +148,7 @@ func TestPositionsAreThoseOfTheContractsNowAndInThePast(t *testing.T) {
 		t.Fatalf("Alice has %v", want)
 	}
 	check(t, s, fmt.Sprintf("block %d", block), held.GetWallets()[0].GetPositions(), want)
+	checkValued(ctx, t, s, c, block, len(want)+2)
 
 	first := held.GetWallets()[0].GetPositions()
 	end := s.Chain.Head().Time.Truncate(time.Hour)

@@ -21,6 +21,7 @@ import (
 	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/portfolio/internal/allocation"
 	"github.com/purserhq/purser/services/portfolio/internal/currency"
+	"github.com/purserhq/purser/services/portfolio/internal/defi"
 	"github.com/purserhq/purser/services/portfolio/internal/export"
 	"github.com/purserhq/purser/services/portfolio/internal/holdings"
 	"github.com/purserhq/purser/services/portfolio/internal/kpi"
@@ -105,6 +106,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	})
 	server.CheckMessages(methods.Check)
 	portfoliov1.RegisterPortfolioServiceServer(server, methods)
+	portfoliov1.RegisterDefiServiceServer(server,
+		rpc.NewDefiServer(portfolios, defi.NewService(portfolios, holdingsReader, rates)))
 	scheduled.Register(server, chassis.TriggerChecks{Before: chassis.CheckAuthority(auth)})
 	return b.Listen(ctx, server)
 }

@@ -52,6 +52,18 @@ func (s service) calls(id string) map[string]func(context.Context) error {
 			_, err := s.GetAllocation(ctx, &portfoliov1.GetAllocationRequest{PortfolioId: id})
 			return err
 		},
+		"GetPositions": func(ctx context.Context) error {
+			_, err := s.defi.GetPositions(ctx, &portfoliov1.GetPositionsRequest{PortfolioId: id})
+			return err
+		},
+		"GetHealth": func(ctx context.Context) error {
+			_, err := s.defi.GetHealth(ctx, &portfoliov1.GetHealthRequest{PortfolioId: id})
+			return err
+		},
+		"GetProtocolBreakdown": func(ctx context.Context) error {
+			_, err := s.defi.GetProtocolBreakdown(ctx, &portfoliov1.GetProtocolBreakdownRequest{PortfolioId: id})
+			return err
+		},
 		"ExportSnapshots": func(ctx context.Context) error {
 			_, _, err := s.export(ctx, &portfoliov1.ExportSnapshotsRequest{PortfolioId: id})
 			return err

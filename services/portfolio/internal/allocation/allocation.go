@@ -257,7 +257,7 @@ func (d *divided) result(of valuation.Valuation, maxEntries int) (Allocation, er
 			return Allocation{}, errs.Internal(err)
 		}
 	}
-	for i, share := range shares(values) {
+	for i, share := range Shares(values) {
 		a.Entries[i].Share = share
 	}
 	return a, nil
@@ -282,8 +282,8 @@ func fold(entries []Entry, maxEntries int) ([]Entry, error) {
 	return append(slices.Clip(entries[:maxEntries]), rest), nil
 }
 
-// shares returns the share of each value in their sum; nil if that is 0. Values are not below 0.
-func shares(values []*apd.Decimal) []*apd.Decimal {
+// Shares returns the share of each value in their sum; nil if that is 0. Values are not below 0.
+func Shares(values []*apd.Decimal) []*apd.Decimal {
 	total := new(big.Int)
 	scaled := make([]*big.Int, len(values))
 	for i, v := range values {

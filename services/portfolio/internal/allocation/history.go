@@ -207,7 +207,7 @@ func seriesOf(allocations []Allocation, maxEntries int) ([]Series, error) {
 		for n := range out {
 			values[n] = out[n].Values[i]
 		}
-		of := shares(values)
+		of := Shares(values)
 		for n := range out {
 			var share *apd.Decimal
 			if of != nil {

@@ -22,7 +22,7 @@ func TestSharesSumToExactlyOne(t *testing.T) {
 			}
 			total.Add(total, inUnits(values[i]))
 		}
-		got := shares(values)
+		got := Shares(values)
 		if total.Sign() == 0 {
 			if got != nil {
 				t.Fatal(got)
@@ -55,7 +55,7 @@ func TestWhatIsLeftGoesToThoseThatLostMost(t *testing.T) {
 			in = append(in, apd.New(v, 0))
 		}
 		var got []string
-		for _, s := range shares(in) {
+		for _, s := range Shares(in) {
 			got = append(got, s.Text('f'))
 		}
 		if fmt.Sprint(got) != want {

@@ -10,12 +10,18 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 )
 
+// callersPortfolio is the access check of every method, see the function of this name.
+func (s *PortfolioServer) callersPortfolio(ctx context.Context, portfolioID string) (portfolio.Portfolio, error) {
+	return callersPortfolio(ctx, s.portfolios, portfolioID)
+}
+
 // callersPortfolio is the access check of every method: it returns the portfolio of
 // the caller with this id, or the caller's default portfolio for "". Another user's
 // portfolio is NOT_FOUND, as one that doesn't exist; the store's query has the
 // owner as a condition. The permission was checked before, by the rule of the method
 // in the contract.
-func (s *PortfolioServer) callersPortfolio(ctx context.Context, portfolioID string) (portfolio.Portfolio, error) {
+func callersPortfolio(ctx context.Context, portfolios *portfolio.Service, portfolioID string) (portfolio.Portfolio,
+	error) {
 	var id uuid.UUID
 	if portfolioID != "" {
 		var err error
@@ -27,5 +33,5 @@ func (s *PortfolioServer) callersPortfolio(ctx context.Context, portfolioID stri
 				ListedBy("PortfolioService.ListPortfolios")
 		}
 	}
-	return s.portfolios.Find(ctx, authn.CallerFrom(ctx).UserID, id)
+	return portfolios.Find(ctx, authn.CallerFrom(ctx).UserID, id)
 }

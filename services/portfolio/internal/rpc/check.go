@@ -71,8 +71,9 @@ func (s *PortfolioServer) Check(m proto.Message) error {
 			return err
 		}
 		return s.exporter.Check(request)
-	case *portfoliov1.ListSnapshotsRequest:
-		return currency.Check("currency", r.GetCurrency())
+	case *portfoliov1.ListSnapshotsRequest, *portfoliov1.GetPositionsRequest, *portfoliov1.GetHealthRequest,
+		*portfoliov1.GetProtocolBreakdownRequest:
+		return currency.Check("currency", m.(interface{ GetCurrency() string }).GetCurrency())
 	case *portfoliov1.GetKpiRequest:
 		return s.figures.Check(kpiRequestFromProto(r))
 	}

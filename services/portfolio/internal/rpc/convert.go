@@ -21,10 +21,7 @@ func valuationToProto(v valuation.Valuation, r currency.Rate) *portfoliov1.Valua
 		Complete: v.Complete(), IncompleteReasons: v.IncompleteReasons,
 		ValuationTime: timestamppb.New(v.ValuationTime), Stale: v.Stale,
 	}
-	if r.Currency != valuation.Currency {
-		out.Rate = &portfoliov1.ExchangeRate{Price: r.Price, Source: r.Source, RateTime: timeToProto(r.Time),
-			Stale: r.Stale}
-	}
+	out.Rate = rateToProto(r)
 	for _, p := range v.Positions {
 		out.Positions = append(out.Positions, &portfoliov1.Position{
 			TokenId: p.TokenID, Symbol: p.Symbol, Decimals: uint32(p.Decimals), Amount: p.Amount.String(),
@@ -34,6 +31,14 @@ func valuationToProto(v valuation.Valuation, r currency.Rate) *portfoliov1.Valua
 		})
 	}
 	return out
+}
+
+// rateToProto returns nil for US dollars.
+func rateToProto(r currency.Rate) *portfoliov1.ExchangeRate {
+	if r.Currency == valuation.Currency {
+		return nil
+	}
+	return &portfoliov1.ExchangeRate{Price: r.Price, Source: r.Source, RateTime: timeToProto(r.Time), Stale: r.Stale}
 }
 
 // snapshotToProto returns a snapshot at a rate.
