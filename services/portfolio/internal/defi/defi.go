@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/apd/v3"
+	"github.com/google/uuid"
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/portfolio/internal/currency"
@@ -51,15 +52,22 @@ type Rates interface {
 	Now(ctx context.Context, currency string) (currency.Rate, error)
 }
 
+// MarketReader reads what wallets have in protocols, now and in the past; *holdings.Reader implements it.
+type MarketReader interface {
+	portfolio.MarketReader
+	// PastMarkets returns what the owner's wallets had at a past hour, with the growth indexes and block times of then.
+	PastMarkets(ctx context.Context, owner uuid.UUID, hour time.Time) ([]valuation.Market, error)
+}
+
 // Service values positions. It is safe for concurrent use.
 type Service struct {
 	portfolios Portfolios
-	reader     portfolio.MarketReader
+	reader     MarketReader
 	rates      Rates
 }
 
 // NewService returns the service.
-func NewService(p Portfolios, r portfolio.MarketReader, rates Rates) *Service {
+func NewService(p Portfolios, r MarketReader, rates Rates) *Service {
 	return &Service{portfolios: p, reader: r, rates: rates}
 }
 
@@ -73,8 +81,9 @@ type State struct {
 	// Markets of wallets by protocol, market and wallet, without those that are complete and empty.
 	Markets []Market
 	Total   Worth
-	// Earning is what owned positions yield, Borrowing what debts cost.
-	Earning, Borrowing Yield
+	// Earning is what owned positions yield, Borrowing what debts cost; PastEarning and PastBorrowing are of the last 30
+	// days.
+	Earning, Borrowing, PastEarning, PastBorrowing Yield
 	// BadRates is how many positions have a rate of which nothing can be told.
 	BadRates int
 }

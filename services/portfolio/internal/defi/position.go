@@ -38,8 +38,8 @@ type Position struct {
 	Unpriced string
 	// Rate is YearlyRate; nil for what is no decimal number of at least 0.
 	Rate *apd.Decimal
-	// APY is Rate, compounded each second.
-	APY Figure
+	// APY is Rate, compounded each second. PastAPY is what the last 30 days would make of a year.
+	APY, PastAPY Figure
 }
 
 // Counted reports whether the value is part of the sums.

@@ -89,9 +89,9 @@ type Yield struct {
 	sum   big.Int // of yield times value
 }
 
-func (y *Yield) add(p *Position) {
-	y.Value = plus(y.Value, p.Value)
-	y.sum.Add(&y.sum, new(big.Int).Mul(units(p.APY.Value), units(p.Value)))
+func (y *Yield) add(apy, value *apd.Decimal) {
+	y.Value = plus(y.Value, value)
+	y.sum.Add(&y.sum, new(big.Int).Mul(units(apy), units(value)))
 }
 
 func (y *Yield) finish() {
@@ -99,7 +99,11 @@ func (y *Yield) finish() {
 		y.APY = unavailable(ReasonNoRate)
 		return
 	}
-	y.APY = Figure{Value: ofUnits(halfEven(&y.sum, units(y.Value)), RatioScale)}
+	average := halfEven(new(big.Int).Abs(&y.sum), units(y.Value))
+	if y.sum.Sign() < 0 {
+		average.Neg(average)
+	}
+	y.APY = Figure{Value: ofUnits(average, RatioScale)}
 }
 
 // halfEven returns a / b, neither below 0, rounded half to even.
@@ -125,9 +129,9 @@ func (s *State) sumYields() {
 				}
 			case !p.Counted():
 			case p.Kind == valuation.Borrowed:
-				s.Borrowing.add(p)
+				s.Borrowing.add(p.APY.Value, p.Value)
 			default:
-				s.Earning.add(p)
+				s.Earning.add(p.APY.Value, p.Value)
 			}
 		}
 	}

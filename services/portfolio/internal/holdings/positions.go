@@ -21,6 +21,38 @@ func (r *Reader) Markets(ctx context.Context, owner uuid.UUID) ([]valuation.Wall
 	return held.wallets, held.markets, err
 }
 
+// PastMarkets returns what the owner's wallets had in protocols at a past hour. The positions are of the times of the
+// blocks of then. Errors are those of ReadHours; errs.Unavailable also when ctx ends before the hour was read.
+func (r *Reader) PastMarkets(ctx context.Context, owner uuid.UUID, hour time.Time) (out []valuation.Market, err error) {
+	for token := ""; ; {
+		page := <-r.readPage(ctx, owner, hour, hour, token)
+		switch {
+		case page.timeIsUp:
+			return nil, errs.Unavailable("WALLET_UNAVAILABLE", "the past was not read in time")
+		case page.err != nil:
+			return nil, page.err
+		}
+		tokens := assetsOf(page.GetTokens(), nil)
+		for _, h := range page.GetHours() {
+			for _, w := range h.GetWallets() {
+				markets, err := tokens.markets(w)
+				if err != nil {
+					return nil, err
+				}
+				for i := range markets {
+					for j := range markets[i].Positions {
+						markets[i].Positions[j].BlockTime = timeOf(w.GetSync().GetSyncTime())
+					}
+				}
+				out = append(out, markets...)
+			}
+		}
+		if token = page.GetNextPageToken(); token == "" {
+			return out, nil
+		}
+	}
+}
+
 // markets returns what a wallet has in protocols.
 func (a assets) markets(w *walletv1.WalletHoldings) ([]valuation.Market, error) {
 	if len(w.GetPositions()) == 0 {
@@ -61,7 +93,8 @@ func (a assets) position(p *walletv1.Position) (valuation.ProtocolPosition, erro
 	}
 	held.Amount = amount
 	out := valuation.ProtocolPosition{Holding: held, Known: known, Kind: kindFromProto(p.GetKind()),
-		Receipt: p.GetReceiptTokenId(), YearlyRate: p.GetYearlyRate(), Collateral: p.GetCollateral(),
+		Receipt: p.GetReceiptTokenId(), YearlyRate: p.GetYearlyRate(),
+		GrowthIndex: p.GetGrowthIndex(), Collateral: p.GetCollateral(),
 		Block: p.GetBlockNumber(), BlockTime: timeOf(p.GetBlockTime())}
 	if p.GetRateMode() != walletv1.RateMode_RATE_MODE_UNSPECIFIED {
 		out.RateMode = strings.TrimPrefix(p.GetRateMode().String(), "RATE_MODE_")

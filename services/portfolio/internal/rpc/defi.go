@@ -65,6 +65,7 @@ func (s *DefiServer) GetPositions(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
+	s.positions.AddPastYields(ctx, p, &state)
 	query := page.NewQuery("GetPositions", p.Owner.String(), p.ID.String())
 	markets, next, err := pageOf(query, req, state.Markets, (*defi.Market).Key, defiMarketToProto)
 	if err != nil {
@@ -73,7 +74,10 @@ func (s *DefiServer) GetPositions(ctx context.Context,
 	return &portfoliov1.GetPositionsResponse{State: defiStateToProto(&state), Markets: markets, NextPageToken: next,
 		Total: defiWorthToProto(state.Total), Apy: defiFigureToProto(state.Earning.APY),
 		BorrowApy: defiFigureToProto(state.Borrowing.APY), EarningValue: decimalToProto(state.Earning.Value),
-		BorrowingValue: decimalToProto(state.Borrowing.Value), BadRateCount: int32(state.BadRates)}, nil
+		BorrowingValue: decimalToProto(state.Borrowing.Value), BadRateCount: int32(state.BadRates),
+		PastApy: defiFigureToProto(state.PastEarning.APY), PastBorrowApy: defiFigureToProto(state.PastBorrowing.APY),
+		PastEarningValue:   decimalToProto(state.PastEarning.Value),
+		PastBorrowingValue: decimalToProto(state.PastBorrowing.Value)}, nil
 }
 
 // GetHealth implements the RPC.
@@ -148,7 +152,7 @@ func defiMarketToProto(m *defi.Market) *portfoliov1.DefiMarket {
 			TokenAmount: p.TokenAmount(), Price: p.UnitPrice, PriceSource: p.Price.Source,
 			PriceTime: timeToProto(p.Price.Time), PriceStale: p.Price.Stale, Value: decimalToProto(p.Value),
 			UnpricedReason: p.Unpriced, Verified: p.Verified, ReceiptTokenId: p.Receipt, Collateral: p.Collateral,
-			YearlyRate: decimalToProto(p.Rate), Apy: defiFigureToProto(p.APY), BlockNumber: p.Block,
+			YearlyRate: decimalToProto(p.Rate), Apy: defiFigureToProto(p.APY), PastApy: defiFigureToProto(p.PastAPY), BlockNumber: p.Block,
 			BlockTime: timeToProto(p.BlockTime)})
 	}
 	return out

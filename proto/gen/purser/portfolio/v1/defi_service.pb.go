@@ -431,8 +431,14 @@ type DefiPosition struct {
 	// to 12 places. Reasons: NO_RATE, RATE_INVALID, or RATE_OUT_OF_RANGE for a rate above 10, which is 1000 %.
 	Apy *DefiFigure `protobuf:"bytes,18,opt,name=apy,proto3" json:"apy,omitempty"`
 	// The block that it was read at, and its time.
-	BlockNumber   uint64                 `protobuf:"varint,19,opt,name=block_number,json=blockNumber,proto3" json:"block_number,omitempty"`
-	BlockTime     *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=block_time,json=blockTime,proto3" json:"block_time,omitempty"`
+	BlockNumber uint64                 `protobuf:"varint,19,opt,name=block_number,json=blockNumber,proto3" json:"block_number,omitempty"`
+	BlockTime   *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=block_time,json=blockTime,proto3" json:"block_time,omitempty"`
+	// What the market's interest of the last 30 days makes of a year: the quotient of its growth index at block_time and
+	// that of 30 days before the call, to the power of the 31,536,000 seconds of a year over the seconds between, - 1,
+	// rounded half to even to 12 places. It is below 0 where the market lost. Reasons: NO_INDEX where the protocol has
+	// none; NOT_HELD_THEN when the wallet didn't have the position then, or was read less than a day later;
+	// PAST_UNAVAILABLE while that can't be read; RATE_INVALID; RATE_OUT_OF_RANGE when it more than doubled.
+	PastApy       *DefiFigure `protobuf:"bytes,21,opt,name=past_apy,json=pastApy,proto3" json:"past_apy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -603,6 +609,13 @@ func (x *DefiPosition) GetBlockNumber() uint64 {
 func (x *DefiPosition) GetBlockTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.BlockTime
+	}
+	return nil
+}
+
+func (x *DefiPosition) GetPastApy() *DefiFigure {
+	if x != nil {
+		return x.PastApy
 	}
 	return nil
 }
@@ -804,9 +817,14 @@ type GetPositionsResponse struct {
 	EarningValue   string `protobuf:"bytes,7,opt,name=earning_value,json=earningValue,proto3" json:"earning_value,omitempty"`
 	BorrowingValue string `protobuf:"bytes,8,opt,name=borrowing_value,json=borrowingValue,proto3" json:"borrowing_value,omitempty"`
 	// How many positions have a rate of which no apy can be told: RATE_INVALID or RATE_OUT_OF_RANGE.
-	BadRateCount  int32 `protobuf:"varint,9,opt,name=bad_rate_count,json=badRateCount,proto3" json:"bad_rate_count,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	BadRateCount int32 `protobuf:"varint,9,opt,name=bad_rate_count,json=badRateCount,proto3" json:"bad_rate_count,omitempty"`
+	// As apy and borrow_apy of those that have a past_apy, and Σ(value) of what each of them is of.
+	PastApy            *DefiFigure `protobuf:"bytes,10,opt,name=past_apy,json=pastApy,proto3" json:"past_apy,omitempty"`
+	PastBorrowApy      *DefiFigure `protobuf:"bytes,11,opt,name=past_borrow_apy,json=pastBorrowApy,proto3" json:"past_borrow_apy,omitempty"`
+	PastEarningValue   string      `protobuf:"bytes,12,opt,name=past_earning_value,json=pastEarningValue,proto3" json:"past_earning_value,omitempty"`
+	PastBorrowingValue string      `protobuf:"bytes,13,opt,name=past_borrowing_value,json=pastBorrowingValue,proto3" json:"past_borrowing_value,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *GetPositionsResponse) Reset() {
@@ -900,6 +918,34 @@ func (x *GetPositionsResponse) GetBadRateCount() int32 {
 		return x.BadRateCount
 	}
 	return 0
+}
+
+func (x *GetPositionsResponse) GetPastApy() *DefiFigure {
+	if x != nil {
+		return x.PastApy
+	}
+	return nil
+}
+
+func (x *GetPositionsResponse) GetPastBorrowApy() *DefiFigure {
+	if x != nil {
+		return x.PastBorrowApy
+	}
+	return nil
+}
+
+func (x *GetPositionsResponse) GetPastEarningValue() string {
+	if x != nil {
+		return x.PastEarningValue
+	}
+	return ""
+}
+
+func (x *GetPositionsResponse) GetPastBorrowingValue() string {
+	if x != nil {
+		return x.PastBorrowingValue
+	}
+	return ""
 }
 
 // LiquidationDistance is how far the price of one token alone may move until the health of an account is 1, as a
@@ -1848,7 +1894,7 @@ const file_purser_portfolio_v1_defi_service_proto_rawDesc = "" +
 	"\x06locked\x18\x05 \x01(\tR\x06locked\x12%\n" +
 	"\x0eposition_count\x18\x06 \x01(\x05R\rpositionCount\x12%\n" +
 	"\x0eunpriced_count\x18\a \x01(\x05R\runpricedCount\x12)\n" +
-	"\x10unverified_count\x18\b \x01(\x05R\x0funverifiedCount\"\xf7\x05\n" +
+	"\x10unverified_count\x18\b \x01(\x05R\x0funverifiedCount\"\xb3\x06\n" +
 	"\fDefiPosition\x125\n" +
 	"\x04kind\x18\x01 \x01(\x0e2!.purser.portfolio.v1.PositionKindR\x04kind\x12:\n" +
 	"\trate_mode\x18\x02 \x01(\x0e2\x1d.purser.portfolio.v1.RateModeR\brateMode\x12\x19\n" +
@@ -1876,7 +1922,8 @@ const file_purser_portfolio_v1_defi_service_proto_rawDesc = "" +
 	"\x03apy\x18\x12 \x01(\v2\x1f.purser.portfolio.v1.DefiFigureR\x03apy\x12!\n" +
 	"\fblock_number\x18\x13 \x01(\x04R\vblockNumber\x129\n" +
 	"\n" +
-	"block_time\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\tblockTime\"\xa4\x02\n" +
+	"block_time\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\tblockTime\x12:\n" +
+	"\bpast_apy\x18\x15 \x01(\v2\x1f.purser.portfolio.v1.DefiFigureR\apastApy\"\xa4\x02\n" +
 	"\n" +
 	"DefiMarket\x12\x1b\n" +
 	"\twallet_id\x18\x01 \x01(\tR\bwalletId\x12\x18\n" +
@@ -1893,7 +1940,7 @@ const file_purser_portfolio_v1_defi_service_proto_rawDesc = "" +
 	"\tpage_size\x18\x03 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xf4\x03(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\"\xcc\x03\n" +
+	"page_token\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\"\xb1\x05\n" +
 	"\x14GetPositionsResponse\x124\n" +
 	"\x05state\x18\x01 \x01(\v2\x1e.purser.portfolio.v1.DefiStateR\x05state\x129\n" +
 	"\amarkets\x18\x02 \x03(\v2\x1f.purser.portfolio.v1.DefiMarketR\amarkets\x12&\n" +
@@ -1904,7 +1951,12 @@ const file_purser_portfolio_v1_defi_service_proto_rawDesc = "" +
 	"borrow_apy\x18\x06 \x01(\v2\x1f.purser.portfolio.v1.DefiFigureR\tborrowApy\x12#\n" +
 	"\rearning_value\x18\a \x01(\tR\fearningValue\x12'\n" +
 	"\x0fborrowing_value\x18\b \x01(\tR\x0eborrowingValue\x12$\n" +
-	"\x0ebad_rate_count\x18\t \x01(\x05R\fbadRateCount\"\xe6\x01\n" +
+	"\x0ebad_rate_count\x18\t \x01(\x05R\fbadRateCount\x12:\n" +
+	"\bpast_apy\x18\n" +
+	" \x01(\v2\x1f.purser.portfolio.v1.DefiFigureR\apastApy\x12G\n" +
+	"\x0fpast_borrow_apy\x18\v \x01(\v2\x1f.purser.portfolio.v1.DefiFigureR\rpastBorrowApy\x12,\n" +
+	"\x12past_earning_value\x18\f \x01(\tR\x10pastEarningValue\x120\n" +
+	"\x14past_borrowing_value\x18\r \x01(\tR\x12pastBorrowingValue\"\xe6\x01\n" +
 	"\x13LiquidationDistance\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x16\n" +
 	"\x06symbol\x18\x02 \x01(\tR\x06symbol\x12\x1e\n" +
@@ -2049,44 +2101,47 @@ var file_purser_portfolio_v1_defi_service_proto_depIdxs = []int32{
 	20, // 4: purser.portfolio.v1.DefiPosition.price_time:type_name -> google.protobuf.Timestamp
 	2,  // 5: purser.portfolio.v1.DefiPosition.apy:type_name -> purser.portfolio.v1.DefiFigure
 	20, // 6: purser.portfolio.v1.DefiPosition.block_time:type_name -> google.protobuf.Timestamp
-	5,  // 7: purser.portfolio.v1.DefiMarket.positions:type_name -> purser.portfolio.v1.DefiPosition
-	4,  // 8: purser.portfolio.v1.DefiMarket.worth:type_name -> purser.portfolio.v1.DefiWorth
-	3,  // 9: purser.portfolio.v1.GetPositionsResponse.state:type_name -> purser.portfolio.v1.DefiState
-	6,  // 10: purser.portfolio.v1.GetPositionsResponse.markets:type_name -> purser.portfolio.v1.DefiMarket
-	4,  // 11: purser.portfolio.v1.GetPositionsResponse.total:type_name -> purser.portfolio.v1.DefiWorth
-	2,  // 12: purser.portfolio.v1.GetPositionsResponse.apy:type_name -> purser.portfolio.v1.DefiFigure
-	2,  // 13: purser.portfolio.v1.GetPositionsResponse.borrow_apy:type_name -> purser.portfolio.v1.DefiFigure
-	2,  // 14: purser.portfolio.v1.LiquidationDistance.fall:type_name -> purser.portfolio.v1.DefiFigure
-	2,  // 15: purser.portfolio.v1.LiquidationDistance.rise:type_name -> purser.portfolio.v1.DefiFigure
-	2,  // 16: purser.portfolio.v1.AccountHealth.health_factor:type_name -> purser.portfolio.v1.DefiFigure
-	20, // 17: purser.portfolio.v1.AccountHealth.block_time:type_name -> google.protobuf.Timestamp
-	2,  // 18: purser.portfolio.v1.AccountHealth.all_collateral_fall:type_name -> purser.portfolio.v1.DefiFigure
-	9,  // 19: purser.portfolio.v1.AccountHealth.distances:type_name -> purser.portfolio.v1.LiquidationDistance
-	2,  // 20: purser.portfolio.v1.LowestHealth.health_factor:type_name -> purser.portfolio.v1.DefiFigure
-	2,  // 21: purser.portfolio.v1.AggregateHealth.health_factor:type_name -> purser.portfolio.v1.DefiFigure
-	3,  // 22: purser.portfolio.v1.GetHealthResponse.state:type_name -> purser.portfolio.v1.DefiState
-	10, // 23: purser.portfolio.v1.GetHealthResponse.accounts:type_name -> purser.portfolio.v1.AccountHealth
-	11, // 24: purser.portfolio.v1.GetHealthResponse.lowest:type_name -> purser.portfolio.v1.LowestHealth
-	12, // 25: purser.portfolio.v1.GetHealthResponse.aggregate:type_name -> purser.portfolio.v1.AggregateHealth
-	4,  // 26: purser.portfolio.v1.ProtocolWorth.worth:type_name -> purser.portfolio.v1.DefiWorth
-	11, // 27: purser.portfolio.v1.ProtocolWorth.lowest_health:type_name -> purser.portfolio.v1.LowestHealth
-	17, // 28: purser.portfolio.v1.ProtocolWorth.markets:type_name -> purser.portfolio.v1.MarketWorth
-	4,  // 29: purser.portfolio.v1.MarketWorth.worth:type_name -> purser.portfolio.v1.DefiWorth
-	11, // 30: purser.portfolio.v1.MarketWorth.lowest_health:type_name -> purser.portfolio.v1.LowestHealth
-	3,  // 31: purser.portfolio.v1.GetProtocolBreakdownResponse.state:type_name -> purser.portfolio.v1.DefiState
-	16, // 32: purser.portfolio.v1.GetProtocolBreakdownResponse.protocols:type_name -> purser.portfolio.v1.ProtocolWorth
-	4,  // 33: purser.portfolio.v1.GetProtocolBreakdownResponse.total:type_name -> purser.portfolio.v1.DefiWorth
-	7,  // 34: purser.portfolio.v1.DefiService.GetPositions:input_type -> purser.portfolio.v1.GetPositionsRequest
-	13, // 35: purser.portfolio.v1.DefiService.GetHealth:input_type -> purser.portfolio.v1.GetHealthRequest
-	15, // 36: purser.portfolio.v1.DefiService.GetProtocolBreakdown:input_type -> purser.portfolio.v1.GetProtocolBreakdownRequest
-	8,  // 37: purser.portfolio.v1.DefiService.GetPositions:output_type -> purser.portfolio.v1.GetPositionsResponse
-	14, // 38: purser.portfolio.v1.DefiService.GetHealth:output_type -> purser.portfolio.v1.GetHealthResponse
-	18, // 39: purser.portfolio.v1.DefiService.GetProtocolBreakdown:output_type -> purser.portfolio.v1.GetProtocolBreakdownResponse
-	37, // [37:40] is the sub-list for method output_type
-	34, // [34:37] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	2,  // 7: purser.portfolio.v1.DefiPosition.past_apy:type_name -> purser.portfolio.v1.DefiFigure
+	5,  // 8: purser.portfolio.v1.DefiMarket.positions:type_name -> purser.portfolio.v1.DefiPosition
+	4,  // 9: purser.portfolio.v1.DefiMarket.worth:type_name -> purser.portfolio.v1.DefiWorth
+	3,  // 10: purser.portfolio.v1.GetPositionsResponse.state:type_name -> purser.portfolio.v1.DefiState
+	6,  // 11: purser.portfolio.v1.GetPositionsResponse.markets:type_name -> purser.portfolio.v1.DefiMarket
+	4,  // 12: purser.portfolio.v1.GetPositionsResponse.total:type_name -> purser.portfolio.v1.DefiWorth
+	2,  // 13: purser.portfolio.v1.GetPositionsResponse.apy:type_name -> purser.portfolio.v1.DefiFigure
+	2,  // 14: purser.portfolio.v1.GetPositionsResponse.borrow_apy:type_name -> purser.portfolio.v1.DefiFigure
+	2,  // 15: purser.portfolio.v1.GetPositionsResponse.past_apy:type_name -> purser.portfolio.v1.DefiFigure
+	2,  // 16: purser.portfolio.v1.GetPositionsResponse.past_borrow_apy:type_name -> purser.portfolio.v1.DefiFigure
+	2,  // 17: purser.portfolio.v1.LiquidationDistance.fall:type_name -> purser.portfolio.v1.DefiFigure
+	2,  // 18: purser.portfolio.v1.LiquidationDistance.rise:type_name -> purser.portfolio.v1.DefiFigure
+	2,  // 19: purser.portfolio.v1.AccountHealth.health_factor:type_name -> purser.portfolio.v1.DefiFigure
+	20, // 20: purser.portfolio.v1.AccountHealth.block_time:type_name -> google.protobuf.Timestamp
+	2,  // 21: purser.portfolio.v1.AccountHealth.all_collateral_fall:type_name -> purser.portfolio.v1.DefiFigure
+	9,  // 22: purser.portfolio.v1.AccountHealth.distances:type_name -> purser.portfolio.v1.LiquidationDistance
+	2,  // 23: purser.portfolio.v1.LowestHealth.health_factor:type_name -> purser.portfolio.v1.DefiFigure
+	2,  // 24: purser.portfolio.v1.AggregateHealth.health_factor:type_name -> purser.portfolio.v1.DefiFigure
+	3,  // 25: purser.portfolio.v1.GetHealthResponse.state:type_name -> purser.portfolio.v1.DefiState
+	10, // 26: purser.portfolio.v1.GetHealthResponse.accounts:type_name -> purser.portfolio.v1.AccountHealth
+	11, // 27: purser.portfolio.v1.GetHealthResponse.lowest:type_name -> purser.portfolio.v1.LowestHealth
+	12, // 28: purser.portfolio.v1.GetHealthResponse.aggregate:type_name -> purser.portfolio.v1.AggregateHealth
+	4,  // 29: purser.portfolio.v1.ProtocolWorth.worth:type_name -> purser.portfolio.v1.DefiWorth
+	11, // 30: purser.portfolio.v1.ProtocolWorth.lowest_health:type_name -> purser.portfolio.v1.LowestHealth
+	17, // 31: purser.portfolio.v1.ProtocolWorth.markets:type_name -> purser.portfolio.v1.MarketWorth
+	4,  // 32: purser.portfolio.v1.MarketWorth.worth:type_name -> purser.portfolio.v1.DefiWorth
+	11, // 33: purser.portfolio.v1.MarketWorth.lowest_health:type_name -> purser.portfolio.v1.LowestHealth
+	3,  // 34: purser.portfolio.v1.GetProtocolBreakdownResponse.state:type_name -> purser.portfolio.v1.DefiState
+	16, // 35: purser.portfolio.v1.GetProtocolBreakdownResponse.protocols:type_name -> purser.portfolio.v1.ProtocolWorth
+	4,  // 36: purser.portfolio.v1.GetProtocolBreakdownResponse.total:type_name -> purser.portfolio.v1.DefiWorth
+	7,  // 37: purser.portfolio.v1.DefiService.GetPositions:input_type -> purser.portfolio.v1.GetPositionsRequest
+	13, // 38: purser.portfolio.v1.DefiService.GetHealth:input_type -> purser.portfolio.v1.GetHealthRequest
+	15, // 39: purser.portfolio.v1.DefiService.GetProtocolBreakdown:input_type -> purser.portfolio.v1.GetProtocolBreakdownRequest
+	8,  // 40: purser.portfolio.v1.DefiService.GetPositions:output_type -> purser.portfolio.v1.GetPositionsResponse
+	14, // 41: purser.portfolio.v1.DefiService.GetHealth:output_type -> purser.portfolio.v1.GetHealthResponse
+	18, // 42: purser.portfolio.v1.DefiService.GetProtocolBreakdown:output_type -> purser.portfolio.v1.GetProtocolBreakdownResponse
+	40, // [40:43] is the sub-list for method output_type
+	37, // [37:40] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_purser_portfolio_v1_defi_service_proto_init() }
