@@ -55,7 +55,8 @@ type Rates interface {
 // MarketReader reads what wallets have in protocols, now and in the past; *holdings.Reader implements it.
 type MarketReader interface {
 	portfolio.MarketReader
-	// PastMarkets returns what the owner's wallets had at a past hour, with the growth indexes and block times of then.
+	// PastMarkets returns what the owner's wallets had at a past hour, with the growth indexes and block times of
+	// then.
 	PastMarkets(ctx context.Context, owner uuid.UUID, hour time.Time) ([]valuation.Market, error)
 }
 
@@ -81,8 +82,8 @@ type State struct {
 	// Markets of wallets by protocol, market and wallet, without those that are complete and empty.
 	Markets []Market
 	Total   Worth
-	// Earning is what owned positions yield, Borrowing what debts cost; PastEarning and PastBorrowing are of the last 30
-	// days.
+	// Earning is what owned positions yield, Borrowing what debts cost; PastEarning and PastBorrowing are of the last
+	// 30 days.
 	Earning, Borrowing, PastEarning, PastBorrowing Yield
 	// BadRates is how many positions have a rate of which nothing can be told.
 	BadRates int

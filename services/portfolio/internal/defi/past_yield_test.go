@@ -89,7 +89,8 @@ func TestTheYieldOfTheLast30DaysIsThatOfTheIndexes(t *testing.T) {
 		var out []string
 		for _, m := range s.Markets {
 			for _, p := range m.Positions {
-				out = append(out, fmt.Sprint(m.Protocol, " of ", m.WalletID, " ", p.Kind, p.RateMode, " ", text(p.PastAPY)))
+				out = append(out, fmt.Sprint(m.Protocol, " of ", m.WalletID, " ", p.Kind, p.RateMode, " ",
+					text(p.PastAPY)))
 			}
 		}
 		return strings.Join(out, "\n")

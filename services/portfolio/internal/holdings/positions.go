@@ -23,7 +23,8 @@ func (r *Reader) Markets(ctx context.Context, owner uuid.UUID) ([]valuation.Wall
 
 // PastMarkets returns what the owner's wallets had in protocols at a past hour. The positions are of the times of the
 // blocks of then. Errors are those of ReadHours; errs.Unavailable also when ctx ends before the hour was read.
-func (r *Reader) PastMarkets(ctx context.Context, owner uuid.UUID, hour time.Time) (out []valuation.Market, err error) {
+func (r *Reader) PastMarkets(ctx context.Context, owner uuid.UUID, hour time.Time) ([]valuation.Market, error) {
+	var out []valuation.Market
 	for token := ""; ; {
 		page := <-r.readPage(ctx, owner, hour, hour, token)
 		switch {

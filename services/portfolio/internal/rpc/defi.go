@@ -152,7 +152,8 @@ func defiMarketToProto(m *defi.Market) *portfoliov1.DefiMarket {
 			TokenAmount: p.TokenAmount(), Price: p.UnitPrice, PriceSource: p.Price.Source,
 			PriceTime: timeToProto(p.Price.Time), PriceStale: p.Price.Stale, Value: decimalToProto(p.Value),
 			UnpricedReason: p.Unpriced, Verified: p.Verified, ReceiptTokenId: p.Receipt, Collateral: p.Collateral,
-			YearlyRate: decimalToProto(p.Rate), Apy: defiFigureToProto(p.APY), PastApy: defiFigureToProto(p.PastAPY), BlockNumber: p.Block,
+			YearlyRate: decimalToProto(p.Rate), Apy: defiFigureToProto(p.APY), PastApy: defiFigureToProto(p.PastAPY),
+			BlockNumber: p.Block,
 			BlockTime: timeToProto(p.BlockTime)})
 	}
 	return out

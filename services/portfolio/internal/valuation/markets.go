@@ -55,8 +55,8 @@ type ProtocolPosition struct {
 	// YearlyRate is what the protocol pays or takes in a year, not compounded, as it was told: "0.05" is 5 %. It is ""
 	// where the protocol has none.
 	YearlyRate string
-	// GrowthIndex is what a fixed part of the market has grown to by interest, in a scale of the market's own, as it was
-	// told; "" where the protocol has none.
+	// GrowthIndex is what a fixed part of the market has grown to by interest, in a scale of the market's own, as it
+	// was told; "" where the protocol has none.
 	GrowthIndex string
 	// Collateral: it secures the wallet's debts in the market.
 	Collateral bool

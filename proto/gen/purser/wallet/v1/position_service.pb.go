@@ -164,8 +164,8 @@ type Position struct {
 	BlockNumber uint64                 `protobuf:"varint,8,opt,name=block_number,json=blockNumber,proto3" json:"block_number,omitempty"`
 	BlockTime   *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=block_time,json=blockTime,proto3" json:"block_time,omitempty"`
 	// What a fixed part of the market has grown to by interest, an integer in a scale of the market's own: the quotient
-	// of two, of different blocks, is the growth between them, whatever was deposited meanwhile. Empty where the protocol
-	// has none.
+	// of two, of different blocks, is the growth between them, whatever was deposited meanwhile. Empty where the
+	// protocol has none.
 	GrowthIndex   string `protobuf:"bytes,10,opt,name=growth_index,json=growthIndex,proto3" json:"growth_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
