@@ -154,7 +154,7 @@ func defiMarketToProto(m *defi.Market) *portfoliov1.DefiMarket {
 			UnpricedReason: p.Unpriced, Verified: p.Verified, ReceiptTokenId: p.Receipt, Collateral: p.Collateral,
 			YearlyRate: decimalToProto(p.Rate), Apy: defiFigureToProto(p.APY), PastApy: defiFigureToProto(p.PastAPY),
 			BlockNumber: p.Block,
-			BlockTime: timeToProto(p.BlockTime)})
+			BlockTime:   timeToProto(p.BlockTime)})
 	}
 	return out
 }
