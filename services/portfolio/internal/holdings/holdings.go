@@ -46,24 +46,30 @@ func NewReader(c walletv1.HoldingsServiceClient) *Reader { return &Reader{client
 
 // Current implements portfolio.Holdings.
 func (r *Reader) Current(ctx context.Context, owner uuid.UUID) ([]valuation.Wallet, []valuation.Holding, error) {
+	held, err := r.read(ctx, owner)
+	return held.wallets, held.holdings, err
+}
+
+// read reads all pages of what the owner's wallets have.
+func (r *Reader) read(ctx context.Context, owner uuid.UUID) (collected, error) {
 	var held collected
 	token := ""
 	for range maxPages {
 		resp, err := r.page(ctx, owner, token)
 		if err != nil {
-			return nil, nil, err
+			return collected{}, err
 		}
 		if err := held.add(resp.GetWallets(), resp.GetTokens(), resp.GetPrices()); err != nil {
-			return nil, nil, err
+			return collected{}, err
 		}
-		if len(held.holdings) > maxHoldings {
+		if len(held.holdings)+held.positions > maxHoldings {
 			break
 		}
 		if token = resp.GetNextPageToken(); token == "" {
-			return held.wallets, held.holdings, nil
+			return held, nil
 		}
 	}
-	return nil, nil, tooManyHoldings()
+	return collected{}, tooManyHoldings()
 }
 
 // collected is what an owner's wallets hold, as far as it was received. A wallet can
@@ -71,6 +77,8 @@ func (r *Reader) Current(ctx context.Context, owner uuid.UUID) ([]valuation.Wall
 type collected struct {
 	wallets    []valuation.Wallet
 	holdings   []valuation.Holding
+	markets    []valuation.Market
+	positions  int // in markets
 	lastWallet string
 }
 
@@ -88,6 +96,14 @@ func (c *collected) add(wallets []*walletv1.WalletHoldings, tokens []*walletv1.T
 			c.lastWallet = w.GetWalletId()
 			c.wallets = append(c.wallets, walletFromProto(w))
 		}
+		markets, err := of.markets(w)
+		if err != nil {
+			return err
+		}
+		for _, m := range markets {
+			c.positions += len(m.Positions)
+		}
+		c.markets = append(c.markets, markets...)
 		for _, h := range w.GetHoldings() {
 			v, err := of.holding(h)
 			if err != nil {
@@ -102,7 +118,8 @@ func (c *collected) add(wallets []*walletv1.WalletHoldings, tokens []*walletv1.T
 
 func tooManyHoldings() error {
 	return errs.Exhausted("TOO_MANY_HOLDINGS",
-		fmt.Sprintf("the portfolio has more than the %d holdings that can be valued at once", maxHoldings))
+		fmt.Sprintf("the portfolio has more than the %d holdings and positions that can be valued at once",
+			maxHoldings))
 }
 
 // MayRead implements portfolio.Holdings: the caller needs the permission that the
