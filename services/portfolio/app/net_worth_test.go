@@ -62,7 +62,8 @@ func TestAPortfolioIsWorthItsAssetsLessItsLiabilities(t *testing.T) {
 	s.withLoan("1000", "")
 	taken, err := s.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{})
 	if snap := taken.GetSnapshot(); err != nil || snap.GetTotal() != "400.00000000" || !snap.GetComplete() ||
-		snap.GetAssets() != "2400.00000000" || snap.GetLiabilities() != "2000.00000000" || snap.GetPositionCount() != 5 {
+		snap.GetAssets() != "2400.00000000" || snap.GetLiabilities() != "2000.00000000" ||
+		snap.GetPositionCount() != 5 {
 		t.Fatal(snap, err)
 	}
 	resp, err := s.GetValuation(ctx, &portfoliov1.GetValuationRequest{})
@@ -116,7 +117,8 @@ func (s service) checkAllocation(ctx context.Context, t *testing.T) {
 	history, err := s.GetAllocationHistory(ctx, &portfoliov1.GetAllocationHistoryRequest{
 		Dimension: portfoliov1.AllocationDimension_ALLOCATION_DIMENSION_PROTOCOL})
 	if err != nil || len(history.GetPoints()) != 1 || len(history.GetSeries()) != 2 ||
-		history.GetPoints()[0].GetLiabilities() != "2000.00000000" || history.GetPoints()[0].GetTotal() != "400.00000000" ||
+		history.GetPoints()[0].GetLiabilities() != "2000.00000000" ||
+		history.GetPoints()[0].GetTotal() != "400.00000000" ||
 		history.GetSeries()[1].GetShares()[0] != "0.16666667" {
 		t.Error(history, err)
 	}

@@ -262,7 +262,8 @@ type column struct {
 
 var hourColumns = []column{
 	{"portfolio_id", id}, {"hour_time", instant}, {"snapshot_time", instant}, {"currency", id}, {"total", number},
-	{"assets", number}, {"liabilities", number}, {"net_flow", number}, {"complete", boolean}, {"price_gap", boolean}, {"backfilled", boolean},
+	{"assets", number}, {"liabilities", number}, {"net_flow", number}, {"complete", boolean},
+	{"price_gap", boolean}, {"backfilled", boolean},
 	{"position_count", count}, {"unpriced_count", count}, {"rate", number}, {"unavailable_reason", id},
 }
 

@@ -52,7 +52,8 @@ func (s *PortfolioServer) GetAllocationHistory(ctx context.Context,
 		resp.Points = append(resp.Points, &portfoliov1.AllocationPoint{StartTime: timeToProto(point.Start),
 			EndTime: timeToProto(point.End), SnapshotTime: timeToProto(point.Snapshot),
 			Total: decimalToProto(point.Total), Assets: decimalToProto(point.Assets),
-			Liabilities: decimalToProto(point.Liabilities), Complete: point.Complete, UnavailableReason: point.Unavailable})
+			Liabilities: decimalToProto(point.Liabilities), Complete: point.Complete,
+			UnavailableReason: point.Unavailable})
 	}
 	for _, series := range h.Series {
 		out := &portfoliov1.AllocationSeries{Group: series.Key, Label: series.Label, Other: series.Other}

@@ -50,7 +50,8 @@ func TestWhatMovesBetweenWalletsAndProtocolsIsNoFlow(t *testing.T) {
 			in(owed, plus(usdc(20), 4_000))}},
 		{"500 are supplied for it by another", "500.001", []valuation.Holding{usdc(90),
 			in(supplied, plus(usdc(560), 18_000)), in(owed, plus(usdc(20), 4_000))}},
-		{"100 more are borrowed, which buy 50 of another", "0", []valuation.Holding{usdc(90), holding("b", 50, "2", ""),
+		{"100 more are borrowed, which buy 50 of another", "0", []valuation.Holding{usdc(90),
+			holding("b", 50, "2", ""),
 			in(supplied, plus(usdc(560), 18_000)), in(owed, plus(usdc(120), 4_000))}},
 		{"rewards are earned", "0", []valuation.Holding{usdc(90), holding("b", 50, "2", ""),
 			in(supplied, plus(usdc(560), 18_000)), in(owed, plus(usdc(120), 4_000)),
@@ -59,9 +60,7 @@ func TestWhatMovesBetweenWalletsAndProtocolsIsNoFlow(t *testing.T) {
 			in(supplied, plus(usdc(560), 18_000)), in(owed, plus(usdc(120), 4_000))}},
 	}
 	for n, h := range hours {
-		if _, err := f.SaveBackfilled(t.Context(), f.p, []valuation.Valuation{valued(t, hour(n), h.held...)}); err != nil {
-			t.Fatal(err)
-		}
+		f.saveAll(t, valued(t, hour(n), h.held...))
 	}
 	for i, got := range f.flows(t) {
 		if got != hours[i].flow {
@@ -72,6 +71,13 @@ func TestWhatMovesBetweenWalletsAndProtocolsIsNoFlow(t *testing.T) {
 	series, err := f.Marks(t.Context(), f.p.ID, hour(0), hour(3), nil)
 	if last := series.Marks[len(series.Marks)-1]; err != nil || last.Value.Text('f') != "100.01100000" {
 		t.Errorf("it is worth %v, %v", last, err)
+	}
+}
+
+func (f fixture) saveAll(t *testing.T, hours ...valuation.Valuation) {
+	t.Helper()
+	if _, err := f.SaveBackfilled(t.Context(), f.p, hours); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -91,13 +97,12 @@ func TestAWalletThatJoinsBringsItsPositionsAsAFlow(t *testing.T) {
 		}
 		_, err := f.db.SQL().ExecContext(t.Context(), `INSERT INTO memberships (portfolio_id, valid_from, number,
 			wallet_ids, wallets_digest, no_wallets) VALUES ($1, $2, $3, '{}', '', false)
-			ON CONFLICT (portfolio_id, valid_from) DO UPDATE SET number = excluded.number`, f.p.ID, hour(1), tc.membership)
+			ON CONFLICT (portfolio_id, valid_from) DO UPDATE SET number = excluded.number`, f.p.ID, hour(1),
+			tc.membership)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := f.SaveBackfilled(t.Context(), f.p, []valuation.Valuation{before, after}); err != nil {
-			t.Fatal(err)
-		}
+		f.saveAll(t, before, after)
 		if got := f.flows(t); !slices.Equal(got, []string{"-", tc.flow}) {
 			t.Errorf("membership %d: the flows are %v", tc.membership, got)
 		}
@@ -136,9 +141,7 @@ func TestTheLinesAreTheSnapshotAndTheTimeline(t *testing.T) {
 		if all[n].Total.Sign() < 0 {
 			negative++
 		}
-		if _, err := f.SaveBackfilled(t.Context(), f.p, all[n:n+1]); err != nil {
-			t.Fatal(err)
-		}
+		f.saveAll(t, all[n])
 	}
 	if negative < 3 {
 		t.Fatalf("%d totals are below 0", negative)

@@ -370,7 +370,8 @@ func (w *windows) storeChanges(ctx context.Context, conn *pgx.Conn, changes map[
 		}
 	}
 	if len(gone.assets) > 0 {
-		if _, err := conn.Exec(ctx, deleteChanges, gone.portfolios, gone.assets, gone.places, gone.buckets); err != nil {
+		_, err := conn.Exec(ctx, deleteChanges, gone.portfolios, gone.assets, gone.places, gone.buckets)
+		if err != nil {
 			return fmt.Errorf("delete changes of positions: %w", err)
 		}
 	}
@@ -388,7 +389,7 @@ func compareChanges(a, b changeKey) int {
 	if c := bytes.Compare(a.portfolio[:], b.portfolio[:]); c != 0 {
 		return c
 	}
-	return cmp.Or(a.line.compare(b.line), cmp.Compare(a.hour, b.hour))
+	return cmp.Or(a.compare(b.line), cmp.Compare(a.hour, b.hour))
 }
 
 func sameText(a, b *string) bool { return a == b || a != nil && b != nil && *a == *b }

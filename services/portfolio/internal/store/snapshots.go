@@ -95,8 +95,9 @@ func snapshotFromRow(r snapshotRow) (snapshot.Snapshot, error) {
 	}
 	return snapshot.Snapshot{
 		Portfolio: r.PortfolioID, Bucket: r.Bucket.UTC(), SnapshotTime: r.SnapshotTime.UTC(), Total: total,
-		Liabilities: liabilities, Complete: r.Complete && !r.OutOfDate, OutOfDate: r.OutOfDate, Positions: r.PositionCount,
-		Unpriced: r.UnpricedCount, Backfilled: r.Backfilled, NetFlow: flow, PriceGap: r.PriceGap,
+		Liabilities: liabilities, Complete: r.Complete && !r.OutOfDate, OutOfDate: r.OutOfDate,
+		Positions: r.PositionCount,
+		Unpriced:  r.UnpricedCount, Backfilled: r.Backfilled, NetFlow: flow, PriceGap: r.PriceGap,
 	}, err
 }
 

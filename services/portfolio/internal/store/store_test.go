@@ -234,7 +234,8 @@ func TestWithoutATransactionPositionsOfAnotherSnapshotStay(t *testing.T) {
 	}
 	positions := func(v valuation.Valuation) {
 		_, err := f.db.SQL().ExecContext(t.Context(),
-			`INSERT INTO position_changes (portfolio_id, asset, bucket, amount) SELECT $1, id, $2, $3::numeric FROM assets
+			`INSERT INTO position_changes (portfolio_id, asset, bucket, amount)
+			SELECT $1, id, $2, $3::numeric FROM assets
 			ON CONFLICT (portfolio_id, asset, place, bucket) DO UPDATE SET amount = excluded.amount`,
 			f.p.ID, hour(0), v.Total.Text('f'))
 		if err != nil {

@@ -140,8 +140,8 @@ func (s *Snapshots) aggregate(ctx context.Context, portfolioID uuid.UUID,
 	var out []timeline.Aggregate
 	for rows.Next() {
 		var a timeline.Aggregate
-		err := rows.Scan(&a.Index, &a.Open, &a.Close, &a.Assets, &a.Liabilities, &a.Min, &a.Max, &a.Snapshots, &a.LeftOut, &a.Complete,
-			&a.OutOfDate, &a.NetFlow)
+		err := rows.Scan(&a.Index, &a.Open, &a.Close, &a.Assets, &a.Liabilities, &a.Min, &a.Max, &a.Snapshots,
+			&a.LeftOut, &a.Complete, &a.OutOfDate, &a.NetFlow)
 		if err != nil {
 			return nil, fmt.Errorf("aggregate snapshots: %w", err)
 		}
@@ -200,6 +200,7 @@ func (s *Snapshots) lastValueBefore(ctx context.Context, portfolioID uuid.UUID,
 	if err != nil {
 		return nil, err
 	}
-	return &timeline.Value{Total: row.Total, Assets: assets.Text('f'), Liabilities: row.Liabilities, Complete: row.Complete && !row.OutOfDate, OutOfDate: row.OutOfDate,
+	return &timeline.Value{Total: row.Total, Assets: assets.Text('f'), Liabilities: row.Liabilities,
+		Complete: row.Complete && !row.OutOfDate, OutOfDate: row.OutOfDate,
 		Hour: row.Bucket.UTC()}, nil
 }

@@ -264,7 +264,8 @@ func (a Aggregates) points(bounds []time.Time) []Point {
 			p.Open, p.Close, p.Min, p.Max = in.Open, in.Close, in.Min, in.Max
 			p.Assets, p.Liabilities = in.Assets, in.Liabilities
 			p.Complete, p.OutOfDate = in.Complete, in.OutOfDate
-			last = &Value{Total: in.Close, Assets: in.Assets, Liabilities: in.Liabilities, Complete: in.Complete, OutOfDate: in.OutOfDate > 0}
+			last = &Value{Total: in.Close, Assets: in.Assets, Liabilities: in.Liabilities, Complete: in.Complete,
+				OutOfDate: in.OutOfDate > 0}
 		case last != nil:
 			p.Open, p.Close, p.Min, p.Max = last.Total, last.Total, last.Total, last.Total
 			p.Assets, p.Liabilities = last.Assets, last.Liabilities

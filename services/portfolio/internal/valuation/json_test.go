@@ -52,7 +52,8 @@ func TestAValuationComesBackFromJSONExactly(t *testing.T) {
 
 // whole returns everything of a valuation as text.
 func whole(v valuation.Valuation) string {
-	s := fmt.Sprintln(v.ValuationTime, text(v.Total), text(v.Assets), text(v.Liabilities), v.Unpriced, v.Unverified, v.Wallets, v.UnsyncedWallets,
+	s := fmt.Sprintln(v.ValuationTime, text(v.Total), text(v.Assets), text(v.Liabilities), v.Unpriced,
+		v.Unverified, v.Wallets, v.UnsyncedWallets,
 		v.IncompleteWallets, v.StalePrices,
 		len(v.IncompleteReasons), v.IncompleteReasons, v.Stale)
 	for _, p := range slices.Concat(v.Positions, v.Receipts) {
