@@ -19,8 +19,9 @@ import (
 func inMarkets(id string) *walletv1.WalletHoldings {
 	w := walletOf(id, holdingOf("x", "1", 6))
 	w.Positions = []*walletv1.MarketPositions{{WalletId: id, Protocol: "aave-v3", Market: "eip155:1:0xp",
-		Complete: true, Positions: []*walletv1.Position{{Kind: walletv1.PositionKind_POSITION_KIND_SUPPLIED, TokenId: "x",
-			Amount: maxUint256, ReceiptTokenId: "r", YearlyRate: "0.05", Collateral: true, BlockNumber: 9,
+		Complete: true, Positions: []*walletv1.Position{{Kind: walletv1.PositionKind_POSITION_KIND_SUPPLIED,
+			TokenId: "x",
+			Amount:  maxUint256, ReceiptTokenId: "r", YearlyRate: "0.05", Collateral: true, BlockNumber: 9,
 			BlockTime: timestamppb.New(time.Unix(5, 0))}, {Kind: walletv1.PositionKind_POSITION_KIND_BORROWED,
 			RateMode: walletv1.RateMode_RATE_MODE_STABLE, TokenId: "nobody's", Amount: "7"}},
 		Account: &walletv1.LendingAccount{Collateral: "100", Debt: "50", Unit: "10", LiquidationThreshold: "0.8",

@@ -175,7 +175,8 @@ func TestTheLinesAreTheSnapshotAndTheTimeline(t *testing.T) {
 		same(t, a.Assets, want.Assets.Text('f'))
 		same(t, a.Liabilities, want.Liabilities.Text('f'))
 	}
-	n := f.count(t, `SELECT count(*) FROM snapshots s WHERE total = coalesce((SELECT sum(value) FROM snapshot_positions p
+	n := f.count(t, `SELECT count(*) FROM snapshots s
+		WHERE total = coalesce((SELECT sum(value) FROM snapshot_positions p
 		WHERE p.portfolio_id = s.portfolio_id AND p.bucket = s.bucket), 0)
 		AND liabilities = coalesce((SELECT -sum(value) FROM snapshot_positions p
 		WHERE p.portfolio_id = s.portfolio_id AND p.bucket = s.bucket AND kind = 'BORROWED'), 0)`)

@@ -57,7 +57,8 @@ func whole(v valuation.Valuation) string {
 		v.IncompleteWallets, v.StalePrices,
 		len(v.IncompleteReasons), v.IncompleteReasons, v.Stale)
 	for _, p := range slices.Concat(v.Positions, v.Receipts) {
-		s += fmt.Sprintln(p.TokenID, p.Place, p.Symbol, p.Decimals, p.Verified, p.Amount, p.Price.Amount, p.Price.Source,
+		s += fmt.Sprintln(p.TokenID, p.Place, p.Symbol, p.Decimals, p.Verified, p.Amount, p.Price.Amount,
+			p.Price.Source,
 			p.Price.Time, p.Price.Stale, text(p.Value), p.Price.UnpricedReason, p.Share)
 	}
 	return s

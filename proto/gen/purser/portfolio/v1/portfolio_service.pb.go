@@ -167,10 +167,10 @@ const (
 	// earns or costs is a return, up to 20 % a year.
 	//
 	// What this can't tell: interest and rewards that arrive in wallets, and airdrops, count
-	// as money that came in, fees and the costs of a trade as money that went out, and a trade counts at the
-	// prices of the snapshot, not at those of the trade: what prices moved between it and
-	// the snapshot is no return. Money that came and went between two snapshots isn't
-	// seen.
+	// as money that came in, fees and the costs of a trade as money that went out, and a trade
+	// counts at the prices of the snapshot, not at those of the trade: what prices moved
+	// between it and the snapshot is no return. Money that came and went between two snapshots
+	// isn't seen.
 	FlowBasis_FLOW_BASIS_HOLDINGS FlowBasis = 1
 )
 
@@ -222,8 +222,8 @@ type Valuation struct {
 	// Net worth: assets less liabilities, the sum of the values of all verified positions that have a price. It is
 	// negative where more is owed than owned.
 	Total string `protobuf:"bytes,2,opt,name=total,proto3" json:"total,omitempty"`
-	// What wallets hold, and what they have and owe in protocols, by value, the largest first; then those that are not in
-	// total.
+	// What wallets hold, and what they have and owe in protocols, by value, the largest first; then those that are not
+	// in total.
 	Positions []*Position `protobuf:"bytes,3,rep,name=positions,proto3" json:"positions,omitempty"`
 	// How many positions are not in total because they have no price.
 	UnpricedCount int32 `protobuf:"varint,4,opt,name=unpriced_count,json=unpricedCount,proto3" json:"unpriced_count,omitempty"`
@@ -242,8 +242,8 @@ type Valuation struct {
 	// The sums of the values that are owned and that are owed; neither is negative.
 	Assets      string `protobuf:"bytes,11,opt,name=assets,proto3" json:"assets,omitempty"`
 	Liabilities string `protobuf:"bytes,12,opt,name=liabilities,proto3" json:"liabilities,omitempty"`
-	// What wallets hold of tokens that stand for a position, such as those that a lending market gives for a deposit. The
-	// position is in positions, and these are in no other figure. Empty for a snapshot, which doesn't have them.
+	// What wallets hold of tokens that stand for a position, such as those that a lending market gives for a deposit.
+	// The position is in positions, and these are in no other figure. Empty for a snapshot, which doesn't have them.
 	Receipts      []*Position `protobuf:"bytes,13,rep,name=receipts,proto3" json:"receipts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
