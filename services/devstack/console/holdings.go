@@ -33,7 +33,9 @@ type incompleteness struct{ Reason, Meaning string }
 type position struct {
 	ID, Symbol, Amount, Price, Value, Share, Source string
 	PriceTime                                       time.Time
-	Stale                                           bool
+	// Place says what it is in a protocol; "" of a token in wallets.
+	Place string
+	Stale bool
 	// Note says why the position does not count; "" if it does.
 	Note string
 	// Meaning explains the note; may be "".
@@ -63,6 +65,7 @@ func portfolioOf(v *portfoliov1.Valuation) (any, error) {
 			ID: held.GetTokenId(), Symbol: held.GetSymbol(),
 			Amount: demo.Amount(held.GetAmount(), int(held.GetDecimals())),
 			Price:  terminal.Money(held.GetPrice()),
+			Place:  demo.Place(held),
 			Value:  fiat(held.GetValue()), Source: held.GetPriceSource(), PriceTime: moment(held.GetPriceTime()),
 			Stale: held.GetPriceStale(),
 			Left:  left, Width: 100 * held.GetShare(),
@@ -99,7 +102,8 @@ const maxPages = 5
 // walletRow is a wallet of the section "wallets".
 type walletRow struct {
 	ID, Account, Label string
-	// Value of its verified holdings that have a price, formatted; Share of the sum of all wallets, in percent.
+	// Value of its verified holdings and its positions that have a price, less what it owes, formatted; Share of the
+	// sum of all wallets, in percent.
 	Value string
 	Share float64
 	// Tokens it holds, and how many of them are not in Value.
@@ -166,7 +170,7 @@ func (s *services) wallets(ctx context.Context, currency string) (any, error) {
 			if len(rows) == 0 || rows[len(rows)-1].ID != w.GetWalletId() { // otherwise it continues on this page
 				rows = append(rows, newWalletRow(w, labels[w.GetWalletId()]))
 			}
-			rows[len(rows)-1].add(w.GetHoldings(), tokens, prices, total)
+			rows[len(rows)-1].add(w, tokens, prices, total)
 		}
 		token = resp.GetNextPageToken()
 	}
@@ -207,24 +211,37 @@ func newWalletRow(w *walletv1.WalletHoldings, label string) walletRow {
 	}
 }
 
-// add counts holdings of these tokens and prices in the value of the wallet and of all wallets.
-func (w *walletRow) add(holdings []*walletv1.Holding, tokens map[string]*walletv1.Token,
+// add counts what a wallet holds and has in protocols, of these tokens and prices, in its value and in that of all
+// wallets. A token that stands for a position is counted by it.
+func (w *walletRow) add(of *walletv1.WalletHoldings, tokens map[string]*walletv1.Token,
 	prices map[string]*walletv1.Price, total *big.Rat) {
-	for _, h := range holdings {
-		w.Tokens++
-		token := tokens[h.GetTokenId()]
-		amount, ok := new(big.Int).SetString(h.GetAmount(), 10)
-		price, priced := new(big.Rat).SetString(prices[h.GetTokenId()].GetPrice())
+	count := func(id, text string, known, owed bool) {
+		amount, ok := new(big.Int).SetString(text, 10)
+		price, priced := new(big.Rat).SetString(prices[id].GetPrice())
 		switch {
-		case !token.GetVerified():
+		case !known:
 			w.Unverified++
-		case !ok || !priced:
+		case !ok || !priced || tokens[id] == nil:
 			w.Unpriced++
 		default:
-			unit := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(token.GetDecimals())), nil)
+			unit := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(tokens[id].GetDecimals())), nil)
 			value := price.Mul(price, new(big.Rat).SetFrac(amount, unit))
+			if owed {
+				value.Neg(value)
+			}
 			w.exact.Add(w.exact, value)
 			total.Add(total, value)
+		}
+	}
+	for _, h := range of.GetHoldings() {
+		w.Tokens++
+		if !h.GetReceipt() {
+			count(h.GetTokenId(), h.GetAmount(), tokens[h.GetTokenId()].GetVerified(), false)
+		}
+	}
+	for _, m := range of.GetPositions() {
+		for _, p := range m.GetPositions() {
+			count(p.GetTokenId(), p.GetAmount(), true, p.GetKind() == walletv1.PositionKind_POSITION_KIND_BORROWED)
 		}
 	}
 }

@@ -40,7 +40,7 @@ func (r *Result) holdings() string {
 		case !p.GetVerified():
 			share = "not counted"
 		}
-		t.AppendRow(table.Row{p.GetSymbol(), Amount(p.GetAmount(), int(p.GetDecimals())),
+		t.AppendRow(table.Row{strings.TrimSpace(p.GetSymbol() + " " + Place(p)), Amount(p.GetAmount(), int(p.GetDecimals())),
 			terminal.Money(p.GetPrice()), value, share})
 	}
 	t.AppendFooter(table.Row{"Total", "", "", terminal.Money(r.Valuation.GetTotal()) + " " +
@@ -52,6 +52,14 @@ func (r *Result) holdings() string {
 	}
 	t.SetColumnConfigs(right)
 	return t.Render()
+}
+
+// Place says what a position is in a protocol, such as "borrowed, aave-v3"; "" of a token in wallets.
+func Place(p *portfoliov1.Position) string {
+	if p.GetProtocol() == "" {
+		return ""
+	}
+	return strings.ToLower(strings.TrimPrefix(p.GetKind().String(), "HOLDING_KIND_")) + ", " + p.GetProtocol()
 }
 
 func (r *Result) timeline() string {

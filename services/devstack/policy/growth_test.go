@@ -68,6 +68,7 @@ func growths() map[string]growth {
 		"portfolio": {files: portfolioapp.Migrations().Files, roots: []string{"portfolios"},
 			shared: jobTables(map[string]string{
 				"assets":              "versions of tokens, which are everybody's",
+				"places":              "protocols and their markets, which are everybody's",
 				"hour_prices":         "of tokens, which are everybody's",
 				"hour_price_sequence": "one row: the last number of hour_prices",
 				"currency_rates":      "of currencies, which are everybody's",

@@ -2,6 +2,8 @@
 //
 // It promises:
 //   - Values are exact sums of rounded values, and no float is used.
+//   - The entries divide what is owned. What is owed is divided apart from it, with shares of
+//     its own, so that no share is negative.
 //   - The shares of all entries sum to exactly 1: each is rounded down to ShareScale
 //     decimals, and what is left goes to the entries that lost most by that, one unit each
 //     (the largest remainder method); of equal ones to the more valuable.
@@ -34,8 +36,8 @@ type Dimension int
 const (
 	Token Dimension = iota + 1
 	Chain
-	Wallet   // of now only
-	Protocol // everything is in a wallet yet
+	Wallet // of now only
+	Protocol
 )
 
 // Key and label of what isn't an entry of its own.
@@ -63,9 +65,12 @@ type Uncounted struct {
 
 // Allocation is what a value consists of.
 type Allocation struct {
-	Of        valuation.Valuation
-	Total     *apd.Decimal
-	Entries   []Entry
+	Of valuation.Valuation
+	// Total is Assets less Liabilities, the sums of the values of Entries and of Debts.
+	Total, Assets, Liabilities *apd.Decimal
+	Entries                    []Entry
+	// Debts have values that are not below 0.
+	Debts     []Entry
 	Uncounted []Uncounted
 }
 
@@ -164,7 +169,7 @@ func (s *Service) allocateByWallet(ctx context.Context, p portfolio.Portfolio, r
 	d := divided{dimension: Wallet}
 	var all valuation.Valuation
 	for _, w := range wallets {
-		d.entry(w.Account, w.Account) // also one that holds nothing
+		d.assets.entry(w.Account, w.Account) // also one that holds nothing
 		v, err := rate.Valuation(w.Valuation)
 		if err != nil {
 			return Allocation{}, errs.Internal(err)
@@ -183,14 +188,19 @@ func (s *Service) allocateByWallet(ctx context.Context, p portfolio.Portfolio, r
 
 // divided is a value that is being divided.
 type divided struct {
-	dimension Dimension
-	index     map[string]int
-	entries   []Entry
-	uncounted []Uncounted
-	err       error
+	dimension     Dimension
+	assets, debts parts
+	uncounted     []Uncounted
+	err           error
 }
 
-func (d *divided) entry(key, label string) *Entry {
+// parts are entries by their keys.
+type parts struct {
+	index   map[string]int
+	entries []Entry
+}
+
+func (d *parts) entry(key, label string) *Entry {
 	if d.index == nil {
 		d.index = map[string]int{}
 	}
@@ -213,16 +223,29 @@ func (d *divided) add(positions []valuation.Position, account string) {
 			continue
 		}
 		key, label := keyOf(d.dimension, p, account)
-		e := d.entry(key, label)
+		to, value := &d.assets, p.Value
+		if p.Place.Owed() {
+			to, value = &d.debts, new(apd.Decimal).Abs(p.Value)
+		}
+		e := to.entry(key, label)
 		e.Count++
 		if d.dimension <= Token {
-			e.Amount, e.Decimals = p.Amount, p.Decimals
+			e.add(p)
 		}
 		var err error
-		if e.Value, err = valuation.Sum(e.Value, p.Value); err != nil && d.err == nil {
+		if e.Value, err = valuation.Sum(e.Value, value); err != nil && d.err == nil {
 			d.err = errs.Internal(err)
 		}
 	}
+}
+
+// add adds the amount of a position of the entry's token.
+func (e *Entry) add(p valuation.Position) {
+	if e.Amount == nil {
+		e.Amount = new(big.Int)
+	}
+	e.Amount.Add(e.Amount, p.Amount)
+	e.Decimals = p.Decimals
 }
 
 func keyOf(d Dimension, p valuation.Position, account string) (key, label string) {
@@ -233,7 +256,8 @@ func keyOf(d Dimension, p valuation.Position, account string) (key, label string
 	case Wallet:
 		return account, account
 	case Protocol:
-		return inWallet, inWallet
+		protocol := cmp.Or(p.Place.Protocol, inWallet)
+		return protocol, protocol
 	default:
 		return p.TokenID, p.Symbol
 	}
@@ -244,23 +268,38 @@ func (d *divided) result(of valuation.Valuation, maxEntries int) (Allocation, er
 	if d.err != nil {
 		return Allocation{}, d.err
 	}
-	slices.SortFunc(d.entries, byValue)
-	a := Allocation{Of: of, Total: new(apd.Decimal), Entries: d.entries, Uncounted: d.uncounted}
+	a := Allocation{Of: of, Uncounted: d.uncounted}
 	var err error
-	if a.Entries, err = fold(a.Entries, maxEntries); err != nil {
+	if a.Entries, a.Assets, err = d.assets.result(maxEntries); err != nil {
 		return Allocation{}, errs.Internal(err)
 	}
-	values := make([]*apd.Decimal, len(a.Entries))
-	for i, e := range a.Entries {
+	if a.Debts, a.Liabilities, err = d.debts.result(maxEntries); err != nil {
+		return Allocation{}, errs.Internal(err)
+	}
+	if a.Total, err = valuation.Subtract(a.Assets, a.Liabilities); err != nil {
+		return Allocation{}, errs.Internal(err)
+	}
+	return a, nil
+}
+
+// result returns the entries with their shares, and the sum of their values.
+func (d *parts) result(maxEntries int) (entries []Entry, total *apd.Decimal, err error) {
+	slices.SortFunc(d.entries, byValue)
+	if entries, err = fold(d.entries, maxEntries); err != nil {
+		return nil, nil, err
+	}
+	total = new(apd.Decimal)
+	values := make([]*apd.Decimal, len(entries))
+	for i, e := range entries {
 		values[i] = e.Value
-		if a.Total, err = valuation.Sum(a.Total, e.Value); err != nil {
-			return Allocation{}, errs.Internal(err)
+		if total, err = valuation.Sum(total, e.Value); err != nil {
+			return nil, nil, err
 		}
 	}
 	for i, share := range Shares(values) {
-		a.Entries[i].Share = share
+		entries[i].Share = share
 	}
-	return a, nil
+	return entries, total, nil
 }
 
 func byValue(a, b Entry) int {

@@ -30,7 +30,7 @@ const (
 
 // HistoryRequest is how to divide which values.
 type HistoryRequest struct {
-	Dimension  Dimension         // Token or Chain; Token when 0
+	Dimension  Dimension         // Token, Chain or Protocol; Token when 0
 	Interval   timeline.Interval // Daily when 0
 	Start, End time.Time         // timeline.DefaultRange before End when zero; now when zero
 	Zone       string            // IANA name, UTC when empty
@@ -60,9 +60,10 @@ type Store interface {
 // Point is the last snapshot of an interval.
 type Point struct {
 	Start, End, Snapshot time.Time
-	Total                *apd.Decimal // nil when Unavailable is set
-	Complete             bool
-	Unavailable          string // why there are no values
+	// Total is Assets less Liabilities; all are nil when Unavailable is set.
+	Total, Assets, Liabilities *apd.Decimal
+	Complete                   bool
+	Unavailable                string // why there are no values
 }
 
 // Series is an entry over time, with a value and a share for each point.
@@ -70,7 +71,7 @@ type Series struct {
 	Key, Label string
 	Other      bool
 	Values     []*apd.Decimal // nil where the point has no values
-	Shares     []*apd.Decimal // nil where the total is 0 or unavailable
+	Shares     []*apd.Decimal // of the assets; nil where these are 0 or unavailable
 }
 
 // History is an allocation over time.
@@ -122,7 +123,9 @@ func (s *Service) History(ctx context.Context, p portfolio.Portfolio, r HistoryR
 			if allocations[i], err = allocated(held[l.Bucket], r.Dimension, rates[i]); err != nil {
 				return History{}, err
 			}
-			point.Total, point.Complete = allocations[i].Total, l.Complete && !rates[i].Stale
+			a := allocations[i]
+			point.Total, point.Assets, point.Liabilities = a.Total, a.Assets, a.Liabilities
+			point.Complete = l.Complete && !rates[i].Stale
 		} else {
 			point.Complete, point.Unavailable = false, currency.ReasonUnavailable
 		}
@@ -134,17 +137,11 @@ func (s *Service) History(ctx context.Context, p portfolio.Portfolio, r HistoryR
 
 // allocated divides the positions of an hour, at its rate.
 func allocated(positions []valuation.Position, d Dimension, rate currency.Rate) (Allocation, error) {
-	v := valuation.Valuation{Total: new(apd.Decimal), Positions: positions}
-	for _, p := range positions {
-		var err error
-		if !p.Counted() {
-			continue
-		}
-		if v.Total, err = valuation.Sum(v.Total, p.Value); err != nil {
-			return Allocation{}, errs.Internal(err)
-		}
+	v, err := valuation.SumOf(positions)
+	if err != nil {
+		return Allocation{}, errs.Internal(err)
 	}
-	v, err := rate.Valuation(v)
+	v, err = rate.Valuation(v)
 	if err != nil {
 		return Allocation{}, errs.Internal(err)
 	}
@@ -235,10 +232,10 @@ func (s *Service) withDefaults(r HistoryRequest) (HistoryRequest, *time.Location
 	r.MaxEntries = cmp.Or(r.MaxEntries, DefaultEntries)
 	zone, zoneErr := timeline.Zone(r.Zone)
 	var dimensionErr error
-	if r.Dimension > Chain {
-		dimensionErr = errs.Invalid("dimension", "must be ALLOCATION_DIMENSION_TOKEN or ALLOCATION_DIMENSION_CHAIN: "+
-			"the past is stored for the portfolio as a whole, got "+map[Dimension]string{
-			Wallet: "ALLOCATION_DIMENSION_WALLET", Protocol: "ALLOCATION_DIMENSION_PROTOCOL"}[r.Dimension])
+	if r.Dimension == Wallet {
+		dimensionErr = errs.Invalid("dimension", "must be ALLOCATION_DIMENSION_TOKEN, ALLOCATION_DIMENSION_CHAIN or "+
+			"ALLOCATION_DIMENSION_PROTOCOL: the past is stored for the portfolio as a whole, got "+
+			"ALLOCATION_DIMENSION_WALLET")
 	}
 	return r, zone, errs.AllInvalid(rangeErr, zoneErr, dimensionErr, currency.Check("currency", r.Currency))
 }

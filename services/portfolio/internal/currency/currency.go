@@ -14,6 +14,7 @@ package currency
 import (
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"time"
 
@@ -110,53 +111,88 @@ func (r Rate) Valuation(v valuation.Valuation) (valuation.Valuation, error) {
 	if v.Total, err = r.Convert(v.Total); err != nil {
 		return v, err
 	}
-	left := new(apd.Decimal).Set(v.Total) // of the total, after the positions, which are in the order of their values
-	positions := make([]valuation.Position, len(v.Positions))
-	for i, p := range v.Positions {
-		if p.Price.Known() {
-			usd, _, err := apd.NewFromString(p.Price.Amount)
-			if err != nil {
-				return v, fmt.Errorf("convert a price: %w", err)
-			}
-			price, err := r.ConvertPrice(usd)
-			if err != nil {
-				return v, err
-			}
-			p.Price.Amount = price.Text('f')
-		}
-		if p.Value, err = r.Convert(p.Value); err != nil {
-			return v, err
-		}
-		if p.Counted() {
-			if left, err = valuation.Subtract(left, p.Value); err != nil {
-				return v, err
-			}
-		}
-		positions[i] = p
+	if v.Liabilities, err = r.Convert(v.Liabilities); err != nil {
+		return v, err
 	}
-	for i := range positions {
-		if left.IsZero() {
-			break
-		}
-		if !positions[i].Counted() {
-			continue
-		}
-		sum, err := valuation.Sum(positions[i].Value, left)
-		if err != nil {
-			return v, err
-		}
-		left = new(apd.Decimal)
-		if sum.Negative { // of dust alone: the next one takes the rest
-			left, sum = sum, apd.New(0, -valuation.Scale)
-		}
-		positions[i].Value = sum
+	if v.Assets, err = valuation.Sum(v.Total, v.Liabilities); err != nil {
+		return v, err
 	}
-	v.Positions = positions
+	if v.Positions, err = r.positions(v.Positions); err != nil {
+		return v, err
+	}
+	if v.Receipts, err = r.positions(v.Receipts); err != nil {
+		return v, err
+	}
+	if err := addUp(v.Positions, v.Assets, false); err != nil {
+		return v, err
+	}
+	if err := addUp(v.Positions, new(apd.Decimal).Neg(v.Liabilities), true); err != nil {
+		return v, err
+	}
 	if r.Stale {
 		v.IncompleteReasons = append(v.IncompleteReasons[:len(v.IncompleteReasons):len(v.IncompleteReasons)],
 			"the rate of "+r.Currency+" is stale")
 	}
 	return v, nil
+}
+
+// positions returns positions in the rate's currency.
+func (r Rate) positions(in []valuation.Position) ([]valuation.Position, error) {
+	positions := make([]valuation.Position, len(in))
+	for i, p := range in {
+		if p.Price.Known() {
+			usd, _, err := apd.NewFromString(p.Price.Amount)
+			if err != nil {
+				return nil, fmt.Errorf("convert a price: %w", err)
+			}
+			price, err := r.ConvertPrice(usd)
+			if err != nil {
+				return nil, err
+			}
+			p.Price.Amount = price.Text('f')
+		}
+		var err error
+		if p.Value, err = r.Convert(p.Value); err != nil {
+			return nil, err
+		}
+		positions[i] = p
+	}
+	return positions, nil
+}
+
+// addUp changes the values of the assets, or of the debts, that count, so that they add up to sum: the largest takes
+// what rounding leaves. Positions are in the order of their values.
+func addUp(positions []valuation.Position, sum *apd.Decimal, owed bool) (err error) {
+	var of []*valuation.Position
+	left := new(apd.Decimal).Set(sum)
+	for i := range positions {
+		p := &positions[i]
+		if !p.Counted() || p.Place.Owed() != owed {
+			continue
+		}
+		of = append(of, p)
+		if left, err = valuation.Subtract(left, p.Value); err != nil {
+			return err
+		}
+	}
+	if owed {
+		slices.Reverse(of)
+	}
+	for _, p := range of {
+		if left.IsZero() {
+			break
+		}
+		changed, err := valuation.Sum(p.Value, left)
+		if err != nil {
+			return err
+		}
+		left = new(apd.Decimal)
+		if changed.Sign() != 0 && changed.Negative != owed { // of dust alone: the next one takes the rest
+			left, changed = changed, apd.New(0, -valuation.Scale)
+		}
+		p.Value = changed
+	}
+	return nil
 }
 
 // ConvertPrice returns a price in US dollars in the rate's currency, rounded half to even to 34 significant digits.

@@ -54,6 +54,9 @@ func TestAValuationAddsUpInEveryCurrency(t *testing.T) {
 			if random.IntN(6) > 0 {
 				h.Price = valuation.Price{Amount: fmt.Sprintf("%d.%05d", random.IntN(100), random.IntN(100_000))}
 			}
+			if random.IntN(3) == 0 {
+				h.Place = valuation.Place{Protocol: "p", Kind: valuation.Borrowed}
+			}
 			held = append(held, h)
 		}
 		usd, err := valuation.Compute(nil, held, time.Now())
@@ -70,7 +73,7 @@ func TestAValuationAddsUpInEveryCurrency(t *testing.T) {
 		if err != nil || got.Total.Cmp(want) != 0 {
 			t.Fatalf("the total is %s, want %s (%v)", got.Total, want, err)
 		}
-		sum, exact := new(big.Rat), new(big.Rat)
+		sum, owed, exact := new(big.Rat), new(big.Rat), new(big.Rat)
 		for i, p := range got.Positions {
 			if (p.Value == nil) != (before[i].Value == nil) || p.Share != before[i].Share {
 				t.Fatalf("%+v was %+v", p, before[i])
@@ -78,7 +81,19 @@ func TestAValuationAddsUpInEveryCurrency(t *testing.T) {
 			if p.Counted() {
 				v, _ := new(big.Rat).SetString(p.Value.Text('f'))
 				sum.Add(sum, v)
+				if p.Place.Owed() {
+					owed.Sub(owed, v)
+				}
+				if v.Sign() < 0 != p.Place.Owed() && v.Sign() != 0 {
+					t.Fatalf("%s of %q is worth %s", p.TokenID, p.Place.Kind, p.Value)
+				}
 			}
+		}
+		if exact.SetString(got.Liabilities.Text('f')); owed.Cmp(exact) != 0 {
+			t.Fatalf("the debts add up to %s, the liabilities are %s", owed.FloatString(8), got.Liabilities)
+		}
+		if exact.SetString(got.Assets.Text('f')); exact.Cmp(new(big.Rat).Add(sum, owed)) != 0 || exact.Sign() < 0 {
+			t.Fatalf("the assets are %s", got.Assets)
 		}
 		exact.SetString(got.Total.Text('f'))
 		if sum.Cmp(exact) != 0 {
@@ -116,7 +131,7 @@ func TestRoundingTakesNoMoreThanAPositionHas(t *testing.T) {
 }
 
 func TestAStaleRateMakesAValuationIncomplete(t *testing.T) {
-	usd := valuation.Valuation{Total: decimal(t, "10")}
+	usd := valuation.Valuation{Total: decimal(t, "10"), Assets: decimal(t, "10"), Liabilities: decimal(t, "0")}
 	got, err := currency.Rate{Currency: "JPY", Price: "0.0067", Stale: true}.Valuation(usd)
 	if err != nil || got.Complete() || !usd.Complete() {
 		t.Errorf("incomplete because of %q, %v", got.IncompleteReasons, err)

@@ -14,6 +14,7 @@
 package export
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -186,7 +187,11 @@ func (s *Service) writePage(ctx context.Context, p portfolio.Portfolio, r Reques
 			if snap, err = snap.In(rates[i]); err != nil {
 				return rows, errs.Internal(err)
 			}
-			if err := w.row(hourRow(snap, rates[i])); err != nil {
+			cells, err := hourRow(snap, rates[i])
+			if err != nil {
+				return rows, errs.Internal(err)
+			}
+			if err := w.row(cells); err != nil {
 				return rows, err
 			}
 			rows++
@@ -228,7 +233,7 @@ func (s *Service) writePage(ctx context.Context, p portfolio.Portfolio, r Reques
 // without prices and values where it isn't known.
 func inRate(snap snapshot.Snapshot, held []valuation.Position, r currency.Rate) ([]valuation.Position, error) {
 	if r.Known() {
-		v, err := r.Valuation(valuation.Valuation{Total: snap.Total, Positions: held})
+		v, err := r.Valuation(valuation.Valuation{Total: snap.Total, Liabilities: snap.Liabilities, Positions: held})
 		return v.Positions, err
 	}
 	out := slices.Clone(held)
@@ -257,13 +262,16 @@ type column struct {
 
 var hourColumns = []column{
 	{"portfolio_id", id}, {"hour_time", instant}, {"snapshot_time", instant}, {"currency", id}, {"total", number},
-	{"net_flow", number}, {"complete", boolean}, {"price_gap", boolean}, {"backfilled", boolean},
+	{"assets", number}, {"liabilities", number}, {"net_flow", number}, {"complete", boolean},
+	{"price_gap", boolean}, {"backfilled", boolean},
 	{"position_count", count}, {"unpriced_count", count}, {"rate", number}, {"unavailable_reason", id},
 }
 
-func hourRow(s snapshot.Snapshot, r currency.Rate) []any {
+func hourRow(s snapshot.Snapshot, r currency.Rate) ([]any, error) {
+	assets, err := s.Assets()
 	return append([]any{"portfolio:" + s.Portfolio.String(), s.Bucket, s.SnapshotTime, r.Currency, plain(s.Total),
-		plain(s.NetFlow), s.Complete, s.PriceGap, s.Backfilled, s.Positions, s.Unpriced}, rateCells(r)...)
+		plain(assets), plain(s.Liabilities), plain(s.NetFlow), s.Complete, s.PriceGap, s.Backfilled, s.Positions,
+		s.Unpriced}, rateCells(r)...), err
 }
 
 // rateCells are a rate, and why there is none.
@@ -279,13 +287,15 @@ var positionColumns = []column{
 	{"amount", number}, {"amount_base_units", id}, {"price", number}, {"price_source", text},
 	{"price_time", instant}, {"price_stale", boolean}, {"value", number}, {"verified", boolean},
 	{"unpriced_reason", id}, {"currency", id}, {"rate", number}, {"unavailable_reason", id},
+	{"kind", id}, {"protocol", id}, {"market", id}, {"rate_mode", id},
 }
 
 func positionRow(s snapshot.Snapshot, p valuation.Position, r currency.Rate) []any {
 	amount := apd.NewWithBigInt(new(apd.BigInt).SetMathBigInt(p.Amount), -int32(p.Decimals))
-	return append([]any{"portfolio:" + s.Portfolio.String(), s.Bucket, p.TokenID, p.Symbol, int(p.Decimals),
+	cells := append([]any{"portfolio:" + s.Portfolio.String(), s.Bucket, p.TokenID, p.Symbol, int(p.Decimals),
 		plain(amount), "base:" + p.Amount.String(), padded(p.Price.Amount), p.Price.Source, p.Price.Time,
 		p.Price.Stale, plain(p.Value), p.Verified, p.Price.UnpricedReason, r.Currency}, rateCells(r)...)
+	return append(cells, cmp.Or(string(p.Place.Kind), "WALLET"), p.Place.Protocol, p.Place.Market, p.Place.RateMode)
 }
 
 // plain returns a decimal without an exponent, "" for nil.

@@ -183,6 +183,12 @@ func (a *hourAssembler) addWallet(w *walletv1.WalletHoldings) error {
 		*of = pastWallet{wallet: wallet, hour: a.hour, chain: chain[:max(0, strings.LastIndex(chain, ":"))]}
 		a.part, a.changed = id, true
 	}
+	markets, err := a.tokens.markets(w)
+	if err != nil {
+		return err
+	}
+	noteUnknown(&of.wallet, markets)
+	of.holdings = append(of.holdings, valuation.InMarkets(markets)...)
 	for _, held := range w.GetHoldings() {
 		v, err := a.tokens.holding(held)
 		if err != nil {
@@ -216,7 +222,7 @@ func (a *hourAssembler) visitCurrent() error {
 			continue
 		}
 		for _, held := range of.holdings {
-			held.Price = a.prices[held.TokenID]
+			held.Price = valuation.PriceOf(a.prices, held.TokenID, held.Price)
 			h.Holdings = append(h.Holdings, held)
 		}
 		if len(h.Holdings) > maxHoldings {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -181,7 +182,7 @@ func TestTheSyncOfAWalletComesWithEachHour(t *testing.T) {
 			}}
 			tc.want.ID, tc.want.Account = "a", "account a"
 			_, _, err := hours(t.Context(), a, func(h snapshot.HourHoldings) error {
-				if h.Wallets[0] != tc.want {
+				if !reflect.DeepEqual(h.Wallets[0], tc.want) {
 					t.Errorf("%+v", h.Wallets[0])
 				}
 				return nil

@@ -47,7 +47,10 @@ func NewReader(c walletv1.HoldingsServiceClient) *Reader { return &Reader{client
 // Current implements portfolio.Holdings.
 func (r *Reader) Current(ctx context.Context, owner uuid.UUID) ([]valuation.Wallet, []valuation.Holding, error) {
 	held, err := r.read(ctx, owner)
-	return held.wallets, held.holdings, err
+	if err != nil {
+		return nil, nil, err
+	}
+	return held.wallets, held.all(), nil
 }
 
 // read reads all pages of what the owner's wallets have.
@@ -103,6 +106,7 @@ func (c *collected) add(wallets []*walletv1.WalletHoldings, tokens []*walletv1.T
 		for _, m := range markets {
 			c.positions += len(m.Positions)
 		}
+		noteUnknown(&c.wallets[len(c.wallets)-1], markets)
 		c.markets = append(c.markets, markets...)
 		for _, h := range w.GetHoldings() {
 			v, err := of.holding(h)
@@ -114,6 +118,11 @@ func (c *collected) add(wallets []*walletv1.WalletHoldings, tokens []*walletv1.T
 		}
 	}
 	return nil
+}
+
+// all returns what the wallets hold, and what they have in markets.
+func (c *collected) all() []valuation.Holding {
+	return append(c.holdings, valuation.InMarkets(c.markets)...)
 }
 
 func tooManyHoldings() error {
@@ -197,8 +206,17 @@ func (a assets) holding(h *walletv1.Holding) (valuation.Holding, error) {
 		return v, errs.Internal(fmt.Errorf("holding of %s: amount %q; its token, of up to 255 decimals, is there: %t",
 			h.GetTokenId(), h.GetAmount(), known))
 	}
-	v.Amount = amount
+	v.Amount, v.IsReceipt = amount, h.GetReceipt()
 	return v, nil
+}
+
+// noteUnknown notes at a wallet what isn't known of its markets.
+func noteUnknown(w *valuation.Wallet, markets []valuation.Market) {
+	for _, m := range markets {
+		if what := m.Unknown(); what != "" {
+			w.Unknown = append(w.Unknown, what)
+		}
+	}
 }
 
 func priceFromProto(p *walletv1.Price) valuation.Price {

@@ -3,6 +3,7 @@ package holdings_test
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -164,7 +165,7 @@ func TestTheSyncOfAWalletComesWithIt(t *testing.T) {
 					nil
 			})
 			wallets, _, err := r.Current(t.Context(), uuid.New())
-			if err != nil || len(wallets) != 1 || wallets[0] != tc.want {
+			if err != nil || len(wallets) != 1 || !reflect.DeepEqual(wallets[0], tc.want) {
 				t.Errorf("read %+v, %v; want %+v", wallets, err, tc.want)
 			}
 		})

@@ -78,7 +78,7 @@ func (s *shardOwner) add(o *walletv1.OwnerHoldings, tokens []*walletv1.Token, pr
 	if err := s.held.add(o.GetWallets(), tokens, prices); err != nil {
 		return err
 	}
-	s.tooMany = len(s.held.holdings) > maxHoldings
+	s.tooMany = len(s.held.holdings)+s.held.positions > maxHoldings
 	return nil
 }
 
@@ -86,6 +86,6 @@ func (s *shardOwner) finish() error {
 	if s.id == uuid.Nil {
 		return nil
 	}
-	return s.visit(snapshot.OwnerHoldings{Owner: s.id, Wallets: s.held.wallets, Holdings: s.held.holdings,
+	return s.visit(snapshot.OwnerHoldings{Owner: s.id, Wallets: s.held.wallets, Holdings: s.held.all(),
 		TooMany: s.tooMany})
 }

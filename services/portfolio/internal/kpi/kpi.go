@@ -138,8 +138,8 @@ type Store interface {
 	PositionsAt(ctx context.Context, portfolio uuid.UUID, buckets []time.Time) (map[time.Time][]valuation.Position,
 		error)
 	// FlowSince returns what came in since a snapshot with these positions, less what went out, as the
-	// net flow of a snapshot of now.
-	FlowSince(now valuation.Valuation, before []valuation.Position) (*apd.Decimal, error)
+	// net flow of a snapshot of now; passed is the time since.
+	FlowSince(now valuation.Valuation, before []valuation.Position, passed time.Duration) (*apd.Decimal, error)
 }
 
 // Valuer values portfolios; *portfolio.Service implements it.
@@ -291,7 +291,7 @@ func (s *Service) withNow(marks []performance.Mark, v valuation.Valuation,
 	if !v.ValuationTime.After(last.Time) || lacksAPrice(v, before) {
 		return marks, nil
 	}
-	flow, err := s.store.FlowSince(v, before)
+	flow, err := s.store.FlowSince(v, before, v.ValuationTime.Sub(last.Time))
 	if err != nil {
 		return nil, errs.Internal(err)
 	}
@@ -302,7 +302,7 @@ func (s *Service) withNow(marks []performance.Mark, v valuation.Valuation,
 func lacksAPrice(v valuation.Valuation, before []valuation.Position) bool {
 	priced := make(map[string]bool, len(before))
 	for _, p := range before {
-		priced[p.TokenID] = p.Counted()
+		priced[p.TokenID] = priced[p.TokenID] || p.Counted()
 	}
 	return slices.ContainsFunc(v.Positions, func(p valuation.Position) bool {
 		return p.Verified && p.Value == nil && priced[p.TokenID]
@@ -343,14 +343,14 @@ func movesOf(v valuation.Valuation, before []valuation.Position, missing string)
 	none := Move{Unavailable: cmp.Or(missing, ReasonNoPricedHolding)}
 	priceBefore := make(map[string]string, len(before))
 	for _, p := range before {
-		if p.Counted() && p.Amount.Sign() > 0 {
+		if p.Counted() && p.Amount.Sign() > 0 && !p.Place.Owed() {
 			priceBefore[p.TokenID] = p.Price.Amount
 		}
 	}
 	best, worst = none, none
 	for _, p := range v.Positions { // the most valuable first
 		then, ok := priceBefore[p.TokenID]
-		if !ok || !p.Counted() || p.Amount.Sign() == 0 {
+		if !ok || !p.Counted() || p.Amount.Sign() == 0 || p.Place.Owed() {
 			continue
 		}
 		ratio, reason, err := growth(p.Price.Amount, then)

@@ -208,3 +208,33 @@ func TestAValueThatStaysHasAReturnOfZero(t *testing.T) {
 		t.Errorf("the return is %v", p.TimeWeighted.Period)
 	}
 }
+
+// Of money that is owed there is no rate of return: what 100 became when it fell to -20 is no multiple of it. Nothing
+// is NaN for that, and what is a sum stays one.
+func TestAValueBelowZeroHasNoReturn(t *testing.T) {
+	for name, marks := range map[string][]mark{
+		"at the end":   {{on(2026, 1, 1), "100", ""}, {on(2026, 2, 1), "-20", ""}},
+		"at the start": {{on(2026, 1, 1), "-20", ""}, {on(2026, 2, 1), "100", ""}},
+		"in between": {{on(2026, 1, 1), "100", ""}, {on(2026, 1, 9), "-20", "0.01"},
+			{on(2026, 2, 1), "100", ""}},
+		"only": {{on(2026, 1, 1), "-100", ""}, {on(2026, 2, 1), "-20", "5"}},
+	} {
+		p := measure(t, marks...)
+		for what, r := range map[string]performance.Ratio{"the return": p.TimeWeighted.Period,
+			"the return of a year": p.TimeWeighted.Annualized, "the drawdown": p.Drawdown.Depth} {
+			if r.Unavailable != performance.ReasonBelowZero {
+				t.Errorf("%s, %s: %+v", name, what, r)
+			}
+		}
+		for what, r := range map[string]performance.Ratio{"XIRR": p.MoneyWeighted.Period, "Dietz": p.ModifiedDietz} {
+			if r.Unavailable == "" && (math.IsNaN(r.Figure) || math.IsInf(r.Figure, 0)) ||
+				what == "XIRR" && name != "in between" && r.Unavailable != performance.ReasonBelowZero {
+				t.Errorf("%s, %s: %+v", name, what, r)
+			}
+		}
+	}
+	p := measure(t, mark{on(2026, 1, 1), "-100", ""}, mark{on(2026, 2, 1), "-20", "50"})
+	if p.Gain.Text('f') != "30" || p.Inflow.Text('f') != "50" {
+		t.Errorf("the gain is %s of an inflow of %s", p.Gain, p.Inflow)
+	}
+}

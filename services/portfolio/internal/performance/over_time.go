@@ -87,6 +87,8 @@ func (p *Point) set(g growth, marks []Mark, n int, peak float64,
 // unavailableAt says why there is no growth up to a mark; "" if there is.
 func (g growth) unavailableAt(n int, marks []Mark) Reason {
 	switch {
+	case n >= len(g.index) && g.belowZero:
+		return ReasonBelowZero
 	case n >= len(g.index):
 		return ReasonInconsistent
 	case len(marks) < 2:

@@ -38,6 +38,7 @@ const (
 	ReasonTooShort        Reason = "PERIOD_TOO_SHORT"        // no date passes, or there is one value only
 	ReasonBelowEpsilon    Reason = "VALUE_BELOW_THRESHOLD"   // in the whole period
 	ReasonInconsistent    Reason = "FLOW_EXCEEDS_VALUE"      // more left than there was
+	ReasonBelowZero       Reason = "VALUE_BELOW_ZERO"        // more was owed than owned, of which there is no return
 	ReasonNoMoneyIn       Reason = "NO_MONEY_IN"             // nothing was invested
 	ReasonNoRate          Reason = "NO_RATE"                 // no rate of return explains the flows
 	ReasonSeveralRates    Reason = "SEVERAL_RATES"           // several do
@@ -71,7 +72,7 @@ type Return struct {
 // Mark is what the portfolio is worth at a time.
 type Mark struct {
 	Time time.Time
-	// Value after NetFlow, not below 0.
+	// Value after NetFlow. It is below 0 where more is owed than owned.
 	Value *apd.Decimal
 	// NetFlow is what came in since the mark before, less what went out, valued at
 	// this mark's prices.
@@ -191,8 +192,8 @@ func (in Input) check() error {
 	}
 	for i, m := range in.Marks {
 		switch {
-		case m.Value == nil || m.Value.Form != apd.Finite || m.Value.Sign() < 0:
-			return fmt.Errorf("performance: value at %s: %v, must be a number and not below 0", m.Time, m.Value)
+		case m.Value == nil || m.Value.Form != apd.Finite:
+			return fmt.Errorf("performance: value at %s: %v, must be a number", m.Time, m.Value)
 		case m.NetFlow == nil || m.NetFlow.Form != apd.Finite:
 			return fmt.Errorf("performance: flow at %s: %v, must be a number", m.Time, m.NetFlow)
 		case i > 0 && !m.Time.After(in.Marks[i-1].Time):

@@ -263,8 +263,8 @@ func dayLimits(zone *time.Location, start, end time.Time) []time.Time {
 
 // notes says what the figures don't.
 func (r Request) notes(s Series, p Performance) []string {
-	notes := []string{"flows are changes of amounts between snapshots: interest and rewards count as money that " +
-		"came in, fees as money that went out"}
+	notes := []string{"flows are changes of amounts between snapshots: interest and rewards that arrive in wallets " +
+		"count as money that came in, fees as money that went out"}
 	note := func(when bool, format string, args ...any) {
 		if when {
 			notes = append(notes, fmt.Sprintf(format, args...))

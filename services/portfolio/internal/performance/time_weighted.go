@@ -20,6 +20,8 @@ type growth struct {
 	start, end time.Time
 	// inconsistent: more left than there was.
 	inconsistent bool
+	// belowZero: more was owed than owned at a time. The index ends before that.
+	belowZero bool
 }
 
 // indexPoint is the growth since the first mark.
@@ -37,7 +39,7 @@ type indexPoint struct {
 // prices of then: the value of a mark less its flow. What the value is in between
 // doesn't matter to it.
 //
-// A sub-period that begins with less than Epsilon is skipped: it grows by nothing.
+// A sub-period that begins with less than Epsilon is skipped: it grows by nothing. Below 0 there is no growth.
 func chain(marks []Mark) (growth, error) {
 	var a arithmetic
 	epsilon, _, err := apd.NewFromString(Epsilon)
@@ -45,6 +47,10 @@ func chain(marks []Mark) (growth, error) {
 		return growth{}, err
 	}
 	g := growth{total: apd.New(1, 0), index: make([]indexPoint, 0, len(marks))}
+	if marks[0].Value.Sign() < 0 {
+		g.belowZero = true
+		return g, nil
+	}
 	g.index = append(g.index, indexPoint{at: marks[0].Time, growth: 1, exact: g.total})
 	base, since, measured := marks[0], marks[0].Time, 0
 	var perUnit *apd.Decimal // growth for each unit of value; nil when the sub-period is skipped
@@ -61,8 +67,9 @@ func chain(marks []Mark) (growth, error) {
 		if hasFlow {
 			before = a.sub(m.Value, m.NetFlow)
 		}
-		if before.Sign() < 0 {
-			g.inconsistent = true
+		if m.Value.Sign() < 0 || before.Sign() < 0 {
+			g.belowZero = m.Value.Sign() < 0
+			g.inconsistent = !g.belowZero
 			return g, a.err
 		}
 		now := g.total
@@ -103,6 +110,8 @@ func TimeWeighted(marks []Mark) (Return, error) {
 // start of the first sub-period that isn't skipped and the end of the last.
 func (g growth) timeWeighted() Return {
 	switch {
+	case g.belowZero:
+		return unavailable(ReasonBelowZero)
 	case g.inconsistent:
 		return unavailable(ReasonInconsistent)
 	case len(g.index) < 2:
@@ -132,7 +141,7 @@ func (a *arithmetic) period(growth *apd.Decimal) Ratio {
 // itself: a return over a gap would be that of several days. Days of skipped
 // sub-periods have no return.
 func (g growth) dailyReturns(days []time.Time, dayBefore time.Time) []float64 {
-	if g.inconsistent || len(days) < 2 {
+	if g.inconsistent || g.belowZero || len(days) < 2 {
 		return nil
 	}
 	var returns []float64
@@ -167,6 +176,8 @@ type Drawdown struct {
 // maxDrawdown looks at the marks. Of equal drawdowns it returns the first.
 func (g growth) maxDrawdown() Drawdown {
 	switch {
+	case g.belowZero:
+		return Drawdown{Depth: Ratio{Unavailable: ReasonBelowZero}}
 	case g.inconsistent:
 		return Drawdown{Depth: Ratio{Unavailable: ReasonInconsistent}}
 	case len(g.index) < 2:

@@ -51,7 +51,9 @@ func (s *PortfolioServer) GetAllocationHistory(ctx context.Context,
 	for _, point := range h.Points {
 		resp.Points = append(resp.Points, &portfoliov1.AllocationPoint{StartTime: timeToProto(point.Start),
 			EndTime: timeToProto(point.End), SnapshotTime: timeToProto(point.Snapshot),
-			Total: decimalToProto(point.Total), Complete: point.Complete, UnavailableReason: point.Unavailable})
+			Total: decimalToProto(point.Total), Assets: decimalToProto(point.Assets),
+			Liabilities: decimalToProto(point.Liabilities), Complete: point.Complete,
+			UnavailableReason: point.Unavailable})
 	}
 	for _, series := range h.Series {
 		out := &portfoliov1.AllocationSeries{Group: series.Key, Label: series.Label, Other: series.Other}
@@ -84,21 +86,29 @@ func allocationHistoryRequestFromProto(req *portfoliov1.GetAllocationHistoryRequ
 
 func allocationToProto(a allocation.Allocation) *portfoliov1.Allocation {
 	out := &portfoliov1.Allocation{
-		Total: decimalToProto(a.Total), ValuationTime: timeToProto(a.Of.ValuationTime),
-		Complete: a.Of.Complete(), IncompleteReasons: a.Of.IncompleteReasons, Stale: a.Of.Stale,
+		Total: decimalToProto(a.Total), Assets: decimalToProto(a.Assets), Liabilities: decimalToProto(a.Liabilities),
+		Entries: entriesToProto(a.Entries), LiabilityEntries: entriesToProto(a.Debts),
+		ValuationTime: timeToProto(a.Of.ValuationTime),
+		Complete:      a.Of.Complete(), IncompleteReasons: a.Of.IncompleteReasons, Stale: a.Of.Stale,
 	}
-	for _, e := range a.Entries {
+	for _, u := range a.Uncounted {
+		out.Uncounted = append(out.Uncounted, &portfoliov1.UncountedHolding{TokenId: u.TokenID, Symbol: u.Symbol,
+			Decimals: uint32(u.Decimals), Amount: u.Amount.String(), Verified: u.Verified,
+			UnpricedReason: u.Price.UnpricedReason, Account: u.Account, Protocol: u.Place.Protocol,
+			Market: u.Place.Market})
+	}
+	return out
+}
+
+func entriesToProto(entries []allocation.Entry) []*portfoliov1.AllocationEntry {
+	out := make([]*portfoliov1.AllocationEntry, 0, len(entries))
+	for _, e := range entries {
 		entry := &portfoliov1.AllocationEntry{Group: e.Key, Label: e.Label, Decimals: uint32(e.Decimals),
 			Value: decimalToProto(e.Value), Share: decimalToProto(e.Share), Count: int32(e.Count), Other: e.Other}
 		if e.Amount != nil {
 			entry.Amount = e.Amount.String()
 		}
-		out.Entries = append(out.Entries, entry)
-	}
-	for _, u := range a.Uncounted {
-		out.Uncounted = append(out.Uncounted, &portfoliov1.UncountedHolding{TokenId: u.TokenID, Symbol: u.Symbol,
-			Decimals: uint32(u.Decimals), Amount: u.Amount.String(), Verified: u.Verified,
-			UnpricedReason: u.Price.UnpricedReason, Account: u.Account})
+		out = append(out, entry)
 	}
 	return out
 }

@@ -16,18 +16,26 @@ import (
 
 func valuationToProto(v valuation.Valuation, r currency.Rate) *portfoliov1.Valuation {
 	out := &portfoliov1.Valuation{
-		Currency: r.Currency, Total: decimalToProto(v.Total),
-		UnpricedCount: int32(v.Unpriced), UnverifiedCount: int32(v.Unverified),
+		Currency: r.Currency, Total: decimalToProto(v.Total), Assets: decimalToProto(v.Assets),
+		Liabilities: decimalToProto(v.Liabilities), Positions: positionsToProto(v.Positions),
+		Receipts: positionsToProto(v.Receipts), UnpricedCount: int32(v.Unpriced), UnverifiedCount: int32(v.Unverified),
 		Complete: v.Complete(), IncompleteReasons: v.IncompleteReasons,
 		ValuationTime: timestamppb.New(v.ValuationTime), Stale: v.Stale,
 	}
 	out.Rate = rateToProto(r)
-	for _, p := range v.Positions {
-		out.Positions = append(out.Positions, &portfoliov1.Position{
+	return out
+}
+
+func positionsToProto(positions []valuation.Position) []*portfoliov1.Position {
+	out := make([]*portfoliov1.Position, 0, len(positions))
+	for _, p := range positions {
+		out = append(out, &portfoliov1.Position{
 			TokenId: p.TokenID, Symbol: p.Symbol, Decimals: uint32(p.Decimals), Amount: p.Amount.String(),
 			Price: p.Price.Amount, PriceSource: p.Price.Source, PriceTime: timeToProto(p.Price.Time),
 			PriceStale: p.Price.Stale, UnpricedReason: p.Price.UnpricedReason,
 			Value: decimalToProto(p.Value), Share: p.Share, Verified: p.Verified,
+			Kind: kindToProto(p.Place.Kind), Protocol: p.Place.Protocol, Market: p.Place.Market,
+			RateMode: p.Place.RateMode,
 		})
 	}
 	return out
@@ -41,6 +49,26 @@ func rateToProto(r currency.Rate) *portfoliov1.ExchangeRate {
 	return &portfoliov1.ExchangeRate{Price: r.Price, Source: r.Source, RateTime: timeToProto(r.Time), Stale: r.Stale}
 }
 
+func kindToProto(k valuation.PositionKind) portfoliov1.HoldingKind {
+	switch k {
+	case "":
+		return portfoliov1.HoldingKind_HOLDING_KIND_WALLET
+	case valuation.Supplied:
+		return portfoliov1.HoldingKind_HOLDING_KIND_SUPPLIED
+	case valuation.Borrowed:
+		return portfoliov1.HoldingKind_HOLDING_KIND_BORROWED
+	case valuation.Staked:
+		return portfoliov1.HoldingKind_HOLDING_KIND_STAKED
+	case valuation.Liquidity:
+		return portfoliov1.HoldingKind_HOLDING_KIND_LIQUIDITY
+	case valuation.Claimable:
+		return portfoliov1.HoldingKind_HOLDING_KIND_CLAIMABLE
+	case valuation.Locked:
+		return portfoliov1.HoldingKind_HOLDING_KIND_LOCKED
+	}
+	return portfoliov1.HoldingKind_HOLDING_KIND_UNSPECIFIED
+}
+
 // snapshotToProto returns a snapshot at a rate.
 func snapshotToProto(s snapshot.Snapshot, r currency.Rate) *portfoliov1.Snapshot {
 	out := &portfoliov1.Snapshot{
@@ -49,6 +77,9 @@ func snapshotToProto(s snapshot.Snapshot, r currency.Rate) *portfoliov1.Snapshot
 		Currency:     r.Currency, Total: decimalToProto(s.Total), Complete: s.Complete,
 		PositionCount: int32(s.Positions), UnpricedCount: int32(s.Unpriced), Backfilled: s.Backfilled,
 		NetFlow: decimalToProto(s.NetFlow), PriceGap: s.PriceGap, OutOfDate: s.OutOfDate,
+	}
+	if assets, err := s.Assets(); err == nil {
+		out.Assets, out.Liabilities = decimalToProto(assets), decimalToProto(s.Liabilities)
 	}
 	if !r.Known() {
 		out.UnavailableReason = currency.ReasonUnavailable
@@ -67,6 +98,7 @@ func progressToProto(p snapshot.BackfillProgress) *portfoliov1.BackfillProgress 
 func pointToProto(p timeline.Point) *portfoliov1.TimelinePoint {
 	return &portfoliov1.TimelinePoint{
 		StartTime: timestamppb.New(p.Start), EndTime: timestamppb.New(p.End),
+		Assets: p.Assets, Liabilities: p.Liabilities,
 		Open: p.Open, Close: p.Close, Min: p.Min, Max: p.Max,
 		SnapshotCount: int32(p.Snapshots), CarriedForward: p.CarriedForward, Complete: p.Complete,
 		NetFlow: p.NetFlow, LeftOutCount: int32(p.LeftOut), OutOfDateCount: int32(p.OutOfDate),

@@ -36,7 +36,8 @@ func kpiToProto(k kpi.KPI) *portfoliov1.Kpi {
 	v := k.Valuation
 	out := &portfoliov1.Kpi{
 		Currency: k.Currency, Value: decimalToProto(v.Total), ValueTime: timeToProto(v.ValuationTime),
-		NetWorth: decimalToProto(v.Total), Complete: v.Complete(), IncompleteReasons: v.IncompleteReasons,
+		NetWorth: decimalToProto(v.Total), Assets: decimalToProto(v.Assets),
+		Liabilities: decimalToProto(v.Liabilities), Complete: v.Complete(), IncompleteReasons: v.IncompleteReasons,
 		Stale: v.Stale, HoldingCount: int32(k.Holdings), UnpricedCount: int32(v.Unpriced),
 		UnverifiedCount: int32(v.Unverified), WalletCount: figureToProto(k.Wallets),
 		Highest: &portfoliov1.HighestValue{Value: figureToProto(k.Highest.Value), Time: timeToProto(k.Highest.Time),

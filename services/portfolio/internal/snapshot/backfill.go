@@ -272,7 +272,7 @@ func (b *backfill) addHour(ctx context.Context, h HourHoldings) error {
 	if h.SameAmounts {
 		b.held = slices.Clone(b.held)
 		for i := range b.held {
-			b.held[i].Price = h.Prices[b.held[i].TokenID]
+			b.held[i].Price = valuation.PriceOf(h.Prices, b.held[i].TokenID, b.held[i].Price)
 		}
 	} else {
 		b.held = h.Holdings
@@ -300,7 +300,7 @@ func (b *backfill) addAssets(ctx context.Context, assets valuation.Assets) error
 func rejectUnknownZeroAt(v valuation.Valuation) error {
 	hour := v.ValuationTime.Format(time.RFC3339)
 	switch {
-	case !v.Total.IsZero() || v.Complete():
+	case !isZero(v) || v.Complete():
 		return nil
 	case v.UnsyncedWallets+v.FailedWallets > 0:
 		return errs.Unavailable("CHAIN_UNAVAILABLE",

@@ -34,7 +34,8 @@ type Snapshot struct {
 	Bucket time.Time
 	// SnapshotTime is the moment of the value: Bucket itself when Backfilled.
 	SnapshotTime time.Time
-	Total        *apd.Decimal
+	// Total is Assets less Liabilities.
+	Total, Liabilities *apd.Decimal
 	// Complete and not OutOfDate.
 	Complete bool
 	// OutOfDate: it is of other wallets than the portfolio has in this hour.
@@ -57,16 +58,27 @@ type Snapshot struct {
 // stale one, it isn't complete.
 func (s Snapshot) In(r currency.Rate) (Snapshot, error) {
 	if !r.Known() {
-		s.Total, s.NetFlow, s.Complete = nil, nil, false
+		s.Total, s.Liabilities, s.NetFlow, s.Complete = nil, nil, nil, false
 		return s, nil
 	}
 	var err error
+	if s.Liabilities, err = r.Convert(s.Liabilities); err != nil {
+		return s, err
+	}
 	if s.Total, err = r.Convert(s.Total); err != nil {
 		return s, err
 	}
 	s.NetFlow, err = r.Convert(s.NetFlow)
 	s.Complete = s.Complete && !r.Stale
 	return s, err
+}
+
+// Assets returns the total and the liabilities together; nil without a total.
+func (s Snapshot) Assets() (*apd.Decimal, error) {
+	if s.Total == nil {
+		return nil, nil //nolint:nilnil // an hour without a rate has none
+	}
+	return valuation.Sum(s.Total, s.Liabilities)
 }
 
 // MaxPriceGap is how far apart the hours before and after a price gap may be. A token that
@@ -180,7 +192,7 @@ func (s *Service) Take(ctx context.Context, p portfolio.Portfolio) (Snapshot, bo
 // be zero only because balances or prices are missing.
 func rejectUnknownZero(v valuation.Valuation) error {
 	switch {
-	case !v.Total.IsZero() || v.Complete():
+	case !isZero(v) || v.Complete():
 		return nil
 	case v.UnsyncedWallets > 0:
 		return errs.Unavailable("WALLETS_NOT_SYNCED",
@@ -189,6 +201,9 @@ func rejectUnknownZero(v valuation.Valuation) error {
 		return errs.Unavailable("PRICES_UNAVAILABLE", "nothing that the portfolio holds has a price")
 	}
 }
+
+// isZero reports whether nothing of value is known; a total of assets that are as much as the liabilities is none.
+func isZero(v valuation.Valuation) bool { return v.Assets.IsZero() && v.Liabilities.IsZero() }
 
 // List returns up to limit snapshots of buckets before this one, newest first.
 func (s *Service) List(ctx context.Context, portfolio uuid.UUID, before time.Time, limit int) ([]Snapshot, error) {

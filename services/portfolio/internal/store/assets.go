@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -30,6 +31,82 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::smallint[], $4::boolean[]) AS w
 ORDER BY token_id, symbol, decimals, verified
 ON CONFLICT DO NOTHING`
 )
+
+// line is where amounts are kept: an asset in a place.
+type line struct{ asset, place int32 }
+
+func (l line) compare(other line) int {
+	return cmp.Or(cmp.Compare(l.asset, other.asset), cmp.Compare(l.place, other.place))
+}
+
+const (
+	findPlaces = `
+SELECT p.id, p.protocol, p.market, p.kind, p.rate_mode
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS w (protocol, market, kind, rate_mode)
+JOIN places p USING (protocol, market, kind, rate_mode)`
+	// In one order, as insertAssets.
+	insertPlaces = `
+INSERT INTO places (protocol, market, kind, rate_mode)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS w (protocol, market, kind, rate_mode)
+ORDER BY protocol, market, kind, rate_mode
+ON CONFLICT DO NOTHING`
+)
+
+// placeIDs returns the numbers of the places of positions; those without one get one. Without any but wallets it reads
+// nothing.
+func placeIDs(ctx context.Context, conn *pgx.Conn, positions []valuation.Position) (map[valuation.Place]int32,
+	error) {
+	ids := map[valuation.Place]int32{{}: 0}
+	seen := map[valuation.Place]bool{}
+	columns := make([][]string, 4)
+	for _, p := range positions {
+		if p.Place.InWallet() || seen[p.Place] {
+			continue
+		}
+		seen[p.Place] = true
+		for i, text := range []string{p.Place.Protocol, p.Place.Market, string(p.Place.Kind), p.Place.RateMode} {
+			columns[i] = append(columns[i], text)
+		}
+	}
+	args := []any{columns[0], columns[1], columns[2], columns[3]}
+	read := func() error {
+		rows, err := conn.Query(ctx, findPlaces, args...)
+		if err != nil {
+			return fmt.Errorf("read places: %w", err)
+		}
+		var id int32
+		var p valuation.Place
+		_, err = pgx.ForEachRow(rows, []any{&id, &p.Protocol, &p.Market, &p.Kind, &p.RateMode}, func() error {
+			ids[p] = id
+			return nil
+		})
+		return wrap("read places", err)
+	}
+	if len(seen) == 0 {
+		return ids, nil
+	}
+	if err := read(); err != nil || len(ids) > len(seen) {
+		return ids, err
+	}
+	if _, err := conn.Exec(ctx, insertPlaces, args...); err != nil {
+		return nil, fmt.Errorf("store places: %w", err)
+	}
+	return ids, read()
+}
+
+// lineIDs returns the lines of positions, in their order.
+func lineIDs(ctx context.Context, conn *pgx.Conn, positions []valuation.Position) ([]line, error) {
+	assets, err := assetIDs(ctx, conn, positions)
+	if err != nil {
+		return nil, err
+	}
+	places, err := placeIDs(ctx, conn, positions)
+	lines := make([]line, len(positions))
+	for i, p := range positions {
+		lines[i] = line{assets[assetOf(p)], places[p.Place]}
+	}
+	return lines, err
+}
 
 // columnsOf returns the different assets of positions as the columns of findAssets.
 func columnsOf(positions []valuation.Position) (columns []any, n int) {

@@ -38,7 +38,8 @@ func TestALargeExportTakesNoMoreMemory(t *testing.T) {
 			SELECT p.id, t, t, 1, 2469, true, 20, 0, 0, 0, true, true, 0 FROM portfolios p,
 			generate_series('2026-03-01T00:00:00Z'::timestamptz,
 			                '2026-03-01T00:00:00Z'::timestamptz + 3999 * interval '1 hour', '1 hour') AS t`,
-		`INSERT INTO position_changes SELECT p.id, a.id, '2026-03-01T00:00:00Z', 1000000000000000000
+		`INSERT INTO position_changes (portfolio_id, asset, bucket, amount)
+			SELECT p.id, a.id, '2026-03-01T00:00:00Z', 1000000000000000000
 			FROM portfolios p, assets a`,
 		`INSERT INTO hour_prices SELECT bucket, a.id, 1, bucket, false, 123.45, 'test', '' FROM snapshots, assets a`,
 		"ANALYZE",

@@ -85,10 +85,12 @@ func (s *Snapshots) forgetSome(ctx context.Context, p portfolio.Portfolio, befor
 		}
 		err = tx.Exec(`WITH gone AS (
 				DELETE FROM position_changes WHERE portfolio_id = @id AND bucket <= @first
-				RETURNING asset, bucket, amount),
-			last AS (SELECT DISTINCT ON (asset) asset, amount FROM gone ORDER BY asset, bucket DESC)
-			INSERT INTO position_changes (portfolio_id, asset, bucket, amount)
-			SELECT CAST(@id AS uuid), asset, CAST(@first AS timestamptz), amount FROM last WHERE amount IS NOT NULL`,
+				RETURNING asset, place, bucket, amount),
+			last AS (SELECT DISTINCT ON (asset, place) asset, place, amount FROM gone
+			         ORDER BY asset, place, bucket DESC)
+			INSERT INTO position_changes (portfolio_id, asset, place, bucket, amount)
+			SELECT CAST(@id AS uuid), asset, place, CAST(@first AS timestamptz), amount FROM last
+			WHERE amount IS NOT NULL`,
 			map[string]any{"id": p.ID, "first": first.UTC()}).Error
 		if err != nil {
 			return nil, err

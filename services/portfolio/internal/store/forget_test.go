@@ -18,7 +18,7 @@ func (f fixture) idle(t rapid.TB) (n int) {
 	err := f.db.SQL().QueryRow(`
 		SELECT count(*) FROM (
 		  SELECT amount, lag(amount) OVER w AS before, row_number() OVER w AS n FROM position_changes
-		  WHERE portfolio_id = $1 WINDOW w AS (PARTITION BY asset ORDER BY bucket)) AS c
+		  WHERE portfolio_id = $1 WINDOW w AS (PARTITION BY asset, place ORDER BY bucket)) AS c
 		WHERE n > 1 AND amount IS NOT DISTINCT FROM before OR n = 1 AND amount IS NULL`, f.p.ID).Scan(&n)
 	if err != nil {
 		t.Fatal(err)

@@ -99,6 +99,7 @@ func (s *Snapshots) PositionsAt(ctx context.Context, portfolioID uuid.UUID,
 }
 
 // FlowSince implements kpi.Store.
-func (s *Snapshots) FlowSince(now valuation.Valuation, before []valuation.Position) (*apd.Decimal, error) {
-	return netFlow(now.Total.Text('f'), now.Positions, before)
+func (s *Snapshots) FlowSince(now valuation.Valuation, before []valuation.Position,
+	passed time.Duration) (*apd.Decimal, error) {
+	return netFlow(now.Positions, before, passed, true)
 }

@@ -7,7 +7,6 @@ import (
 	"math/big"
 	"time"
 
-	"github.com/cockroachdb/apd/v3"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
@@ -99,7 +98,8 @@ func (f flow) compute(values map[*storedSnapshot][]valuation.Position) (*string,
 	if f.isZero() {
 		return &text, nil
 	}
-	net, err := netFlow(f.now.total, values[f.now], values[f.before])
+	net, err := netFlow(values[f.now], values[f.before], f.now.bucket.Sub(f.before.bucket),
+		f.now.membership == f.before.membership)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +126,7 @@ func (w *windows) values(ctx context.Context, conn *pgx.Conn, flows []flow) (map
 			}
 			values[s] = nil
 			for id := range s.held {
-				wanted[s.priceOf(id)] = true
+				wanted[s.priceOf(id.asset)] = true
 			}
 		}
 	}
@@ -156,51 +156,16 @@ func (s *storedSnapshot) priceOf(id int32) priceKey {
 func (w *windows) valuesOf(s *storedSnapshot, prices hourPrices) ([]valuation.Position, error) {
 	var positions []valuation.Position
 	for id, text := range s.held {
-		a := w.assets[id]
+		a := w.assets[id.asset]
 		amount, ok := new(big.Int).SetString(text, 10)
 		if !ok {
 			return nil, fmt.Errorf("amount of %s in the database: %q", a.tokenID, text)
 		}
 		positions = append(positions, valuation.Position{TokenID: a.tokenID, Symbol: a.symbol, Decimals: a.decimals,
-			Verified: a.verified, Amount: amount, Price: prices.of[s.priceOf(id)]})
+			Verified: a.verified, Place: w.places[id.place], Amount: amount, Price: prices.of[s.priceOf(id.asset)]})
 	}
 	v, err := (valuation.Assets{At: s.bucket, Positions: positions}).Value()
 	return v.Positions, err
-}
-
-// netFlow is the total less what was held before, at the prices of now. A token whose
-// amount didn't change is worth its value, so that the flow is exactly 0; one that is
-// gone or has no price any more counts at its last value.
-func netFlow(total string, now, before []valuation.Position) (*apd.Decimal, error) {
-	flow, err := parseDecimal(total)
-	if err != nil {
-		return nil, err
-	}
-	current := make(map[string]valuation.Position, len(now))
-	for _, p := range now {
-		// Of two of one token, whose name has changed, the counted one has its price.
-		if c, ok := current[p.TokenID]; !ok || c.Value == nil {
-			current[p.TokenID] = p
-		}
-	}
-	for _, held := range before {
-		if !held.Counted() {
-			continue
-		}
-		worth := held.Value
-		if p := current[held.TokenID]; p.Value != nil {
-			worth = p.Value
-			if p.Amount.Cmp(held.Amount) != 0 {
-				if worth, err = valuation.Worth(held.Amount, held.Decimals, p.Price.Amount); err != nil {
-					return nil, err
-				}
-			}
-		}
-		if flow, err = valuation.Subtract(flow, worth); err != nil {
-			return nil, err
-		}
-	}
-	return flow, nil
 }
 
 func sameFlow(a, b *string) (bool, error) {

@@ -61,8 +61,8 @@ func (s *Owners) EraseSome(tx *gorm.DB, owner uuid.UUID) (stale []cache.Invalida
 	for _, statement := range []string{
 		`DELETE FROM memberships WHERE (portfolio_id, valid_from) IN (
 			SELECT portfolio_id, valid_from FROM memberships WHERE portfolio_id IN ? LIMIT ?)`,
-		`DELETE FROM position_changes WHERE (portfolio_id, asset, bucket) IN (
-			SELECT portfolio_id, asset, bucket FROM position_changes WHERE portfolio_id IN ? LIMIT ?)`,
+		`DELETE FROM position_changes WHERE (portfolio_id, asset, place, bucket) IN (
+			SELECT portfolio_id, asset, place, bucket FROM position_changes WHERE portfolio_id IN ? LIMIT ?)`,
 		`DELETE FROM snapshots WHERE (portfolio_id, bucket) IN (
 			SELECT portfolio_id, bucket FROM snapshots WHERE portfolio_id IN ? LIMIT ?)`,
 	} {

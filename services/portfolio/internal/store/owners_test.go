@@ -10,6 +10,7 @@ import (
 	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/portfolio/internal/store"
+	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
 // erase erases what an owner has, transaction by transaction, and returns how many it took.
@@ -32,6 +33,7 @@ func (f fixture) erase(t *testing.T, owner uuid.UUID) (transactions int) {
 func TestASnapshotOfAPortfolioThatWasErasedIsNotStored(t *testing.T) {
 	f := newFixture(t, noRedis)
 	f.save(t, hour(1), value(t, "5", true))
+	f.saveAll(t, valued(t, hour(0), in(valuation.Supplied, usdc(5)), in(valuation.Borrowed, usdc(3))))
 	f.erase(t, f.p.Owner)
 	_, _, err := f.Save(t.Context(), f.p, hour(2), value(t, "5", true))
 	if !errs.Is(err, errs.KindNotFound) {

@@ -31,7 +31,8 @@ func BenchmarkPerformance(b *testing.B) {
 				f.p.ID, hour(0), days, every)
 			exec(`INSERT INTO assets (token_id, symbol, decimals, verified)
 				SELECT 't' || n, 'T', 18, true FROM generate_series(1, 100) AS n`)
-			exec(`INSERT INTO position_changes SELECT $1, id, $2, 1000000000000000000 FROM assets`, f.p.ID, hour(0))
+			exec(`INSERT INTO position_changes (portfolio_id, asset, bucket, amount)
+				SELECT $1, id, $2, 1000000000000000000 FROM assets`, f.p.ID, hour(0))
 			exec(`INSERT INTO hour_prices SELECT bucket, id, 1, bucket, false, 123.45, 'bench', ''
 				FROM snapshots CROSS JOIN assets`)
 			exec("ANALYZE")

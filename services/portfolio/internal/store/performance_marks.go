@@ -88,17 +88,26 @@ func (s *Snapshots) Marks(ctx context.Context, portfolioID uuid.UUID, start, end
 	return series, nil
 }
 
+// tokenPrices are those of token $3, wherever the portfolio has it. Each place is one step in the index.
 const tokenPrices = `
-SELECT s.bucket, p.price::text
-FROM assets a JOIN snapshots s ON s.portfolio_id = $1 AND s.bucket = ANY($2::timestamptz[])
+WITH RECURSIVE known (asset, place) AS (
+  SELECT a.id, (SELECT min(place) FROM position_changes WHERE portfolio_id = $1 AND asset = a.id)
+  FROM assets a WHERE a.token_id = $3
+  UNION ALL
+  SELECT asset, (SELECT min(c.place) FROM position_changes c
+                 WHERE c.portfolio_id = $1 AND c.asset = known.asset AND c.place > known.place)
+  FROM known WHERE place IS NOT NULL
+)
+SELECT DISTINCT s.bucket, p.price::text
+FROM known JOIN snapshots s ON s.portfolio_id = $1 AND s.bucket = ANY($2::timestamptz[])
 CROSS JOIN LATERAL (
   SELECT amount FROM position_changes c
-  WHERE c.portfolio_id = s.portfolio_id AND c.asset = a.id AND c.bucket <= s.bucket
+  WHERE c.portfolio_id = s.portfolio_id AND c.asset = known.asset AND c.place = known.place AND c.bucket <= s.bucket
   ORDER BY c.bucket DESC LIMIT 1) AS held
 CROSS JOIN LATERAL (
-  SELECT price FROM hour_prices p WHERE p.bucket = s.bucket AND p.asset = a.id AND p.seq <= s.price_seq
+  SELECT price FROM hour_prices p WHERE p.bucket = s.bucket AND p.asset = known.asset AND p.seq <= s.price_seq
   ORDER BY p.seq DESC LIMIT 1) AS p
-WHERE a.token_id = $3 AND held.amount IS NOT NULL AND p.price IS NOT NULL`
+WHERE held.amount IS NOT NULL AND p.price IS NOT NULL`
 
 // Prices implements performance.Store.
 func (s *Snapshots) Prices(ctx context.Context, portfolioID uuid.UUID, tokenID string,

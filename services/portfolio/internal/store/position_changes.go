@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -12,15 +13,17 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
 // Positions are stored by change (table position_changes): the positions of a snapshot are
 // the last changes at or before it. A snapshot that is stored between two others, or in
 // place of one, changes the rows at it and at the snapshot after it, and no others.
 
-// amounts are base units by asset, as decimal text. They are not changed once they are
+// amounts are base units by asset and place, as decimal text. They are not changed once they are
 // those of a snapshot.
-type amounts map[int32]string
+type amounts map[line]string
 
 // storedSnapshot is a snapshot as far as its neighbours need it.
 type storedSnapshot struct {
@@ -32,6 +35,7 @@ type storedSnapshot struct {
 	backfilled bool // an incomplete wallet is not in total then
 	priceGap   bool
 	priceSeq   int64
+	membership int32
 	netFlow    *string
 	digest     *uuid.UUID // of held; nil when not known
 	held       amounts
@@ -52,6 +56,7 @@ type window struct {
 type windows struct {
 	of      map[uuid.UUID]*window
 	assets  map[int32]asset
+	places  map[int32]valuation.Place
 	changes map[changeKey]*string // the stored rows in the windows; nil for the end of a position
 	spans   map[uuid.UUID]span    // what they are around
 	widened bool                  // the spans reach as far as a price gap can
@@ -60,12 +65,13 @@ type windows struct {
 // changeKey is the key of a row of position_changes.
 type changeKey struct {
 	portfolio uuid.UUID
-	assetHour
+	line
+	hour int64
 }
 
 const readSnapshots = `
 SELECT w.portfolio_id, s.bucket, s.total::text, s.measurable, s.unpriced_count, s.incomplete_wallet_count,
-       s.price_gap, s.price_seq, s.net_flow::text, s.held_digest, s.backfilled
+       s.price_gap, s.price_seq, s.net_flow::text, s.held_digest, s.backfilled, s.membership
 FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[]) AS w (portfolio_id, first, last)
 CROSS JOIN LATERAL (
   SELECT coalesce((SELECT max(bucket) FROM snapshots
@@ -78,27 +84,32 @@ JOIN snapshots s ON s.portfolio_id = w.portfolio_id AND s.bucket >= bounds.first
 ORDER BY w.portfolio_id, s.bucket`
 
 // readChanges reads the changes from $2 to $3, and the last ones before as those of no
-// bucket. Each asset is one step in the index.
+// bucket. Each asset in a place is one step in the index.
 const readChanges = `
-SELECT w.portfolio_id, c.asset, c.bucket, c.amount::text, a.token_id, a.symbol, a.decimals, a.verified
+SELECT w.portfolio_id, c.asset, c.place, c.bucket, c.amount::text, a.token_id, a.symbol, a.decimals, a.verified,
+       p.protocol, p.market, p.kind, p.rate_mode
 FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[]) AS w (portfolio_id, first, last)
 CROSS JOIN LATERAL (
-  WITH RECURSIVE known (asset) AS (
-    SELECT min(asset) FROM position_changes WHERE portfolio_id = w.portfolio_id
+  WITH RECURSIVE known (asset, place) AS (
+    (SELECT asset, place FROM position_changes WHERE portfolio_id = w.portfolio_id ORDER BY asset, place LIMIT 1)
     UNION ALL
-    SELECT (SELECT min(c.asset) FROM position_changes c
-            WHERE c.portfolio_id = w.portfolio_id AND c.asset > known.asset)
-    FROM known WHERE known.asset IS NOT NULL
+    SELECT next.asset, next.place
+    FROM known CROSS JOIN LATERAL (
+      SELECT c.asset, c.place FROM position_changes c
+      WHERE c.portfolio_id = w.portfolio_id AND (c.asset, c.place) > (known.asset, known.place)
+      ORDER BY c.asset, c.place LIMIT 1) AS next
   )
-  SELECT asset FROM known WHERE asset IS NOT NULL) AS known
+  SELECT asset, place FROM known) AS known
 CROSS JOIN LATERAL (
-  (SELECT asset, NULL::timestamptz AS bucket, amount FROM position_changes AS p
-   WHERE portfolio_id = w.portfolio_id AND asset = known.asset AND p.bucket < w.first
+  (SELECT asset, place, NULL::timestamptz AS bucket, amount FROM position_changes AS p
+   WHERE portfolio_id = w.portfolio_id AND asset = known.asset AND place = known.place AND p.bucket < w.first
    ORDER BY p.bucket DESC LIMIT 1)
   UNION ALL
-  SELECT asset, bucket, amount FROM position_changes
-  WHERE portfolio_id = w.portfolio_id AND asset = known.asset AND bucket >= w.first AND bucket <= w.last) AS c
-JOIN assets a ON a.id = c.asset`
+  SELECT asset, place, bucket, amount FROM position_changes
+  WHERE portfolio_id = w.portfolio_id AND asset = known.asset AND place = known.place
+    AND bucket >= w.first AND bucket <= w.last) AS c
+JOIN assets a ON a.id = c.asset
+JOIN places p ON p.id = c.place`
 
 // span is a stretch of hours, by the Unix times of the first and the last.
 type span [2]int64
@@ -136,8 +147,8 @@ func readWindows(ctx context.Context, conn *pgx.Conn,
 // readSpans reads the windows around stretches of hours.
 func readSpans(ctx context.Context, conn *pgx.Conn, spans map[uuid.UUID]span,
 	stored map[portfolioHour]*candidate) (*windows, error) {
-	w := &windows{of: map[uuid.UUID]*window{}, assets: map[int32]asset{}, changes: map[changeKey]*string{},
-		spans: spans}
+	w := &windows{of: map[uuid.UUID]*window{}, assets: map[int32]asset{}, places: map[int32]valuation.Place{},
+		changes: map[changeKey]*string{}, spans: spans}
 	var ids []uuid.UUID
 	var first, last []time.Time
 	for id, span := range spans {
@@ -151,7 +162,7 @@ func readSpans(ctx context.Context, conn *pgx.Conn, spans map[uuid.UUID]span,
 	var id uuid.UUID
 	var s storedSnapshot
 	columns := []any{&id, &s.bucket, &s.total, &s.measurable, &s.unpriced, &s.incomplete, &s.priceGap, &s.priceSeq,
-		&s.netFlow, &s.digest, &s.backfilled}
+		&s.netFlow, &s.digest, &s.backfilled, &s.membership}
 	_, err = pgx.ForEachRow(rows, columns, func() error {
 		of := w.of[id]
 		if of == nil {
@@ -186,16 +197,20 @@ func (of *window) unchanged() bool {
 	})
 }
 
-// heldDigest returns the first half of the SHA-256 of the positions: of their assets and amounts.
+// heldDigest returns the first half of the SHA-256 of the positions: of their assets, places and amounts.
 func (c *candidate) heldDigest() *uuid.UUID {
 	order := make([]int, len(c.positions))
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortFunc(order, func(a, b int) int { return int(c.assets[a] - c.assets[b]) })
+	slices.SortFunc(order, func(a, b int) int { return c.lines[a].compare(c.lines[b]) })
 	var text []byte
 	for _, i := range order {
-		text = append(strconv.AppendInt(text, int64(c.assets[i]), 10), ':')
+		text = strconv.AppendInt(text, int64(c.lines[i].asset), 10)
+		if place := c.lines[i].place; place != 0 {
+			text = strconv.AppendInt(append(text, '@'), int64(place), 10)
+		}
+		text = append(text, ':')
 		text = append(c.positions[i].Amount.Append(text, 16), ',')
 	}
 	sum := sha256.Sum256(text)
@@ -213,16 +228,18 @@ func (w *windows) readChanges(ctx context.Context, conn *pgx.Conn, ids []uuid.UU
 		return fmt.Errorf("read changes of positions: %w", err)
 	}
 	var of uuid.UUID
-	var id int32
+	var id line
 	var bucket *time.Time
 	var amount *string
 	var a asset
-	columns := []any{&of, &id, &bucket, &amount, &a.tokenID, &a.symbol, &a.decimals, &a.verified}
+	var place valuation.Place
+	columns := []any{&of, &id.asset, &id.place, &bucket, &amount, &a.tokenID, &a.symbol, &a.decimals, &a.verified,
+		&place.Protocol, &place.Market, &place.Kind, &place.RateMode}
 	_, err = pgx.ForEachRow(rows, columns, func() error {
-		w.assets[id] = a
+		w.assets[id.asset], w.places[id.place] = a, place
 		switch {
 		case bucket != nil:
-			w.changes[changeKey{of, assetHour{id, bucket.Unix()}}] = amount
+			w.changes[changeKey{of, id, bucket.Unix()}] = amount
 		case amount != nil:
 			w.of[of].before[id] = *amount
 		}
@@ -237,13 +254,13 @@ func (w *windows) readChanges(ctx context.Context, conn *pgx.Conn, ids []uuid.UU
 // replace gives the snapshots that were stored their new positions, and all others those
 // that they had. It returns the rows that say so.
 func (w *windows) replace(stored map[portfolioHour]*candidate) map[changeKey]*string {
-	old := make(map[portfolioHour]map[int32]*string)
+	old := make(map[portfolioHour]map[line]*string)
 	for at, amount := range w.changes {
 		key := portfolioHour{at.portfolio, at.hour}
 		if old[key] == nil {
-			old[key] = map[int32]*string{}
+			old[key] = map[line]*string{}
 		}
-		old[key][at.asset] = amount
+		old[key][at.line] = amount
 	}
 	changes := make(map[changeKey]*string)
 	for id, of := range w.of {
@@ -259,8 +276,8 @@ func (w *windows) replace(stored map[portfolioHour]*candidate) map[changeKey]*st
 			if s.candidate != nil {
 				s.held = w.amountsOf(s.candidate)
 			}
-			for asset, amount := range s.held.since(held) {
-				changes[changeKey{id, assetHour{asset, key.hour}}] = amount
+			for at, amount := range s.held.since(held) {
+				changes[changeKey{id, at, key.hour}] = amount
 			}
 			held = s.held
 		}
@@ -271,14 +288,14 @@ func (w *windows) replace(stored map[portfolioHour]*candidate) map[changeKey]*st
 func (w *windows) amountsOf(c *candidate) amounts {
 	held := make(amounts, len(c.positions))
 	for i, p := range c.positions {
-		w.assets[c.assets[i]] = assetOf(p)
-		held[c.assets[i]] = p.Amount.String()
+		w.assets[c.lines[i].asset], w.places[c.lines[i].place] = assetOf(p), p.Place
+		held[c.lines[i]] = p.Amount.String()
 	}
 	return held
 }
 
 // with returns the amounts after changes.
-func (a amounts) with(changes map[int32]*string) amounts {
+func (a amounts) with(changes map[line]*string) amounts {
 	if len(changes) == 0 {
 		return a
 	}
@@ -294,8 +311,8 @@ func (a amounts) with(changes map[int32]*string) amounts {
 }
 
 // since returns what changed from before.
-func (a amounts) since(before amounts) map[int32]*string {
-	changes := make(map[int32]*string)
+func (a amounts) since(before amounts) map[line]*string {
+	changes := make(map[line]*string)
 	for id, amount := range a {
 		if was, ok := before[id]; !ok || was != amount {
 			changes[id] = &amount
@@ -312,25 +329,30 @@ func (a amounts) since(before amounts) map[int32]*string {
 const (
 	deleteChanges = `
 DELETE FROM position_changes c
-USING unnest($1::uuid[], $2::integer[], $3::timestamptz[]) AS gone (portfolio_id, asset, bucket)
-WHERE c.portfolio_id = gone.portfolio_id AND c.asset = gone.asset AND c.bucket = gone.bucket`
+USING unnest($1::uuid[], $2::integer[], $3::integer[], $4::timestamptz[])
+      AS gone (portfolio_id, asset, place, bucket)
+WHERE c.portfolio_id = gone.portfolio_id AND c.asset = gone.asset AND c.place = gone.place
+  AND c.bucket = gone.bucket`
 	upsertChanges = `
-INSERT INTO position_changes (portfolio_id, asset, bucket, amount)
-SELECT portfolio_id, asset, bucket, amount::numeric
-FROM unnest($1::uuid[], $2::integer[], $3::timestamptz[], $4::text[]) AS c (portfolio_id, asset, bucket, amount)
-ON CONFLICT (portfolio_id, asset, bucket) DO UPDATE SET amount = excluded.amount`
+INSERT INTO position_changes (portfolio_id, asset, place, bucket, amount)
+SELECT portfolio_id, asset, place, bucket, amount::numeric
+FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::timestamptz[], $5::text[])
+     AS c (portfolio_id, asset, place, bucket, amount)
+ON CONFLICT (portfolio_id, asset, place, bucket) DO UPDATE SET amount = excluded.amount`
 )
 
 // changeRows are rows of position_changes as columns.
 type changeRows struct {
 	portfolios []uuid.UUID
 	assets     []int32
+	places     []int32
 	buckets    []time.Time
 	amounts    []*string
 }
 
 func (r *changeRows) add(key changeKey, amount *string) {
 	r.portfolios, r.assets = append(r.portfolios, key.portfolio), append(r.assets, key.asset)
+	r.places = append(r.places, key.place)
 	r.buckets, r.amounts = append(r.buckets, time.Unix(key.hour, 0).UTC()), append(r.amounts, amount)
 }
 
@@ -348,13 +370,14 @@ func (w *windows) storeChanges(ctx context.Context, conn *pgx.Conn, changes map[
 		}
 	}
 	if len(gone.assets) > 0 {
-		if _, err := conn.Exec(ctx, deleteChanges, gone.portfolios, gone.assets, gone.buckets); err != nil {
+		_, err := conn.Exec(ctx, deleteChanges, gone.portfolios, gone.assets, gone.places, gone.buckets)
+		if err != nil {
 			return fmt.Errorf("delete changes of positions: %w", err)
 		}
 	}
 	if len(upserted.assets) > 0 {
-		_, err := conn.Exec(ctx, upsertChanges, upserted.portfolios, upserted.assets, upserted.buckets,
-			upserted.amounts)
+		_, err := conn.Exec(ctx, upsertChanges, upserted.portfolios, upserted.assets, upserted.places,
+			upserted.buckets, upserted.amounts)
 		if err != nil {
 			return fmt.Errorf("store changes of positions: %w", err)
 		}
@@ -366,10 +389,7 @@ func compareChanges(a, b changeKey) int {
 	if c := bytes.Compare(a.portfolio[:], b.portfolio[:]); c != 0 {
 		return c
 	}
-	if a.asset != b.asset {
-		return int(a.asset) - int(b.asset)
-	}
-	return int(a.hour - b.hour)
+	return cmp.Or(a.compare(b.line), cmp.Compare(a.hour, b.hour))
 }
 
 func sameText(a, b *string) bool { return a == b || a != nil && b != nil && *a == *b }

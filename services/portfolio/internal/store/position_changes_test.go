@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/big"
@@ -22,8 +23,8 @@ func (f fixture) positionsOf(ctx context.Context, t rapid.TB) (byHour map[int64]
 	t.Helper()
 	rows, err := f.db.SQL().QueryContext(ctx, `
 		SELECT s.bucket, s.total = coalesce(sum(value) FILTER (WHERE verified), 0),
-		       coalesce(string_agg(format('%s %s %s', token_id, amount, trim_scale(price)), ', '
-		                ORDER BY token_id, verified) FILTER (WHERE token_id IS NOT NULL), '')
+		       coalesce(string_agg(format('%s %s %s %s', token_id, kind, amount, trim_scale(price)), ', '
+		                ORDER BY token_id, kind) FILTER (WHERE token_id IS NOT NULL), '')
 		FROM snapshots s LEFT JOIN snapshot_positions p USING (portfolio_id, bucket)
 		WHERE portfolio_id = $1 GROUP BY s.bucket, s.total`, f.p.ID)
 	if err != nil {
@@ -52,10 +53,12 @@ func (f fixture) positionsOf(ctx context.Context, t rapid.TB) (byHour map[int64]
 // asText is a valuation in the form of positionsOf.
 func asText(v valuation.Valuation) string {
 	positions := slices.Clone(v.Positions)
-	slices.SortFunc(positions, func(a, b valuation.Position) int { return strings.Compare(a.TokenID, b.TokenID) })
+	slices.SortFunc(positions, func(a, b valuation.Position) int {
+		return cmp.Or(strings.Compare(a.TokenID, b.TokenID), cmp.Compare(a.Place.Kind, b.Place.Kind))
+	})
 	var parts []string
 	for _, p := range positions {
-		parts = append(parts, fmt.Sprintf("%s %s %s", p.TokenID, p.Amount, p.Price.Amount))
+		parts = append(parts, fmt.Sprintf("%s %s %s %s", p.TokenID, p.Place.Kind, p.Amount, p.Price.Amount))
 	}
 	return strings.Join(parts, ", ")
 }
@@ -111,7 +114,7 @@ func TestPositionsByChangeAreThoseThatWereStored(t *testing.T) {
 		err = f.db.SQL().QueryRowContext(t.Context(), `
 			SELECT count(*) FROM (
 			  SELECT amount, lag(amount) OVER w AS before, row_number() OVER w AS n FROM position_changes
-			  WHERE portfolio_id = $1 WINDOW w AS (PARTITION BY asset ORDER BY bucket)) AS c
+			  WHERE portfolio_id = $1 WINDOW w AS (PARTITION BY asset, place ORDER BY bucket)) AS c
 			WHERE n > 1 AND amount IS NOT DISTINCT FROM before OR n = 1 AND amount IS NULL`, f.p.ID).Scan(&idle)
 		if err != nil || idle > 0 {
 			r.Errorf("%d rows change nothing, %v", idle, err)
@@ -120,7 +123,7 @@ func TestPositionsByChangeAreThoseThatWereStored(t *testing.T) {
 }
 
 // drawn returns a valuation of an hour: of each token some amount, or nothing, at a price of
-// that draw, or at none.
+// that draw, or at none; some of it in protocols.
 func drawn(r *rapid.T, n int) valuation.Valuation {
 	var held []valuation.Holding
 	for _, id := range []string{"a", "b", "c"} {
@@ -132,6 +135,13 @@ func drawn(r *rapid.T, n int) valuation.Valuation {
 		held = append(held, valuation.Holding{TokenID: id, Symbol: "S", Decimals: 1,
 			Verified: rapid.IntRange(0, 9).Draw(r, "verified "+id) > 0, Amount: big.NewInt(units),
 			Price: valuation.Price{Amount: price, Source: "test", Time: hour(n)}})
+		for _, kind := range []valuation.PositionKind{valuation.Supplied, valuation.Borrowed} {
+			if rapid.IntRange(0, 3).Draw(r, id+" in a protocol") == 0 {
+				h := in(kind, held[len(held)-1])
+				h.Amount = big.NewInt(rapid.Int64Range(0, 2).Draw(r, "amount there"))
+				held = append(held, h)
+			}
+		}
 	}
 	v, err := valuation.Compute([]valuation.Wallet{{Synced: true}}, held, hour(n))
 	if err != nil {

@@ -78,11 +78,11 @@ func (s *Snapshots) DuePriceChanges(ctx context.Context, at time.Time, limit int
 const heldHours = `
 WITH held AS (
   SELECT c.amount, c.bucket AS since,
-         lead(c.bucket) OVER (PARTITION BY p.id, a.id ORDER BY c.bucket) AS until
+         lead(c.bucket) OVER (PARTITION BY p.id, a.id, c.place ORDER BY c.bucket) AS until
   FROM assets a CROSS JOIN portfolios p
   CROSS JOIN LATERAL (
-    SELECT bucket, amount FROM position_changes
-    WHERE portfolio_id = p.id AND asset = a.id AND bucket < @until ORDER BY bucket) AS c
+    SELECT place, bucket, amount FROM position_changes
+    WHERE portfolio_id = p.id AND asset = a.id AND bucket < @until ORDER BY place, bucket) AS c
   WHERE a.token_id = @token),
 stretches AS (
   SELECT unnest(range_agg(tstzrange(since, until)) * tstzmultirange(tstzrange(@from, @until))) AS hours

@@ -83,7 +83,8 @@ func (f fixture) stored(t testing.TB) (lines []string) {
 			complete, position_count, incomplete_wallet_count, unpriced_count, stale_price_count, backfilled,
 			measurable, price_gap,
 			coalesce(trim_scale(net_flow)::text, '-'),
-			(SELECT string_agg(concat_ws('/', token_id, amount, price, value, unpriced_reason), ' ' ORDER BY token_id)
+			(SELECT string_agg(concat_ws('/', token_id, amount, price, value, unpriced_reason, kind), ' '
+			                   ORDER BY token_id, kind)
 			 FROM snapshot_positions p WHERE p.portfolio_id = s.portfolio_id AND p.bucket = s.bucket))
 		FROM snapshots s WHERE portfolio_id = $1 ORDER BY bucket`, f.p.ID)
 	if err != nil {
@@ -101,16 +102,18 @@ func (f fixture) stored(t testing.TB) (lines []string) {
 }
 
 // heldAt returns what is held in an hour: always a and, but for hours 10 to 19, b, whose price is away in hours 30 to
-// 33. The amounts change every seven hours. price is that of b.
+// 33. Some of a is supplied, and some b is owed. The amounts change every seven hours. price is that of b.
 func heldAt(t testing.TB, n int, price string) valuation.Valuation {
 	t.Helper()
 	reason := ""
 	if n >= 30 && n < 34 && price == "3" {
 		price, reason = "", valuation.ReasonNoPrice
 	}
-	held := []valuation.Holding{holding("a", int64(10+n/7), "2", "")}
+	held := []valuation.Holding{holding("a", int64(10+n/7), "2", ""),
+		in(valuation.Supplied, holding("a", int64(n/7), "2", ""))}
 	if n < 10 || n >= 20 {
-		held = append(held, holding("b", int64(5+n/7), price, reason))
+		held = append(held, holding("b", int64(5+n/7), price, reason),
+			in(valuation.Borrowed, holding("b", 1, price, reason)))
 	}
 	return valued(t, hour(n), held...)
 }

@@ -70,8 +70,8 @@ func (w *windows) markPriceGaps(ctx context.Context, conn *pgx.Conn) (all bool, 
 				continue
 			}
 			for held := range s.held {
-				if w.assets[held].verified {
-					numbers, ids = append(numbers, int32(len(affected))), append(ids, held)
+				if w.assets[held.asset].verified {
+					numbers, ids = append(numbers, int32(len(affected))), append(ids, held.asset)
 					buckets, seqs = append(buckets, s.bucket), append(seqs, s.priceSeq)
 				}
 			}

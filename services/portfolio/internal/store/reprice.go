@@ -23,13 +23,16 @@ const (
 
 const (
 	// hoursToReprice finds the snapshots of portfolio $1 from $2 on that hold an asset whose mended price is newer
-	// than theirs. Each asset is one step in the index.
+	// than theirs. Each asset in a place is one step in the index.
 	hoursToReprice = `
-WITH RECURSIVE known (asset) AS (
-  SELECT min(asset) FROM position_changes WHERE portfolio_id = $1
+WITH RECURSIVE known (asset, place) AS (
+  (SELECT asset, place FROM position_changes WHERE portfolio_id = $1 ORDER BY asset, place LIMIT 1)
   UNION ALL
-  SELECT (SELECT min(c.asset) FROM position_changes c WHERE c.portfolio_id = $1 AND c.asset > known.asset)
-  FROM known WHERE known.asset IS NOT NULL
+  SELECT next.asset, next.place
+  FROM known CROSS JOIN LATERAL (
+    SELECT c.asset, c.place FROM position_changes c
+    WHERE c.portfolio_id = $1 AND (c.asset, c.place) > (known.asset, known.place)
+    ORDER BY c.asset, c.place LIMIT 1) AS next
 )
 SELECT DISTINCT s.bucket
 FROM known
@@ -37,7 +40,7 @@ JOIN hour_prices h ON h.asset = known.asset AND h.mended AND h.bucket >= $2
 JOIN snapshots s ON s.portfolio_id = $1 AND s.bucket = h.bucket AND s.price_seq < h.seq
 CROSS JOIN LATERAL (
   SELECT amount FROM position_changes c
-  WHERE c.portfolio_id = $1 AND c.asset = known.asset AND c.bucket <= s.bucket
+  WHERE c.portfolio_id = $1 AND c.asset = known.asset AND c.place = known.place AND c.bucket <= s.bucket
   ORDER BY c.bucket DESC LIMIT 1) AS held
 WHERE held.amount IS NOT NULL
 ORDER BY s.bucket LIMIT $3`
@@ -50,14 +53,16 @@ RETURNING bucket, snapshot_time, price_seq, membership, position_count, incomple
 
 	pricedPositions = `
 SELECT bucket, token_id, symbol, decimals, verified, amount::text, price::text, price_source, price_time,
-       price_stale, unpriced_reason
+       price_stale, unpriced_reason, protocol, market, kind, rate_mode
 FROM snapshot_positions WHERE portfolio_id = $1 AND bucket = ANY($2)`
 
 	updateRepriced = `
-UPDATE snapshots s SET total = r.total::numeric, complete = r.complete, unpriced_count = r.unpriced,
+UPDATE snapshots s SET total = r.total::numeric, liabilities = r.liabilities::numeric, complete = r.complete,
+       unpriced_count = r.unpriced,
        stale_price_count = r.stale, measurable = r.measurable, price_gap = false, net_flow = r.net_flow::numeric
-FROM unnest($2::timestamptz[], $3::text[], $4::boolean[], $5::integer[], $6::integer[], $7::boolean[], $8::text[])
-     AS r (bucket, total, complete, unpriced, stale, measurable, net_flow)
+FROM unnest($2::timestamptz[], $3::text[], $4::boolean[], $5::integer[], $6::integer[], $7::boolean[], $8::text[],
+            $9::text[])
+     AS r (bucket, total, complete, unpriced, stale, measurable, net_flow, liabilities)
 WHERE s.portfolio_id = $1 AND s.bucket = r.bucket`
 )
 
@@ -132,13 +137,17 @@ func repriceHours(ctx context.Context, conn *pgx.Conn, id uuid.UUID, hours []tim
 	for _, of := range positions {
 		all = append(all, of...)
 	}
-	ids, err := assetIDs(ctx, conn, all)
+	assets, err := assetIDs(ctx, conn, all)
+	if err != nil {
+		return err
+	}
+	places, err := placeIDs(ctx, conn, all)
 	if err != nil {
 		return err
 	}
 	stored := make(map[portfolioHour]*candidate, len(hours))
 	for at, row := range before {
-		c, err := repricedCandidate(id, *row, positions[at], ids)
+		c, err := repricedCandidate(id, *row, positions[at], assets, places)
 		if err != nil {
 			return err
 		}
@@ -152,7 +161,7 @@ func repriceHours(ctx context.Context, conn *pgx.Conn, id uuid.UUID, hours []tim
 
 // repricedCandidate is a stored snapshot as its positions are worth now.
 func repricedCandidate(id uuid.UUID, before snapshotRow, positions []valuation.Position,
-	ids map[asset]int32) (*candidate, error) {
+	assets map[asset]int32, places map[valuation.Place]int32) (*candidate, error) {
 	v, err := valuation.Assets{At: before.SnapshotTime, Positions: positions, Membership: before.Membership}.Value()
 	if err != nil {
 		return nil, err
@@ -161,9 +170,9 @@ func repricedCandidate(id uuid.UUID, before snapshotRow, positions []valuation.P
 	v.IncompleteWallets = wallets
 	row := snapshotToRow(id, before.Bucket, v, before.Backfilled)
 	row.PriceSeq, row.Complete = before.PriceSeq, row.Complete && wallets == 0
-	c := &candidate{row: row, positions: v.Positions, assets: make([]int32, len(v.Positions))}
+	c := &candidate{row: row, positions: v.Positions, lines: make([]line, len(v.Positions))}
 	for i, p := range v.Positions {
-		c.assets[i] = ids[assetOf(p)]
+		c.lines[i] = line{assets[assetOf(p)], places[p.Place]}
 	}
 	return c, nil
 }
@@ -179,7 +188,7 @@ func readPositions(ctx context.Context, conn *pgx.Conn, id uuid.UUID, hours []ti
 	var bucket time.Time
 	var r positionRow
 	columns := []any{&bucket, &r.TokenID, &r.Symbol, &r.Decimals, &r.Verified, &r.Amount, &r.Price, &r.PriceSource,
-		&r.PriceTime, &r.PriceStale, &r.UnpricedReason}
+		&r.PriceTime, &r.PriceStale, &r.UnpricedReason, &r.Protocol, &r.Market, &r.Kind, &r.RateMode}
 	_, err = pgx.ForEachRow(rows, columns, func() error {
 		p, err := positionFromRow(r)
 		found[bucket.Unix()] = append(found[bucket.Unix()], p)
@@ -193,17 +202,19 @@ func readPositions(ctx context.Context, conn *pgx.Conn, id uuid.UUID, hours []ti
 
 func storeRepriced(ctx context.Context, conn *pgx.Conn, id uuid.UUID, stored map[portfolioHour]*candidate) error {
 	var buckets []time.Time
-	var totals []string
+	var totals, liabilities []string
 	var complete, measurable []bool
 	var unpriced, stale []int32
 	var flows []*string
 	for _, c := range stored {
 		buckets, totals = append(buckets, c.row.Bucket), append(totals, c.row.Total)
+		liabilities = append(liabilities, c.row.Liabilities)
 		complete, measurable = append(complete, c.row.Complete), append(measurable, c.row.Measurable)
 		unpriced = append(unpriced, int32(c.row.UnpricedCount))
 		stale, flows = append(stale, int32(c.row.StalePriceCount)), append(flows, c.row.NetFlow)
 	}
-	_, err := conn.Exec(ctx, updateRepriced, id, buckets, totals, complete, unpriced, stale, measurable, flows)
+	_, err := conn.Exec(ctx, updateRepriced, id, buckets, totals, complete, unpriced, stale, measurable, flows,
+		liabilities)
 	if err != nil {
 		return fmt.Errorf("store repriced snapshots: %w", err)
 	}

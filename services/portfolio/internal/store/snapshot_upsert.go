@@ -36,16 +36,17 @@ import (
 var upsertSnapshots = `
 INSERT INTO snapshots AS stored (portfolio_id, bucket, snapshot_time, price_seq, total, complete, position_count,
                                  incomplete_wallet_count, unpriced_count, stale_price_count, backfilled,
-                                 measurable, price_gap, net_flow, membership, held_digest)
+                                 measurable, price_gap, net_flow, membership, held_digest, liabilities)
 SELECT portfolio_id, bucket, snapshot_time, price_seq, total, complete, position_count,
        incomplete_wallet_count, unpriced_count, stale_price_count, backfilled, measurable, price_gap, net_flow,
-       membership, held_digest
+       membership, held_digest, liabilities
 FROM json_populate_recordset(null::snapshots, $1)
 ORDER BY portfolio_id, bucket
 ON CONFLICT (portfolio_id, bucket) DO UPDATE
 SET snapshot_time           = excluded.snapshot_time,
     price_seq               = excluded.price_seq,
     total                   = excluded.total,
+    liabilities             = excluded.liabilities,
     complete                = excluded.complete,
     position_count          = excluded.position_count,
     incomplete_wallet_count = excluded.incomplete_wallet_count,
@@ -151,7 +152,7 @@ func (s *Snapshots) SaveHour(ctx context.Context, bucket time.Time, values []sna
 type candidate struct {
 	row       snapshotRow
 	positions []valuation.Position
-	assets    []int32 // of the positions
+	lines     []line // of the positions
 }
 
 // portfolioCandidates are candidates of one portfolio, at most one an hour.
@@ -216,16 +217,13 @@ func upsertCandidates(ctx context.Context, conn *pgx.Conn, batch []portfolioCand
 			positions = append(positions, c.positions...)
 		}
 	}
-	ids, err := assetIDs(ctx, conn, positions)
+	lines, err := lineIDs(ctx, conn, positions)
 	if err != nil {
 		return nil, nil, err
 	}
 	for i := range candidates {
-		c := &candidates[i]
-		c.assets = make([]int32, len(c.positions))
-		for j, p := range c.positions {
-			c.assets[j] = ids[assetOf(p)]
-		}
+		c, n := &candidates[i], len(candidates[i].positions)
+		c.lines, lines = lines[:n:n], lines[n:]
 		c.row.HeldDigest = c.heldDigest()
 	}
 	seq, err := storeHourPrices(ctx, conn, pricesOf(candidates))
@@ -289,7 +287,7 @@ func lockPortfolios(ctx context.Context, conn *pgx.Conn, batch []portfolioCandid
 func pricesOf(candidates []candidate) (prices []assetPrice) {
 	for _, c := range candidates {
 		for i, p := range c.positions {
-			prices = append(prices, assetPrice{assetHour{c.assets[i], c.row.Bucket.Unix()}, storedPrice(p)})
+			prices = append(prices, assetPrice{assetHour{c.lines[i].asset, c.row.Bucket.Unix()}, storedPrice(p)})
 		}
 	}
 	return prices
@@ -333,7 +331,7 @@ func upsertRows(ctx context.Context, conn *pgx.Conn, candidates []candidate, pri
 	for i, c := range candidates {
 		if upToDate, ok := accepted[c.row.key()]; ok {
 			rows[i].OutOfDate = !upToDate
-			stored[c.row.key()] = &candidate{rows[i], c.positions, c.assets}
+			stored[c.row.key()] = &candidate{rows[i], c.positions, c.lines}
 		}
 	}
 	return stored, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/big"
 	"time"
 
@@ -46,6 +47,7 @@ type snapshotRow struct {
 	Backfilled            bool      `json:"backfilled"`
 	Measurable            bool      `json:"measurable"`
 	PriceGap              bool      `json:"price_gap"`
+	Liabilities           string    `json:"liabilities"`
 	NetFlow               *string   `json:"net_flow"`
 	// HeldDigest is set by upsertCandidates.
 	HeldDigest *uuid.UUID `json:"held_digest"`
@@ -71,7 +73,9 @@ func snapshotToRow(portfolioID uuid.UUID, bucket time.Time, v valuation.Valuatio
 		// Postgres rounds a finer time in JSON, and truncates one in a parameter.
 		SnapshotTime: v.ValuationTime.UTC().Truncate(time.Microsecond),
 		Total:        v.Total.Text('f'), Complete: v.Complete(),
-		PositionCount: len(v.Positions), IncompleteWalletCount: v.IncompleteWallets, UnpricedCount: v.Unpriced,
+		Liabilities:   v.Liabilities.Text('f'),
+		PositionCount: len(v.Positions), IncompleteWalletCount: min(v.IncompleteWallets, math.MaxInt16),
+		UnpricedCount:   v.Unpriced,
 		StalePriceCount: v.StalePrices, Backfilled: backfilled,
 	}
 }
@@ -81,14 +85,19 @@ func snapshotFromRow(r snapshotRow) (snapshot.Snapshot, error) {
 	if err != nil {
 		return snapshot.Snapshot{}, err
 	}
+	liabilities, err := parseDecimal(r.Liabilities)
+	if err != nil {
+		return snapshot.Snapshot{}, err
+	}
 	var flow *apd.Decimal
 	if r.NetFlow != nil {
 		flow, err = parseDecimal(*r.NetFlow)
 	}
 	return snapshot.Snapshot{
 		Portfolio: r.PortfolioID, Bucket: r.Bucket.UTC(), SnapshotTime: r.SnapshotTime.UTC(), Total: total,
-		Complete: r.Complete && !r.OutOfDate, OutOfDate: r.OutOfDate, Positions: r.PositionCount,
-		Unpriced: r.UnpricedCount, Backfilled: r.Backfilled, NetFlow: flow, PriceGap: r.PriceGap,
+		Liabilities: liabilities, Complete: r.Complete && !r.OutOfDate, OutOfDate: r.OutOfDate,
+		Positions: r.PositionCount,
+		Unpriced:  r.UnpricedCount, Backfilled: r.Backfilled, NetFlow: flow, PriceGap: r.PriceGap,
 	}, err
 }
 
@@ -104,6 +113,10 @@ type positionRow struct {
 	PriceTime      *time.Time
 	PriceStale     bool
 	UnpricedReason string
+	Protocol       string
+	Market         string
+	Kind           string
+	RateMode       string
 }
 
 func (positionRow) TableName() string { return "snapshot_positions" }
@@ -116,6 +129,8 @@ func positionFromRow(r positionRow) (valuation.Position, error) {
 	}
 	p := valuation.Position{
 		TokenID: r.TokenID, Symbol: r.Symbol, Decimals: uint8(r.Decimals), Verified: r.Verified, Amount: amount,
+		Place: valuation.Place{Protocol: r.Protocol, Market: r.Market, Kind: valuation.PositionKind(r.Kind),
+			RateMode: r.RateMode},
 		Price: valuation.Price{Source: r.PriceSource, Stale: r.PriceStale, UnpricedReason: r.UnpricedReason},
 	}
 	if r.Price != nil && r.PriceTime != nil {

@@ -63,7 +63,8 @@ func BenchmarkStorage(b *testing.B) {
 			SELECT p.id, h, h, 1, 123456.78901234, true, $3, 0, 0, 0, false, true, 0, 1, gen_random_uuid()
 			FROM generate_series($1::timestamptz, $2::timestamptz, '1 hour') AS h, portfolios p`,
 			hour(h), hour(h+23), positions)
-		exec(`INSERT INTO position_changes SELECT p.id, a.id, $1, 1234567890123456789 + $2
+		exec(`INSERT INTO position_changes (portfolio_id, asset, bucket, amount)
+			SELECT p.id, a.id, $1, 1234567890123456789 + $2
 			FROM portfolios p, assets a WHERE $2 = 0 OR a.id % $3 = $2 / 24 % $3`, hour(h), h, positions)
 	}
 	size := func(tables ...string) (bytes float64) {

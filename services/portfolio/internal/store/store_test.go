@@ -234,8 +234,9 @@ func TestWithoutATransactionPositionsOfAnotherSnapshotStay(t *testing.T) {
 	}
 	positions := func(v valuation.Valuation) {
 		_, err := f.db.SQL().ExecContext(t.Context(),
-			`INSERT INTO position_changes SELECT $1, id, $2, $3::numeric FROM assets
-			ON CONFLICT (portfolio_id, asset, bucket) DO UPDATE SET amount = excluded.amount`,
+			`INSERT INTO position_changes (portfolio_id, asset, bucket, amount)
+			SELECT $1, id, $2, $3::numeric FROM assets
+			ON CONFLICT (portfolio_id, asset, place, bucket) DO UPDATE SET amount = excluded.amount`,
 			f.p.ID, hour(0), v.Total.Text('f'))
 		if err != nil {
 			t.Fatal(err)

@@ -28,6 +28,7 @@ import (
 	"github.com/purserhq/purser/pkg/timerange"
 	"github.com/purserhq/purser/services/portfolio/internal/currency"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
+	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
 // Interval is the width of a point.
@@ -67,7 +68,9 @@ type Point struct {
 	Start, End time.Time // End is exclusive
 	// Open and Close are the first and the last total, decimal numbers.
 	Open, Close, Min, Max string
-	Snapshots             int
+	// Assets and Liabilities are those of Close, which is the one less the other.
+	Assets, Liabilities string
+	Snapshots           int
 	// LeftOut is how many of the snapshots have a price gap, or an hour without a rate of
 	// the currency.
 	LeftOut int
@@ -88,18 +91,20 @@ type Aggregate struct {
 	Index int // of the interval
 	// Open, Close, Min and Max are "" if all snapshots are left out.
 	Open, Close, Min, Max string
-	Snapshots, LeftOut    int
-	Complete              bool
-	OutOfDate             int    // how many snapshots are
-	NetFlow               string // "" when no snapshot has one
+	// Assets and Liabilities are those of Close.
+	Assets, Liabilities string
+	Snapshots, LeftOut  int
+	Complete            bool
+	OutOfDate           int    // how many snapshots are
+	NetFlow             string // "" when no snapshot has one
 }
 
 // Value is the total of a snapshot in US dollars, and whether it is complete.
 type Value struct {
-	Total     string
-	Complete  bool
-	OutOfDate bool
-	Hour      time.Time
+	Total, Assets, Liabilities string
+	Complete                   bool
+	OutOfDate                  bool
+	Hour                       time.Time
 }
 
 // Aggregates sum up the snapshots of consecutive intervals.
@@ -201,17 +206,40 @@ func (s *Service) aggregate(ctx context.Context, p portfolio.Portfolio, bounds [
 	case err != nil:
 		return Aggregates{}, err
 	default:
-		total, _, err := apd.NewFromString(a.Before.Total)
-		if err != nil {
+		if err := a.Before.convert(rates[0]); err != nil {
 			return Aggregates{}, errs.Internal(err)
 		}
-		converted, err := rates[0].Convert(total)
-		if err != nil {
-			return Aggregates{}, errs.Internal(err)
-		}
-		a.Before.Total = converted.Text('f')
 	}
 	return a, nil
+}
+
+// convert converts the value to a rate's currency.
+func (v *Value) convert(r currency.Rate) error {
+	for _, text := range []*string{&v.Total, &v.Liabilities} {
+		dollars, _, err := apd.NewFromString(*text)
+		if err != nil {
+			return err
+		}
+		converted, err := r.Convert(dollars)
+		if err != nil {
+			return err
+		}
+		*text = converted.Text('f')
+	}
+	total, _, err := apd.NewFromString(v.Total)
+	if err != nil {
+		return err
+	}
+	liabilities, _, err := apd.NewFromString(v.Liabilities)
+	if err != nil {
+		return err
+	}
+	assets, err := valuation.Sum(total, liabilities)
+	if err != nil {
+		return err
+	}
+	v.Assets = assets.Text('f')
+	return nil
 }
 
 // Check returns errs.Invalid with every mistake in a request.
@@ -234,10 +262,13 @@ func (a Aggregates) points(bounds []time.Time) []Point {
 		switch {
 		case in.Snapshots > in.LeftOut:
 			p.Open, p.Close, p.Min, p.Max = in.Open, in.Close, in.Min, in.Max
+			p.Assets, p.Liabilities = in.Assets, in.Liabilities
 			p.Complete, p.OutOfDate = in.Complete, in.OutOfDate
-			last = &Value{Total: in.Close, Complete: in.Complete, OutOfDate: in.OutOfDate > 0}
+			last = &Value{Total: in.Close, Assets: in.Assets, Liabilities: in.Liabilities, Complete: in.Complete,
+				OutOfDate: in.OutOfDate > 0}
 		case last != nil:
 			p.Open, p.Close, p.Min, p.Max = last.Total, last.Total, last.Total, last.Total
+			p.Assets, p.Liabilities = last.Assets, last.Liabilities
 			p.CarriedForward, p.Complete, p.OutOfDate = true, last.Complete && in.LeftOut == 0, in.OutOfDate
 			if last.OutOfDate {
 				p.OutOfDate = max(1, p.OutOfDate)

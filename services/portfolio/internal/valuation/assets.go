@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cockroachdb/apd/v3"
@@ -14,30 +15,39 @@ type Assets struct {
 	At time.Time
 	// Positions have prices, but no values.
 	Positions []Position
+	// Receipts are as in Valuation, without values.
+	Receipts []Position
 	// Membership is the number of the portfolio's membership that has the wallets.
 	Membership int
 	wallets    []Wallet
 }
 
-// Add adds up what wallets hold of each token. It fails only for a malformed amount.
+// Add adds up what wallets have of each token in each place. It fails only for a malformed amount.
 func Add(wallets []Wallet, holdings []Holding, at time.Time) (Assets, error) {
-	positions, err := sumByToken(holdings)
-	return Assets{At: at, Positions: positions, wallets: wallets}, err
+	positions, err := sumByToken(holdings, false)
+	if err != nil {
+		return Assets{}, err
+	}
+	receipts, err := sumByToken(holdings, true)
+	return Assets{At: at, Positions: positions, Receipts: receipts, wallets: wallets}, err
 }
 
 // AsOf returns the same amounts at another time, with what is known of the wallets and the prices, by token id, then.
 func (a Assets) AsOf(wallets []Wallet, prices map[string]Price, at time.Time) Assets {
-	positions := slices.Clone(a.Positions)
-	for i := range positions {
-		positions[i].Price = prices[positions[i].TokenID]
+	positions, receipts := slices.Clone(a.Positions), slices.Clone(a.Receipts)
+	for _, all := range [][]Position{positions, receipts} {
+		for i := range all {
+			all[i].Price = PriceOf(prices, all[i].TokenID, all[i].Price)
+		}
 	}
-	a.At, a.Positions, a.wallets = at, positions, wallets
+	a.At, a.Positions, a.Receipts, a.wallets = at, positions, receipts, wallets
 	return a
 }
 
 // Value values the assets at their prices. It fails only for a malformed price.
 func (a Assets) Value() (Valuation, error) {
-	v := Valuation{ValuationTime: a.At, Total: new(apd.Decimal), Wallets: len(a.wallets), Membership: a.Membership}
+	v := Valuation{ValuationTime: a.At, Total: new(apd.Decimal), Assets: new(apd.Decimal),
+		Liabilities: new(apd.Decimal), Wallets: len(a.wallets), Membership: a.Membership}
 	for _, w := range a.wallets {
 		v.checkWallet(w)
 	}
@@ -50,23 +60,48 @@ func (a Assets) Value() (Valuation, error) {
 	}
 	slices.SortFunc(v.Positions, byValue)
 	v.setShares()
+	v.Receipts = slices.Clone(a.Receipts)
+	for i := range v.Receipts {
+		if err := setValue(&v.Receipts[i]); err != nil {
+			return Valuation{}, err
+		}
+	}
+	slices.SortFunc(v.Receipts, func(a, b Position) int { return strings.Compare(a.TokenID, b.TokenID) })
 	return v, nil
 }
 
-// sumByToken adds up the holdings of each token. Holdings of one token can come
-// from two reads, of which one found no price: the known price is used.
-func sumByToken(holdings []Holding) ([]Position, error) {
-	index := map[string]int{}
+// sumByToken adds up the holdings of each token and place, either the receipts or the others. Holdings of one token
+// can come from two reads, of which one found no price: the known price is used.
+func sumByToken(holdings []Holding, receipts bool) ([]Position, error) {
+	type line struct {
+		token    string
+		decimals uint8 // 0 while the token isn't known
+		place    Place
+	}
+	inWallets, elsewhere := map[string]int{}, map[line]int{}
 	var positions []Position
 	for _, h := range holdings {
+		if h.IsReceipt != receipts {
+			continue
+		}
 		if h.Amount == nil || h.Amount.Sign() < 0 {
 			return nil, fmt.Errorf("holding of %s: amount %v, must be set and not below 0", h.TokenID, h.Amount)
 		}
-		i, seen := index[h.TokenID]
+		var i int
+		var seen bool
+		if h.Place.InWallet() {
+			if i, seen = inWallets[h.TokenID]; !seen {
+				inWallets[h.TokenID] = len(positions)
+			}
+		} else {
+			key := line{h.TokenID, h.Decimals, h.Place}
+			if i, seen = elsewhere[key]; !seen {
+				elsewhere[key] = len(positions)
+			}
+		}
 		if !seen {
-			index[h.TokenID] = len(positions)
 			positions = append(positions, Position{
-				TokenID: h.TokenID, Symbol: h.Symbol, Decimals: h.Decimals, Verified: h.Verified,
+				TokenID: h.TokenID, Symbol: h.Symbol, Decimals: h.Decimals, Verified: h.Verified, Place: h.Place,
 				Amount: new(big.Int).Set(h.Amount), Price: h.Price,
 			})
 			continue

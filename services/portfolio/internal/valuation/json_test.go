@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
+	"slices"
 	"testing"
 	"time"
 
@@ -51,11 +52,13 @@ func TestAValuationComesBackFromJSONExactly(t *testing.T) {
 
 // whole returns everything of a valuation as text.
 func whole(v valuation.Valuation) string {
-	s := fmt.Sprintln(v.ValuationTime, text(v.Total), v.Unpriced, v.Unverified, v.Wallets, v.UnsyncedWallets,
+	s := fmt.Sprintln(v.ValuationTime, text(v.Total), text(v.Assets), text(v.Liabilities), v.Unpriced,
+		v.Unverified, v.Wallets, v.UnsyncedWallets,
 		v.IncompleteWallets, v.StalePrices,
 		len(v.IncompleteReasons), v.IncompleteReasons, v.Stale)
-	for _, p := range v.Positions {
-		s += fmt.Sprintln(p.TokenID, p.Symbol, p.Decimals, p.Verified, p.Amount, p.Price.Amount, p.Price.Source,
+	for _, p := range slices.Concat(v.Positions, v.Receipts) {
+		s += fmt.Sprintln(p.TokenID, p.Place, p.Symbol, p.Decimals, p.Verified, p.Amount, p.Price.Amount,
+			p.Price.Source,
 			p.Price.Time, p.Price.Stale, text(p.Value), p.Price.UnpricedReason, p.Share)
 	}
 	return s

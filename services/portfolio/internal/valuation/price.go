@@ -38,6 +38,14 @@ type Price struct {
 // Known reports whether there is a price.
 func (p Price) Known() bool { return p.Amount != "" }
 
+// PriceOf returns the price of a token, which had another before. One whose decimals aren't known keeps none.
+func PriceOf(prices map[string]Price, tokenID string, before Price) Price {
+	if before.UnpricedReason == ReasonUnknownToken {
+		return before
+	}
+	return prices[tokenID]
+}
+
 // BetterThan reports whether p says more than another price of the same time: a fresh
 // price more than a stale one, any price more than none, and that there is none more
 // than that nobody could be asked.
@@ -76,6 +84,9 @@ func setValue(p *Position) error {
 	}
 	if p.Value, err = round(exact); err != nil {
 		return fmt.Errorf("round the value of %s: %w", p.TokenID, err)
+	}
+	if p.Place.Owed() && !p.Value.IsZero() {
+		p.Value.Negative = true
 	}
 	p.Price.UnpricedReason = ""
 	return nil
@@ -121,6 +132,27 @@ func Sum(a, b *apd.Decimal) (*apd.Decimal, error) {
 	d := new(apd.Decimal)
 	_, err := decimalContext().Add(d, a, b)
 	return d, err
+}
+
+// SumOf returns a valuation with these valued positions, and their sums.
+func SumOf(positions []Position) (v Valuation, err error) {
+	v = Valuation{Total: new(apd.Decimal), Assets: new(apd.Decimal), Liabilities: new(apd.Decimal),
+		Positions: positions}
+	for _, p := range positions {
+		switch {
+		case !p.Counted():
+			continue
+		case p.Place.Owed():
+			v.Liabilities, err = Subtract(v.Liabilities, p.Value)
+		default:
+			v.Assets, err = Sum(v.Assets, p.Value)
+		}
+		if err != nil {
+			return v, err
+		}
+	}
+	v.Total, err = Subtract(v.Assets, v.Liabilities)
+	return v, err
 }
 
 // Subtract returns a - b, exactly.

@@ -2,9 +2,12 @@
 //
 // It promises:
 //   - Amounts are integers and money is decimals throughout; nothing is a float
-//     but a position's share of the total.
+//     but a position's share of the assets.
 //   - A position's value is amount / 10^decimals × price, rounded half to even to
-//     Scale decimals. The total is the sum of these rounded values.
+//     Scale decimals; that of a debt is negative. The total is the sum of these rounded
+//     values: assets less liabilities, which can be below 0.
+//   - A token in a wallet that a position in a protocol stands for is not counted: the
+//     position is.
 //   - A position without a price is left out of the total and named as a reason why
 //     the valuation is incomplete. It never counts as zero.
 //   - Positions of tokens that are not verified are listed, but not counted.
@@ -32,7 +35,7 @@ const MaxBalanceAge = 24 * time.Hour
 // noNode is how wallet begins its error of a chain that the deployment has no node of.
 const noNode = "no node is configured for chain "
 
-// Holding is one wallet's balance of a token, with the token's price.
+// Holding is one wallet's balance of a token, or what it has of one in a protocol, with the token's price.
 type Holding struct {
 	WalletID string
 	TokenID  string
@@ -44,6 +47,9 @@ type Holding struct {
 	Price  Price
 	// Account is that of the wallet, CAIP-10; set where holdings of now are read.
 	Account string
+	Place   Place
+	// IsReceipt: a position in a protocol stands for it, and is counted in its place.
+	IsReceipt bool
 }
 
 // Wallet is how a wallet's balances were read.
@@ -62,20 +68,24 @@ type Wallet struct {
 	SyncFailed bool
 	// SyncError is why the last sync failed, or what it could not read.
 	SyncError string
+	// Unknown says in words what isn't known of what it has in protocols: of that it has what was last read.
+	Unknown []string
 }
 
-// Position is how much of one token all wallets hold together.
+// Position is how much of one token all wallets have together in a place.
 type Position struct {
 	TokenID  string
 	Symbol   string
 	Decimals uint8
 	Verified bool
-	// Amount in base units. The sum over wallets can exceed 2^256-1.
+	// Place is where it is; a position that is owed is a debt.
+	Place Place
+	// Amount in base units, not below 0. The sum over wallets can exceed 2^256-1.
 	Amount *big.Int
 	Price  Price
-	// Value is nil if and only if Price.UnpricedReason is set.
+	// Value is nil if and only if Price.UnpricedReason is set. That of a debt is negative, or 0.
 	Value *apd.Decimal
-	// Share of the total, 0 to 1; 0 for a position that isn't counted.
+	// Share of the assets, 0 to 1; 0 for a debt, and for a position that isn't counted.
 	Share float64
 }
 
@@ -85,10 +95,14 @@ func (p Position) Counted() bool { return p.Value != nil && p.Verified }
 // Valuation is the worth of a portfolio at one moment.
 type Valuation struct {
 	ValuationTime time.Time
-	Total         *apd.Decimal
-	// Positions by value, the largest first; then those that aren't counted, by
-	// token id.
+	// Total is Assets less Liabilities, neither of which is below 0.
+	Total, Assets, Liabilities *apd.Decimal
+	// Positions by value, the largest first, so that debts are last; then those that aren't
+	// counted, by token id.
 	Positions []Position
+	// Receipts are what wallets hold of tokens that positions stand for, by token id: they are in
+	// no other figure.
+	Receipts []Position
 	// Unpriced and Unverified are how many positions are left out of the total.
 	Unpriced, Unverified int
 	// Wallets is how many wallets were valued, UnsyncedWallets how many of them
@@ -157,14 +171,19 @@ func (v *Valuation) checkWallet(w Wallet) {
 		reason = "the last sync of wallet " + w.Account + " was incomplete: " + w.SyncError
 	case !w.SyncTime.IsZero() && v.ValuationTime.Sub(w.SyncTime) > MaxBalanceAge:
 		reason = "wallet " + w.Account + " was last synced at " + w.SyncTime.UTC().Format(time.RFC3339)
-	default:
+	case len(w.Unknown) == 0:
 		return
 	}
 	if w.Gone || (!w.Synced || w.SyncFailed) && strings.HasPrefix(w.SyncError, noNode) {
 		v.UnreadableWallets++
 	}
 	v.IncompleteWallets++
-	v.IncompleteReasons = append(v.IncompleteReasons, reason)
+	if reason != "" {
+		v.IncompleteReasons = append(v.IncompleteReasons, reason)
+	}
+	for _, market := range w.Unknown {
+		v.IncompleteReasons = append(v.IncompleteReasons, "of wallet "+w.Account+", "+market)
+	}
 }
 
 // count adds a position to the total, or to the positions that are left out.
@@ -181,20 +200,25 @@ func (v *Valuation) count(p Position) {
 		v.StalePrices++
 		v.IncompleteReasons = append(v.IncompleteReasons, "the price of "+p.Symbol+" is stale")
 	}
-	if _, err := decimalContext().Add(v.Total, v.Total, p.Value); err != nil {
+	sum, add := v.Assets, decimalContext().Add
+	if p.Place.Owed() {
+		sum, add = v.Liabilities, decimalContext().Sub
+	}
+	_, err := decimalContext().Add(v.Total, v.Total, p.Value)
+	if _, sumErr := add(sum, sum, p.Value); err != nil || sumErr != nil {
 		v.IncompleteReasons = append(v.IncompleteReasons, p.Symbol+" could not be added to the total")
 	}
 }
 
-// setShares divides values by the total, which have the same number of decimals.
+// setShares divides values by the assets, which have the same number of decimals.
 func (v *Valuation) setShares() {
-	if v.Total.IsZero() {
+	if v.Assets.IsZero() {
 		return
 	}
-	total := v.Total.Coeff.MathBigInt()
+	assets := v.Assets.Coeff.MathBigInt()
 	for i := range v.Positions {
-		if p := &v.Positions[i]; p.Counted() {
-			p.Share, _ = new(big.Rat).SetFrac(p.Value.Coeff.MathBigInt(), total).Float64()
+		if p := &v.Positions[i]; p.Counted() && !p.Place.Owed() {
+			p.Share, _ = new(big.Rat).SetFrac(p.Value.Coeff.MathBigInt(), assets).Float64()
 		}
 	}
 }
@@ -211,5 +235,7 @@ func byValue(a, b Position) int {
 	case b.Counted():
 		return 1
 	}
-	return cmp.Compare(a.TokenID, b.TokenID)
+	return cmp.Or(cmp.Compare(a.TokenID, b.TokenID), cmp.Compare(a.Place.Protocol, b.Place.Protocol),
+		cmp.Compare(a.Place.Market, b.Place.Market), cmp.Compare(a.Place.Kind, b.Place.Kind),
+		cmp.Compare(a.Place.RateMode, b.Place.RateMode))
 }

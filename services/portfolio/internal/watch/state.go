@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"hash"
+	"slices"
 	"strconv"
 
 	"github.com/purserhq/purser/pkg/errs"
@@ -32,11 +33,13 @@ func (s State) Cursor(p portfolio.Portfolio) string {
 	v := s.Valuation
 	write(h, v.Total.Text('f'), strconv.FormatBool(v.Stale), strconv.Itoa(len(v.IncompleteReasons)))
 	write(h, v.IncompleteReasons...)
-	for _, p := range v.Positions {
+	write(h, strconv.Itoa(len(v.Positions)))
+	for _, p := range slices.Concat(v.Positions, v.Receipts) {
 		value := ""
 		if p.Value != nil {
 			value = p.Value.Text('f')
 		}
+		write(h, p.Place.Protocol, p.Place.Market, string(p.Place.Kind), p.Place.RateMode)
 		write(h, p.TokenID, p.Symbol, strconv.Itoa(int(p.Decimals)), strconv.FormatBool(p.Verified), p.Amount.String(),
 			p.Price.Amount, p.Price.Source, strconv.FormatBool(p.Price.Stale), p.Price.UnpricedReason, value)
 	}

@@ -33,7 +33,7 @@ const (
 	AllocationDimension_ALLOCATION_DIMENSION_CHAIN       AllocationDimension = 2
 	// For now only: the positions of the past are stored for the portfolio as a whole.
 	AllocationDimension_ALLOCATION_DIMENSION_WALLET AllocationDimension = 3
-	// What holds the money. Everything is in a wallet yet, so it has the one entry "wallet".
+	// Where it is: a protocol such as aave-v3, or "wallet".
 	AllocationDimension_ALLOCATION_DIMENSION_PROTOCOL AllocationDimension = 4
 )
 
@@ -264,12 +264,12 @@ func (x *GetAllocationResponse) GetAllocation() *Allocation {
 	return nil
 }
 
-// Allocation is what a value consists of. Values are decimal numbers.
+// Allocation is what a value consists of: what is owned, and apart from it what is owed. Values are decimal numbers.
 type Allocation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Of all values: the currency of the request.
 	Currency string `protobuf:"bytes,1,opt,name=currency,proto3" json:"currency,omitempty"`
-	// The sum of the values of the entries. By wallet each holding is rounded for itself, so
+	// assets less liabilities. By wallet each holding is rounded for itself, so
 	// it can differ from total of GetValuation by some units of the eighth decimal.
 	Total string `protobuf:"bytes,2,opt,name=total,proto3" json:"total,omitempty"`
 	// By value, the largest first; the one with other at the end.
@@ -281,8 +281,13 @@ type Allocation struct {
 	Complete          bool                   `protobuf:"varint,6,opt,name=complete,proto3" json:"complete,omitempty"`
 	IncompleteReasons []string               `protobuf:"bytes,7,rep,name=incomplete_reasons,json=incompleteReasons,proto3" json:"incomplete_reasons,omitempty"`
 	Stale             bool                   `protobuf:"varint,8,opt,name=stale,proto3" json:"stale,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The sum of the values of the entries.
+	Assets string `protobuf:"bytes,9,opt,name=assets,proto3" json:"assets,omitempty"`
+	// What is owed: the sum of the values of liability_entries, which are not negative, and have shares of it.
+	Liabilities      string             `protobuf:"bytes,10,opt,name=liabilities,proto3" json:"liabilities,omitempty"`
+	LiabilityEntries []*AllocationEntry `protobuf:"bytes,11,rep,name=liability_entries,json=liabilityEntries,proto3" json:"liability_entries,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Allocation) Reset() {
@@ -371,7 +376,28 @@ func (x *Allocation) GetStale() bool {
 	return false
 }
 
-// AllocationEntry is a part of the value.
+func (x *Allocation) GetAssets() string {
+	if x != nil {
+		return x.Assets
+	}
+	return ""
+}
+
+func (x *Allocation) GetLiabilities() string {
+	if x != nil {
+		return x.Liabilities
+	}
+	return ""
+}
+
+func (x *Allocation) GetLiabilityEntries() []*AllocationEntry {
+	if x != nil {
+		return x.LiabilityEntries
+	}
+	return nil
+}
+
+// AllocationEntry is a part of what is owned, or of what is owed.
 type AllocationEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A CAIP-19 id, a CAIP-2 id, a CAIP-10 id or "wallet"; empty with other.
@@ -382,9 +408,9 @@ type AllocationEntry struct {
 	Amount   string `protobuf:"bytes,3,opt,name=amount,proto3" json:"amount,omitempty"`
 	Decimals uint32 `protobuf:"varint,4,opt,name=decimals,proto3" json:"decimals,omitempty"`
 	Value    string `protobuf:"bytes,5,opt,name=value,proto3" json:"value,omitempty"`
-	// A fraction of total with 8 decimals. The shares of all entries sum to exactly 1: each is
+	// A fraction of assets with 8 decimals. The shares of all entries sum to exactly 1: each is
 	// rounded down, and what is left goes to those that lost most by that, one unit each.
-	// Empty when total is 0.
+	// Empty when assets is 0.
 	Share string `protobuf:"bytes,6,opt,name=share,proto3" json:"share,omitempty"`
 	// How many holdings it has; with other, how many entries it stands for.
 	Count int32 `protobuf:"varint,7,opt,name=count,proto3" json:"count,omitempty"`
@@ -492,7 +518,10 @@ type UncountedHolding struct {
 	// Why it has no price; empty for one that has, but isn't verified.
 	UnpricedReason string `protobuf:"bytes,6,opt,name=unpriced_reason,json=unpricedReason,proto3" json:"unpriced_reason,omitempty"`
 	// CAIP-10 id, by wallet only.
-	Account       string `protobuf:"bytes,7,opt,name=account,proto3" json:"account,omitempty"`
+	Account string `protobuf:"bytes,7,opt,name=account,proto3" json:"account,omitempty"`
+	// As in Position.
+	Protocol      string `protobuf:"bytes,8,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Market        string `protobuf:"bytes,9,opt,name=market,proto3" json:"market,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -576,11 +605,25 @@ func (x *UncountedHolding) GetAccount() string {
 	return ""
 }
 
+func (x *UncountedHolding) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *UncountedHolding) GetMarket() string {
+	if x != nil {
+		return x.Market
+	}
+	return ""
+}
+
 type GetAllocationHistoryRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty for the default portfolio.
 	PortfolioId string `protobuf:"bytes,1,opt,name=portfolio_id,json=portfolioId,proto3" json:"portfolio_id,omitempty"`
-	// ALLOCATION_DIMENSION_TOKEN or ALLOCATION_DIMENSION_CHAIN.
+	// ALLOCATION_DIMENSION_TOKEN, ALLOCATION_DIMENSION_CHAIN or ALLOCATION_DIMENSION_PROTOCOL.
 	Dimension AllocationDimension `protobuf:"varint,2,opt,name=dimension,proto3,enum=purser.portfolio.v1.AllocationDimension" json:"dimension,omitempty"`
 	// 30 days before end_time when unset.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
@@ -781,8 +824,11 @@ type AllocationPoint struct {
 	Complete bool   `protobuf:"varint,5,opt,name=complete,proto3" json:"complete,omitempty"`
 	// RATE_UNAVAILABLE: the rate of the currency in the snapshot's hour is not known.
 	UnavailableReason string `protobuf:"bytes,6,opt,name=unavailable_reason,json=unavailableReason,proto3" json:"unavailable_reason,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// total is assets less liabilities. The series divide assets.
+	Assets        string `protobuf:"bytes,7,opt,name=assets,proto3" json:"assets,omitempty"`
+	Liabilities   string `protobuf:"bytes,8,opt,name=liabilities,proto3" json:"liabilities,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AllocationPoint) Reset() {
@@ -857,6 +903,20 @@ func (x *AllocationPoint) GetUnavailableReason() string {
 	return ""
 }
 
+func (x *AllocationPoint) GetAssets() string {
+	if x != nil {
+		return x.Assets
+	}
+	return ""
+}
+
+func (x *AllocationPoint) GetLiabilities() string {
+	if x != nil {
+		return x.Liabilities
+	}
+	return ""
+}
+
 // AllocationSeries is an entry over time.
 type AllocationSeries struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -867,7 +927,7 @@ type AllocationSeries struct {
 	// One for each point: "0" where the portfolio had none of it, or no price; empty where
 	// total of the point is.
 	Values []string `protobuf:"bytes,4,rep,name=values,proto3" json:"values,omitempty"`
-	// As share of AllocationEntry, of the point's total; empty where that is 0 or unavailable.
+	// As share of AllocationEntry, of the point's assets; empty where these are 0 or unavailable.
 	Shares        []string `protobuf:"bytes,5,rep,name=shares,proto3" json:"shares,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -955,7 +1015,7 @@ const file_purser_portfolio_v1_allocation_proto_rawDesc = "" +
 	"\x15GetAllocationResponse\x12?\n" +
 	"\n" +
 	"allocation\x18\x01 \x01(\v2\x1f.purser.portfolio.v1.AllocationR\n" +
-	"allocation\"\xe7\x02\n" +
+	"allocation\"\xf4\x03\n" +
 	"\n" +
 	"Allocation\x12\x1a\n" +
 	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x12\x14\n" +
@@ -965,7 +1025,11 @@ const file_purser_portfolio_v1_allocation_proto_rawDesc = "" +
 	"\x0evaluation_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rvaluationTime\x12\x1a\n" +
 	"\bcomplete\x18\x06 \x01(\bR\bcomplete\x12-\n" +
 	"\x12incomplete_reasons\x18\a \x03(\tR\x11incompleteReasons\x12\x14\n" +
-	"\x05stale\x18\b \x01(\bR\x05stale\"\xc9\x01\n" +
+	"\x05stale\x18\b \x01(\bR\x05stale\x12\x16\n" +
+	"\x06assets\x18\t \x01(\tR\x06assets\x12 \n" +
+	"\vliabilities\x18\n" +
+	" \x01(\tR\vliabilities\x12Q\n" +
+	"\x11liability_entries\x18\v \x03(\v2$.purser.portfolio.v1.AllocationEntryR\x10liabilityEntries\"\xc9\x01\n" +
 	"\x0fAllocationEntry\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\x16\n" +
@@ -974,7 +1038,7 @@ const file_purser_portfolio_v1_allocation_proto_rawDesc = "" +
 	"\x05value\x18\x05 \x01(\tR\x05value\x12\x14\n" +
 	"\x05share\x18\x06 \x01(\tR\x05share\x12\x14\n" +
 	"\x05count\x18\a \x01(\x05R\x05count\x12\x14\n" +
-	"\x05other\x18\b \x01(\bR\x05other\"\xd8\x01\n" +
+	"\x05other\x18\b \x01(\bR\x05other\"\x8c\x02\n" +
 	"\x10UncountedHolding\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x16\n" +
 	"\x06symbol\x18\x02 \x01(\tR\x06symbol\x12\x1a\n" +
@@ -982,7 +1046,9 @@ const file_purser_portfolio_v1_allocation_proto_rawDesc = "" +
 	"\x06amount\x18\x04 \x01(\tR\x06amount\x12\x1a\n" +
 	"\bverified\x18\x05 \x01(\bR\bverified\x12'\n" +
 	"\x0funpriced_reason\x18\x06 \x01(\tR\x0eunpricedReason\x12\x18\n" +
-	"\aaccount\x18\a \x01(\tR\aaccount\"\xfa\x03\n" +
+	"\aaccount\x18\a \x01(\tR\aaccount\x12\x1a\n" +
+	"\bprotocol\x18\b \x01(\tR\bprotocol\x12\x16\n" +
+	"\x06market\x18\t \x01(\tR\x06market\"\xfa\x03\n" +
 	"\x1bGetAllocationHistoryRequest\x12.\n" +
 	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x12P\n" +
 	"\tdimension\x18\x02 \x01(\x0e2(.purser.portfolio.v1.AllocationDimensionB\b\xbaH\x05\x82\x01\x02\x10\x01R\tdimension\x129\n" +
@@ -1000,7 +1066,7 @@ const file_purser_portfolio_v1_allocation_proto_rawDesc = "" +
 	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x12<\n" +
 	"\x06points\x18\x02 \x03(\v2$.purser.portfolio.v1.AllocationPointR\x06points\x12=\n" +
 	"\x06series\x18\x03 \x03(\v2%.purser.portfolio.v1.AllocationSeriesR\x06series\x12\x1c\n" +
-	"\ttruncated\x18\x04 \x01(\bR\ttruncated\"\xa5\x02\n" +
+	"\ttruncated\x18\x04 \x01(\bR\ttruncated\"\xdf\x02\n" +
 	"\x0fAllocationPoint\x129\n" +
 	"\n" +
 	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
@@ -1008,7 +1074,9 @@ const file_purser_portfolio_v1_allocation_proto_rawDesc = "" +
 	"\rsnapshot_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\fsnapshotTime\x12\x14\n" +
 	"\x05total\x18\x04 \x01(\tR\x05total\x12\x1a\n" +
 	"\bcomplete\x18\x05 \x01(\bR\bcomplete\x12-\n" +
-	"\x12unavailable_reason\x18\x06 \x01(\tR\x11unavailableReason\"\x84\x01\n" +
+	"\x12unavailable_reason\x18\x06 \x01(\tR\x11unavailableReason\x12\x16\n" +
+	"\x06assets\x18\a \x01(\tR\x06assets\x12 \n" +
+	"\vliabilities\x18\b \x01(\tR\vliabilities\"\x84\x01\n" +
 	"\x10AllocationSeries\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\x14\n" +
@@ -1062,20 +1130,21 @@ var file_purser_portfolio_v1_allocation_proto_depIdxs = []int32{
 	5,  // 3: purser.portfolio.v1.Allocation.entries:type_name -> purser.portfolio.v1.AllocationEntry
 	6,  // 4: purser.portfolio.v1.Allocation.uncounted:type_name -> purser.portfolio.v1.UncountedHolding
 	11, // 5: purser.portfolio.v1.Allocation.valuation_time:type_name -> google.protobuf.Timestamp
-	0,  // 6: purser.portfolio.v1.GetAllocationHistoryRequest.dimension:type_name -> purser.portfolio.v1.AllocationDimension
-	11, // 7: purser.portfolio.v1.GetAllocationHistoryRequest.start_time:type_name -> google.protobuf.Timestamp
-	11, // 8: purser.portfolio.v1.GetAllocationHistoryRequest.end_time:type_name -> google.protobuf.Timestamp
-	1,  // 9: purser.portfolio.v1.GetAllocationHistoryRequest.interval:type_name -> purser.portfolio.v1.AllocationInterval
-	9,  // 10: purser.portfolio.v1.GetAllocationHistoryResponse.points:type_name -> purser.portfolio.v1.AllocationPoint
-	10, // 11: purser.portfolio.v1.GetAllocationHistoryResponse.series:type_name -> purser.portfolio.v1.AllocationSeries
-	11, // 12: purser.portfolio.v1.AllocationPoint.start_time:type_name -> google.protobuf.Timestamp
-	11, // 13: purser.portfolio.v1.AllocationPoint.end_time:type_name -> google.protobuf.Timestamp
-	11, // 14: purser.portfolio.v1.AllocationPoint.snapshot_time:type_name -> google.protobuf.Timestamp
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	5,  // 6: purser.portfolio.v1.Allocation.liability_entries:type_name -> purser.portfolio.v1.AllocationEntry
+	0,  // 7: purser.portfolio.v1.GetAllocationHistoryRequest.dimension:type_name -> purser.portfolio.v1.AllocationDimension
+	11, // 8: purser.portfolio.v1.GetAllocationHistoryRequest.start_time:type_name -> google.protobuf.Timestamp
+	11, // 9: purser.portfolio.v1.GetAllocationHistoryRequest.end_time:type_name -> google.protobuf.Timestamp
+	1,  // 10: purser.portfolio.v1.GetAllocationHistoryRequest.interval:type_name -> purser.portfolio.v1.AllocationInterval
+	9,  // 11: purser.portfolio.v1.GetAllocationHistoryResponse.points:type_name -> purser.portfolio.v1.AllocationPoint
+	10, // 12: purser.portfolio.v1.GetAllocationHistoryResponse.series:type_name -> purser.portfolio.v1.AllocationSeries
+	11, // 13: purser.portfolio.v1.AllocationPoint.start_time:type_name -> google.protobuf.Timestamp
+	11, // 14: purser.portfolio.v1.AllocationPoint.end_time:type_name -> google.protobuf.Timestamp
+	11, // 15: purser.portfolio.v1.AllocationPoint.snapshot_time:type_name -> google.protobuf.Timestamp
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_purser_portfolio_v1_allocation_proto_init() }

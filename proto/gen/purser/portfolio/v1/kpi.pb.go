@@ -213,7 +213,7 @@ type Kpi struct {
 	// total of GetValuation, and when the portfolio had this value.
 	Value     string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
 	ValueTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=value_time,json=valueTime,proto3" json:"value_time,omitempty"`
-	// Assets less liabilities. No position is a liability yet, so it is value.
+	// assets less liabilities, which value is too. It is negative where more is owed than owned.
 	NetWorth string `protobuf:"bytes,4,opt,name=net_worth,json=netWorth,proto3" json:"net_worth,omitempty"`
 	// As in Valuation.
 	Complete          bool     `protobuf:"varint,5,opt,name=complete,proto3" json:"complete,omitempty"`
@@ -225,8 +225,8 @@ type Kpi struct {
 	// The holdings whose prices rose most and fell most, or rose least, within 24 hours.
 	Best  *HoldingMove `protobuf:"bytes,10,opt,name=best,proto3" json:"best,omitempty"`
 	Worst *HoldingMove `protobuf:"bytes,11,opt,name=worst,proto3" json:"worst,omitempty"`
-	// Holdings of any amount, those of them that have no price or aren't verified, and
-	// wallets.
+	// Positions of any amount, in wallets and in protocols, those of them that have no price or
+	// aren't verified, and wallets.
 	HoldingCount    int32   `protobuf:"varint,12,opt,name=holding_count,json=holdingCount,proto3" json:"holding_count,omitempty"`
 	UnpricedCount   int32   `protobuf:"varint,13,opt,name=unpriced_count,json=unpricedCount,proto3" json:"unpriced_count,omitempty"`
 	UnverifiedCount int32   `protobuf:"varint,14,opt,name=unverified_count,json=unverifiedCount,proto3" json:"unverified_count,omitempty"`
@@ -234,6 +234,9 @@ type Kpi struct {
 	// Of the wallets and of the holdings that are in value.
 	OldestBalance *Age `protobuf:"bytes,16,opt,name=oldest_balance,json=oldestBalance,proto3" json:"oldest_balance,omitempty"`
 	OldestPrice   *Age `protobuf:"bytes,17,opt,name=oldest_price,json=oldestPrice,proto3" json:"oldest_price,omitempty"`
+	// Those of value; neither is negative.
+	Assets        string `protobuf:"bytes,18,opt,name=assets,proto3" json:"assets,omitempty"`
+	Liabilities   string `protobuf:"bytes,19,opt,name=liabilities,proto3" json:"liabilities,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -385,6 +388,20 @@ func (x *Kpi) GetOldestPrice() *Age {
 		return x.OldestPrice
 	}
 	return nil
+}
+
+func (x *Kpi) GetAssets() string {
+	if x != nil {
+		return x.Assets
+	}
+	return ""
+}
+
+func (x *Kpi) GetLiabilities() string {
+	if x != nil {
+		return x.Liabilities
+	}
+	return ""
 }
 
 // Figure is a decimal number, or the reason why there is none.
@@ -578,7 +595,8 @@ type HighestValue struct {
 	Value *Figure                `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
 	// The hour of its snapshot, the first of equal ones; the time of value if that is now.
 	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
-	// (value now - highest) / highest: -1 to 0. Withdrawals count as a fall.
+	// (value now - highest) / highest: up to 0, and below -1 where value now is negative.
+	// Withdrawals count as a fall.
 	Drawdown      *Figure `protobuf:"bytes,3,opt,name=drawdown,proto3" json:"drawdown,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -804,7 +822,7 @@ const file_purser_portfolio_v1_kpi_proto_rawDesc = "" +
 	"\ttime_zone\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\btimeZone\x12$\n" +
 	"\bcurrency\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\bcurrency\"<\n" +
 	"\x0eGetKpiResponse\x12*\n" +
-	"\x03kpi\x18\x01 \x01(\v2\x18.purser.portfolio.v1.KpiR\x03kpi\"\x87\x06\n" +
+	"\x03kpi\x18\x01 \x01(\v2\x18.purser.portfolio.v1.KpiR\x03kpi\"\xc1\x06\n" +
 	"\x03Kpi\x12\x1a\n" +
 	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x129\n" +
@@ -824,7 +842,9 @@ const file_purser_portfolio_v1_kpi_proto_rawDesc = "" +
 	"\x10unverified_count\x18\x0e \x01(\x05R\x0funverifiedCount\x12>\n" +
 	"\fwallet_count\x18\x0f \x01(\v2\x1b.purser.portfolio.v1.FigureR\vwalletCount\x12?\n" +
 	"\x0eoldest_balance\x18\x10 \x01(\v2\x18.purser.portfolio.v1.AgeR\roldestBalance\x12;\n" +
-	"\foldest_price\x18\x11 \x01(\v2\x18.purser.portfolio.v1.AgeR\voldestPrice\"M\n" +
+	"\foldest_price\x18\x11 \x01(\v2\x18.purser.portfolio.v1.AgeR\voldestPrice\x12\x16\n" +
+	"\x06assets\x18\x12 \x01(\tR\x06assets\x12 \n" +
+	"\vliabilities\x18\x13 \x01(\tR\vliabilities\"M\n" +
 	"\x06Figure\x12\x14\n" +
 	"\x05value\x18\x01 \x01(\tR\x05value\x12-\n" +
 	"\x12unavailable_reason\x18\x02 \x01(\tR\x11unavailableReason\"\xc0\x04\n" +

@@ -24,6 +24,76 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// HoldingKind says what a position is. Only HOLDING_KIND_BORROWED is owed.
+type HoldingKind int32
+
+const (
+	HoldingKind_HOLDING_KIND_UNSPECIFIED HoldingKind = 0
+	// A token in wallets.
+	HoldingKind_HOLDING_KIND_WALLET HoldingKind = 1
+	// Lent, or deposited in a vault.
+	HoldingKind_HOLDING_KIND_SUPPLIED HoldingKind = 2
+	HoldingKind_HOLDING_KIND_BORROWED HoldingKind = 3
+	HoldingKind_HOLDING_KIND_STAKED   HoldingKind = 4
+	// A share of a pool; one position for each token of the pool.
+	HoldingKind_HOLDING_KIND_LIQUIDITY HoldingKind = 5
+	// Rewards that were earned and not claimed.
+	HoldingKind_HOLDING_KIND_CLAIMABLE HoldingKind = 6
+	// Owned and not available until a time.
+	HoldingKind_HOLDING_KIND_LOCKED HoldingKind = 7
+)
+
+// Enum value maps for HoldingKind.
+var (
+	HoldingKind_name = map[int32]string{
+		0: "HOLDING_KIND_UNSPECIFIED",
+		1: "HOLDING_KIND_WALLET",
+		2: "HOLDING_KIND_SUPPLIED",
+		3: "HOLDING_KIND_BORROWED",
+		4: "HOLDING_KIND_STAKED",
+		5: "HOLDING_KIND_LIQUIDITY",
+		6: "HOLDING_KIND_CLAIMABLE",
+		7: "HOLDING_KIND_LOCKED",
+	}
+	HoldingKind_value = map[string]int32{
+		"HOLDING_KIND_UNSPECIFIED": 0,
+		"HOLDING_KIND_WALLET":      1,
+		"HOLDING_KIND_SUPPLIED":    2,
+		"HOLDING_KIND_BORROWED":    3,
+		"HOLDING_KIND_STAKED":      4,
+		"HOLDING_KIND_LIQUIDITY":   5,
+		"HOLDING_KIND_CLAIMABLE":   6,
+		"HOLDING_KIND_LOCKED":      7,
+	}
+)
+
+func (x HoldingKind) Enum() *HoldingKind {
+	p := new(HoldingKind)
+	*p = x
+	return p
+}
+
+func (x HoldingKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HoldingKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_purser_portfolio_v1_portfolio_service_proto_enumTypes[0].Descriptor()
+}
+
+func (HoldingKind) Type() protoreflect.EnumType {
+	return &file_purser_portfolio_v1_portfolio_service_proto_enumTypes[0]
+}
+
+func (x HoldingKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HoldingKind.Descriptor instead.
+func (HoldingKind) EnumDescriptor() ([]byte, []int) {
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{0}
+}
+
 // Interval is the time that a point of a timeline covers.
 type Interval int32
 
@@ -68,11 +138,11 @@ func (x Interval) String() string {
 }
 
 func (Interval) Descriptor() protoreflect.EnumDescriptor {
-	return file_purser_portfolio_v1_portfolio_service_proto_enumTypes[0].Descriptor()
+	return file_purser_portfolio_v1_portfolio_service_proto_enumTypes[1].Descriptor()
 }
 
 func (Interval) Type() protoreflect.EnumType {
-	return &file_purser_portfolio_v1_portfolio_service_proto_enumTypes[0]
+	return &file_purser_portfolio_v1_portfolio_service_proto_enumTypes[1]
 }
 
 func (x Interval) Number() protoreflect.EnumNumber {
@@ -81,7 +151,7 @@ func (x Interval) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Interval.Descriptor instead.
 func (Interval) EnumDescriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{0}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{1}
 }
 
 // FlowBasis is how the money that came in and went out is known.
@@ -92,13 +162,15 @@ const (
 	// By comparing each snapshot with the one before: a change of a token's amount is a
 	// flow, at the token's price in the later snapshot. A token that is gone from it is
 	// valued at its price in the earlier one. A wallet that joins or leaves the portfolio
-	// changes amounts, so it is a flow at its value.
+	// changes amounts, so it is a flow at its value. A supply, withdrawal, loan or repayment
+	// moves between wallets and positions, so it is none; and what a position in a protocol
+	// earns or costs is a return, up to 20 % a year.
 	//
-	// What this can't tell: interest, rewards and airdrops count as money that came in,
-	// fees and the costs of a trade as money that went out, and a trade counts at the
-	// prices of the snapshot, not at those of the trade: what prices moved between it and
-	// the snapshot is no return. Money that came and went between two snapshots isn't
-	// seen.
+	// What this can't tell: interest and rewards that arrive in wallets, and airdrops, count
+	// as money that came in, fees and the costs of a trade as money that went out, and a trade
+	// counts at the prices of the snapshot, not at those of the trade: what prices moved
+	// between it and the snapshot is no return. Money that came and went between two snapshots
+	// isn't seen.
 	FlowBasis_FLOW_BASIS_HOLDINGS FlowBasis = 1
 )
 
@@ -125,11 +197,11 @@ func (x FlowBasis) String() string {
 }
 
 func (FlowBasis) Descriptor() protoreflect.EnumDescriptor {
-	return file_purser_portfolio_v1_portfolio_service_proto_enumTypes[1].Descriptor()
+	return file_purser_portfolio_v1_portfolio_service_proto_enumTypes[2].Descriptor()
 }
 
 func (FlowBasis) Type() protoreflect.EnumType {
-	return &file_purser_portfolio_v1_portfolio_service_proto_enumTypes[1]
+	return &file_purser_portfolio_v1_portfolio_service_proto_enumTypes[2]
 }
 
 func (x FlowBasis) Number() protoreflect.EnumNumber {
@@ -138,7 +210,7 @@ func (x FlowBasis) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FlowBasis.Descriptor instead.
 func (FlowBasis) EnumDescriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{1}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{2}
 }
 
 // Valuation is the value of a portfolio at one time. Values and prices are decimal
@@ -147,14 +219,17 @@ type Valuation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Of prices and values: the currency of the request.
 	Currency string `protobuf:"bytes,1,opt,name=currency,proto3" json:"currency,omitempty"`
-	// The sum of the values of all verified positions that have a price.
-	Total     string      `protobuf:"bytes,2,opt,name=total,proto3" json:"total,omitempty"`
+	// Net worth: assets less liabilities, the sum of the values of all verified positions that have a price. It is
+	// negative where more is owed than owned.
+	Total string `protobuf:"bytes,2,opt,name=total,proto3" json:"total,omitempty"`
+	// What wallets hold, and what they have and owe in protocols, by value, the largest first; then those that are not
+	// in total.
 	Positions []*Position `protobuf:"bytes,3,rep,name=positions,proto3" json:"positions,omitempty"`
 	// How many positions are not in total because they have no price.
 	UnpricedCount int32 `protobuf:"varint,4,opt,name=unpriced_count,json=unpricedCount,proto3" json:"unpriced_count,omitempty"`
 	// How many positions are not in total because their token is not verified.
 	UnverifiedCount int32 `protobuf:"varint,5,opt,name=unverified_count,json=unverifiedCount,proto3" json:"unverified_count,omitempty"`
-	// No price is missing or stale, and all wallets are synced.
+	// No price is missing or stale, all wallets are synced, and all that they have in protocols was read.
 	Complete bool `protobuf:"varint,6,opt,name=complete,proto3" json:"complete,omitempty"`
 	// Why it is not complete, one line each.
 	IncompleteReasons []string `protobuf:"bytes,7,rep,name=incomplete_reasons,json=incompleteReasons,proto3" json:"incomplete_reasons,omitempty"`
@@ -163,7 +238,13 @@ type Valuation struct {
 	// It is the last snapshot, because the wallet service is unavailable.
 	Stale bool `protobuf:"varint,9,opt,name=stale,proto3" json:"stale,omitempty"`
 	// What prices and values were converted at; unset for USD.
-	Rate          *ExchangeRate `protobuf:"bytes,10,opt,name=rate,proto3" json:"rate,omitempty"`
+	Rate *ExchangeRate `protobuf:"bytes,10,opt,name=rate,proto3" json:"rate,omitempty"`
+	// The sums of the values that are owned and that are owed; neither is negative.
+	Assets      string `protobuf:"bytes,11,opt,name=assets,proto3" json:"assets,omitempty"`
+	Liabilities string `protobuf:"bytes,12,opt,name=liabilities,proto3" json:"liabilities,omitempty"`
+	// What wallets hold of tokens that stand for a position, such as those that a lending market gives for a deposit.
+	// The position is in positions, and these are in no other figure. Empty for a snapshot, which doesn't have them.
+	Receipts      []*Position `protobuf:"bytes,13,rep,name=receipts,proto3" json:"receipts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -268,6 +349,27 @@ func (x *Valuation) GetRate() *ExchangeRate {
 	return nil
 }
 
+func (x *Valuation) GetAssets() string {
+	if x != nil {
+		return x.Assets
+	}
+	return ""
+}
+
+func (x *Valuation) GetLiabilities() string {
+	if x != nil {
+		return x.Liabilities
+	}
+	return ""
+}
+
+func (x *Valuation) GetReceipts() []*Position {
+	if x != nil {
+		return x.Receipts
+	}
+	return nil
+}
+
 // ExchangeRate is what one unit of a currency is worth.
 type ExchangeRate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -341,7 +443,8 @@ func (x *ExchangeRate) GetStale() bool {
 	return false
 }
 
-// Position is what all wallets of the portfolio hold of a token.
+// Position is what all wallets of the portfolio have of a token in one place: in themselves, or in a market of a
+// protocol.
 type Position struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// CAIP-19 id.
@@ -357,16 +460,23 @@ type Position struct {
 	PriceSource string                 `protobuf:"bytes,6,opt,name=price_source,json=priceSource,proto3" json:"price_source,omitempty"`
 	PriceTime   *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=price_time,json=priceTime,proto3" json:"price_time,omitempty"`
 	PriceStale  bool                   `protobuf:"varint,8,opt,name=price_stale,json=priceStale,proto3" json:"price_stale,omitempty"`
-	// amount / 10^decimals × price; empty when there is no price.
+	// amount / 10^decimals × price, and less than 0 for a debt; empty when there is no price.
 	Value string `protobuf:"bytes,9,opt,name=value,proto3" json:"value,omitempty"`
-	// value / total, 0 to 1; 0 for a position that is not in total.
+	// value / assets, 0 to 1; 0 for a debt, and for a position that is not in total.
 	Share    float64 `protobuf:"fixed64,10,opt,name=share,proto3" json:"share,omitempty"`
 	Verified bool    `protobuf:"varint,11,opt,name=verified,proto3" json:"verified,omitempty"`
 	// Set when value is empty: UNKNOWN_TOKEN, NO_PRICE, SOURCE_UNAVAILABLE or
-	// VALUE_OUT_OF_RANGE.
+	// VALUE_OUT_OF_RANGE. Of UNKNOWN_TOKEN symbol and decimals are not known either.
 	UnpricedReason string `protobuf:"bytes,12,opt,name=unpriced_reason,json=unpricedReason,proto3" json:"unpriced_reason,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// What it is.
+	Kind HoldingKind `protobuf:"varint,13,opt,name=kind,proto3,enum=purser.portfolio.v1.HoldingKind" json:"kind,omitempty"`
+	// Such as aave-v3, and the CAIP-10 id of the market's contract; empty for HOLDING_KIND_WALLET.
+	Protocol string `protobuf:"bytes,14,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Market   string `protobuf:"bytes,15,opt,name=market,proto3" json:"market,omitempty"`
+	// VARIABLE or STABLE for a debt of a protocol that has both; otherwise empty.
+	RateMode      string `protobuf:"bytes,16,opt,name=rate_mode,json=rateMode,proto3" json:"rate_mode,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Position) Reset() {
@@ -483,6 +593,34 @@ func (x *Position) GetUnpricedReason() string {
 	return ""
 }
 
+func (x *Position) GetKind() HoldingKind {
+	if x != nil {
+		return x.Kind
+	}
+	return HoldingKind_HOLDING_KIND_UNSPECIFIED
+}
+
+func (x *Position) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *Position) GetMarket() string {
+	if x != nil {
+		return x.Market
+	}
+	return ""
+}
+
+func (x *Position) GetRateMode() string {
+	if x != nil {
+		return x.RateMode
+	}
+	return ""
+}
+
 // Snapshot is the stored value of a portfolio for an hour.
 type Snapshot struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -490,12 +628,13 @@ type Snapshot struct {
 	// The start of the hour, UTC.
 	BucketTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=bucket_time,json=bucketTime,proto3" json:"bucket_time,omitempty"`
 	// When it was taken.
-	SnapshotTime  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=snapshot_time,json=snapshotTime,proto3" json:"snapshot_time,omitempty"`
-	Currency      string                 `protobuf:"bytes,4,opt,name=currency,proto3" json:"currency,omitempty"`
-	Total         string                 `protobuf:"bytes,5,opt,name=total,proto3" json:"total,omitempty"`
-	Complete      bool                   `protobuf:"varint,6,opt,name=complete,proto3" json:"complete,omitempty"`
-	PositionCount int32                  `protobuf:"varint,7,opt,name=position_count,json=positionCount,proto3" json:"position_count,omitempty"`
-	UnpricedCount int32                  `protobuf:"varint,8,opt,name=unpriced_count,json=unpricedCount,proto3" json:"unpriced_count,omitempty"`
+	SnapshotTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=snapshot_time,json=snapshotTime,proto3" json:"snapshot_time,omitempty"`
+	Currency     string                 `protobuf:"bytes,4,opt,name=currency,proto3" json:"currency,omitempty"`
+	// As in Valuation: assets less liabilities.
+	Total         string `protobuf:"bytes,5,opt,name=total,proto3" json:"total,omitempty"`
+	Complete      bool   `protobuf:"varint,6,opt,name=complete,proto3" json:"complete,omitempty"`
+	PositionCount int32  `protobuf:"varint,7,opt,name=position_count,json=positionCount,proto3" json:"position_count,omitempty"`
+	UnpricedCount int32  `protobuf:"varint,8,opt,name=unpriced_count,json=unpricedCount,proto3" json:"unpriced_count,omitempty"`
 	// It was taken later, from the balances and prices at bucket_time.
 	Backfilled bool `protobuf:"varint,9,opt,name=backfilled,proto3" json:"backfilled,omitempty"`
 	// What came in since the snapshot before, less what went out, as FLOW_BASIS_HOLDINGS
@@ -508,9 +647,11 @@ type Snapshot struct {
 	PriceGap bool `protobuf:"varint,11,opt,name=price_gap,json=priceGap,proto3" json:"price_gap,omitempty"`
 	// It is of other wallets than the portfolio has in this hour; complete is false then.
 	OutOfDate bool `protobuf:"varint,12,opt,name=out_of_date,json=outOfDate,proto3" json:"out_of_date,omitempty"`
-	// RATE_UNAVAILABLE: the rate of the currency in this hour is not known. total and net_flow
-	// are empty then.
+	// RATE_UNAVAILABLE: the rate of the currency in this hour is not known. total, assets,
+	// liabilities and net_flow are empty then.
 	UnavailableReason string `protobuf:"bytes,13,opt,name=unavailable_reason,json=unavailableReason,proto3" json:"unavailable_reason,omitempty"`
+	Assets            string `protobuf:"bytes,14,opt,name=assets,proto3" json:"assets,omitempty"`
+	Liabilities       string `protobuf:"bytes,15,opt,name=liabilities,proto3" json:"liabilities,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -636,6 +777,20 @@ func (x *Snapshot) GetUnavailableReason() string {
 	return ""
 }
 
+func (x *Snapshot) GetAssets() string {
+	if x != nil {
+		return x.Assets
+	}
+	return ""
+}
+
+func (x *Snapshot) GetLiabilities() string {
+	if x != nil {
+		return x.Liabilities
+	}
+	return ""
+}
+
 // TimelinePoint is the value of a portfolio within one interval.
 type TimelinePoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -663,8 +818,11 @@ type TimelinePoint struct {
 	// How many of its snapshots are out of date; if carried_forward, 1 when the last one
 	// before is. complete is false when any is.
 	OutOfDateCount int32 `protobuf:"varint,12,opt,name=out_of_date_count,json=outOfDateCount,proto3" json:"out_of_date_count,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Those of close, which is assets less liabilities.
+	Assets        string `protobuf:"bytes,13,opt,name=assets,proto3" json:"assets,omitempty"`
+	Liabilities   string `protobuf:"bytes,14,opt,name=liabilities,proto3" json:"liabilities,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TimelinePoint) Reset() {
@@ -779,6 +937,20 @@ func (x *TimelinePoint) GetOutOfDateCount() int32 {
 		return x.OutOfDateCount
 	}
 	return 0
+}
+
+func (x *TimelinePoint) GetAssets() string {
+	if x != nil {
+		return x.Assets
+	}
+	return ""
+}
+
+func (x *TimelinePoint) GetLiabilities() string {
+	if x != nil {
+		return x.Liabilities
+	}
+	return ""
 }
 
 type GetPortfolioRequest struct {
@@ -2300,7 +2472,7 @@ type Ratio struct {
 	// Unset when it is undefined. Never infinite or NaN.
 	Value *float64 `protobuf:"fixed64,1,opt,name=value,proto3,oneof" json:"value,omitempty"`
 	// Set when value is not: NO_SNAPSHOTS, PERIOD_TOO_SHORT, VALUE_BELOW_THRESHOLD,
-	// FLOW_EXCEEDS_VALUE, NO_MONEY_IN, NO_RATE, SEVERAL_RATES, RATES_NOT_RESOLVED,
+	// VALUE_BELOW_ZERO (more was owed than owned), FLOW_EXCEEDS_VALUE, NO_MONEY_IN, NO_RATE, SEVERAL_RATES, RATES_NOT_RESOLVED,
 	// OUT_OF_RANGE, NO_AVERAGE_CAPITAL, TOO_FEW_RETURNS, NO_DEVIATION, NO_DOWNSIDE,
 	// NO_DRAWDOWN, NO_BENCHMARK_PRICE or BENCHMARK_PRICE_IS_ZERO.
 	UnavailableReason string `protobuf:"bytes,2,opt,name=unavailable_reason,json=unavailableReason,proto3" json:"unavailable_reason,omitempty"`
@@ -2557,7 +2729,7 @@ var File_purser_portfolio_v1_portfolio_service_proto protoreflect.FileDescriptor
 
 const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\n" +
-	"+purser/portfolio/v1/portfolio_service.proto\x12\x13purser.portfolio.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a$purser/portfolio/v1/allocation.proto\x1a purser/portfolio/v1/export.proto\x1a\x1dpurser/portfolio/v1/kpi.proto\x1a#purser/portfolio/v1/portfolio.proto\"\xa7\x03\n" +
+	"+purser/portfolio/v1/portfolio_service.proto\x12\x13purser.portfolio.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a$purser/portfolio/v1/allocation.proto\x1a purser/portfolio/v1/export.proto\x1a\x1dpurser/portfolio/v1/kpi.proto\x1a#purser/portfolio/v1/portfolio.proto\"\x9c\x04\n" +
 	"\tValuation\x12\x1a\n" +
 	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\tR\x05total\x12;\n" +
@@ -2569,12 +2741,15 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x0evaluation_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\rvaluationTime\x12\x14\n" +
 	"\x05stale\x18\t \x01(\bR\x05stale\x125\n" +
 	"\x04rate\x18\n" +
-	" \x01(\v2!.purser.portfolio.v1.ExchangeRateR\x04rate\"\x8b\x01\n" +
+	" \x01(\v2!.purser.portfolio.v1.ExchangeRateR\x04rate\x12\x16\n" +
+	"\x06assets\x18\v \x01(\tR\x06assets\x12 \n" +
+	"\vliabilities\x18\f \x01(\tR\vliabilities\x129\n" +
+	"\breceipts\x18\r \x03(\v2\x1d.purser.portfolio.v1.PositionR\breceipts\"\x8b\x01\n" +
 	"\fExchangeRate\x12\x14\n" +
 	"\x05price\x18\x01 \x01(\tR\x05price\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x127\n" +
 	"\trate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\brateTime\x12\x14\n" +
-	"\x05stale\x18\x04 \x01(\bR\x05stale\"\xf7\x02\n" +
+	"\x05stale\x18\x04 \x01(\bR\x05stale\"\xfe\x03\n" +
 	"\bPosition\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x16\n" +
 	"\x06symbol\x18\x02 \x01(\tR\x06symbol\x12\x1a\n" +
@@ -2590,7 +2765,11 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x05share\x18\n" +
 	" \x01(\x01R\x05share\x12\x1a\n" +
 	"\bverified\x18\v \x01(\bR\bverified\x12'\n" +
-	"\x0funpriced_reason\x18\f \x01(\tR\x0eunpricedReason\"\xee\x03\n" +
+	"\x0funpriced_reason\x18\f \x01(\tR\x0eunpricedReason\x124\n" +
+	"\x04kind\x18\r \x01(\x0e2 .purser.portfolio.v1.HoldingKindR\x04kind\x12\x1a\n" +
+	"\bprotocol\x18\x0e \x01(\tR\bprotocol\x12\x16\n" +
+	"\x06market\x18\x0f \x01(\tR\x06market\x12\x1b\n" +
+	"\trate_mode\x18\x10 \x01(\tR\brateMode\"\xa8\x04\n" +
 	"\bSnapshot\x12!\n" +
 	"\fportfolio_id\x18\x01 \x01(\tR\vportfolioId\x12;\n" +
 	"\vbucket_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -2608,7 +2787,9 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	" \x01(\tR\anetFlow\x12\x1b\n" +
 	"\tprice_gap\x18\v \x01(\bR\bpriceGap\x12\x1e\n" +
 	"\vout_of_date\x18\f \x01(\bR\toutOfDate\x12-\n" +
-	"\x12unavailable_reason\x18\r \x01(\tR\x11unavailableReason\"\xa7\x03\n" +
+	"\x12unavailable_reason\x18\r \x01(\tR\x11unavailableReason\x12\x16\n" +
+	"\x06assets\x18\x0e \x01(\tR\x06assets\x12 \n" +
+	"\vliabilities\x18\x0f \x01(\tR\vliabilities\"\xe1\x03\n" +
 	"\rTimelinePoint\x129\n" +
 	"\n" +
 	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
@@ -2623,7 +2804,9 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\bnet_flow\x18\n" +
 	" \x01(\tR\anetFlow\x12$\n" +
 	"\x0eleft_out_count\x18\v \x01(\x05R\fleftOutCount\x12)\n" +
-	"\x11out_of_date_count\x18\f \x01(\x05R\x0eoutOfDateCount\"E\n" +
+	"\x11out_of_date_count\x18\f \x01(\x05R\x0eoutOfDateCount\x12\x16\n" +
+	"\x06assets\x18\r \x01(\tR\x06assets\x12 \n" +
+	"\vliabilities\x18\x0e \x01(\tR\vliabilities\"E\n" +
 	"\x13GetPortfolioRequest\x12.\n" +
 	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\"T\n" +
 	"\x14GetPortfolioResponse\x12<\n" +
@@ -2771,7 +2954,16 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\tBenchmark\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12=\n" +
 	"\ftoken_return\x18\x02 \x01(\v2\x1a.purser.portfolio.v1.RatioR\vtokenReturn\x12K\n" +
-	"\x13tracking_difference\x18\x03 \x01(\v2\x1a.purser.portfolio.v1.RatioR\x12trackingDifference*x\n" +
+	"\x13tracking_difference\x18\x03 \x01(\v2\x1a.purser.portfolio.v1.RatioR\x12trackingDifference*\xe4\x01\n" +
+	"\vHoldingKind\x12\x1c\n" +
+	"\x18HOLDING_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13HOLDING_KIND_WALLET\x10\x01\x12\x19\n" +
+	"\x15HOLDING_KIND_SUPPLIED\x10\x02\x12\x19\n" +
+	"\x15HOLDING_KIND_BORROWED\x10\x03\x12\x17\n" +
+	"\x13HOLDING_KIND_STAKED\x10\x04\x12\x1a\n" +
+	"\x16HOLDING_KIND_LIQUIDITY\x10\x05\x12\x1a\n" +
+	"\x16HOLDING_KIND_CLAIMABLE\x10\x06\x12\x17\n" +
+	"\x13HOLDING_KIND_LOCKED\x10\a*x\n" +
 	"\bInterval\x12\x18\n" +
 	"\x14INTERVAL_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fINTERVAL_HOURLY\x10\x01\x12\x12\n" +
@@ -2814,166 +3006,169 @@ func file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP() []byte {
 	return file_purser_portfolio_v1_portfolio_service_proto_rawDescData
 }
 
-var file_purser_portfolio_v1_portfolio_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_purser_portfolio_v1_portfolio_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_purser_portfolio_v1_portfolio_service_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_purser_portfolio_v1_portfolio_service_proto_goTypes = []any{
-	(Interval)(0),                          // 0: purser.portfolio.v1.Interval
-	(FlowBasis)(0),                         // 1: purser.portfolio.v1.FlowBasis
-	(*Valuation)(nil),                      // 2: purser.portfolio.v1.Valuation
-	(*ExchangeRate)(nil),                   // 3: purser.portfolio.v1.ExchangeRate
-	(*Position)(nil),                       // 4: purser.portfolio.v1.Position
-	(*Snapshot)(nil),                       // 5: purser.portfolio.v1.Snapshot
-	(*TimelinePoint)(nil),                  // 6: purser.portfolio.v1.TimelinePoint
-	(*GetPortfolioRequest)(nil),            // 7: purser.portfolio.v1.GetPortfolioRequest
-	(*GetPortfolioResponse)(nil),           // 8: purser.portfolio.v1.GetPortfolioResponse
-	(*GetValuationRequest)(nil),            // 9: purser.portfolio.v1.GetValuationRequest
-	(*GetValuationResponse)(nil),           // 10: purser.portfolio.v1.GetValuationResponse
-	(*WatchValuationRequest)(nil),          // 11: purser.portfolio.v1.WatchValuationRequest
-	(*WatchValuationResponse)(nil),         // 12: purser.portfolio.v1.WatchValuationResponse
-	(*TakeSnapshotRequest)(nil),            // 13: purser.portfolio.v1.TakeSnapshotRequest
-	(*TakeSnapshotResponse)(nil),           // 14: purser.portfolio.v1.TakeSnapshotResponse
-	(*BackfillProgress)(nil),               // 15: purser.portfolio.v1.BackfillProgress
-	(*RecomputeSnapshotsRequest)(nil),      // 16: purser.portfolio.v1.RecomputeSnapshotsRequest
-	(*RecomputeSnapshotsResponse)(nil),     // 17: purser.portfolio.v1.RecomputeSnapshotsResponse
-	(*ListSnapshotsRequest)(nil),           // 18: purser.portfolio.v1.ListSnapshotsRequest
-	(*ListSnapshotsResponse)(nil),          // 19: purser.portfolio.v1.ListSnapshotsResponse
-	(*GetTimelineRequest)(nil),             // 20: purser.portfolio.v1.GetTimelineRequest
-	(*GetTimelineResponse)(nil),            // 21: purser.portfolio.v1.GetTimelineResponse
-	(*GetPerformanceRequest)(nil),          // 22: purser.portfolio.v1.GetPerformanceRequest
-	(*GetPerformanceResponse)(nil),         // 23: purser.portfolio.v1.GetPerformanceResponse
-	(*Performance)(nil),                    // 24: purser.portfolio.v1.Performance
-	(*GrowthPoint)(nil),                    // 25: purser.portfolio.v1.GrowthPoint
-	(*Ratio)(nil),                          // 26: purser.portfolio.v1.Ratio
-	(*Return)(nil),                         // 27: purser.portfolio.v1.Return
-	(*Drawdown)(nil),                       // 28: purser.portfolio.v1.Drawdown
-	(*Benchmark)(nil),                      // 29: purser.portfolio.v1.Benchmark
-	(*timestamppb.Timestamp)(nil),          // 30: google.protobuf.Timestamp
-	(*Portfolio)(nil),                      // 31: purser.portfolio.v1.Portfolio
-	(*CreatePortfolioRequest)(nil),         // 32: purser.portfolio.v1.CreatePortfolioRequest
-	(*ListPortfoliosRequest)(nil),          // 33: purser.portfolio.v1.ListPortfoliosRequest
-	(*UpdatePortfolioRequest)(nil),         // 34: purser.portfolio.v1.UpdatePortfolioRequest
-	(*DeletePortfolioRequest)(nil),         // 35: purser.portfolio.v1.DeletePortfolioRequest
-	(*SetPortfolioWalletsRequest)(nil),     // 36: purser.portfolio.v1.SetPortfolioWalletsRequest
-	(*ChangePortfolioWalletsRequest)(nil),  // 37: purser.portfolio.v1.ChangePortfolioWalletsRequest
-	(*ListMembershipsRequest)(nil),         // 38: purser.portfolio.v1.ListMembershipsRequest
-	(*GetKpiRequest)(nil),                  // 39: purser.portfolio.v1.GetKpiRequest
-	(*GetAllocationRequest)(nil),           // 40: purser.portfolio.v1.GetAllocationRequest
-	(*GetAllocationHistoryRequest)(nil),    // 41: purser.portfolio.v1.GetAllocationHistoryRequest
-	(*ExportSnapshotsRequest)(nil),         // 42: purser.portfolio.v1.ExportSnapshotsRequest
-	(*CreatePortfolioResponse)(nil),        // 43: purser.portfolio.v1.CreatePortfolioResponse
-	(*ListPortfoliosResponse)(nil),         // 44: purser.portfolio.v1.ListPortfoliosResponse
-	(*UpdatePortfolioResponse)(nil),        // 45: purser.portfolio.v1.UpdatePortfolioResponse
-	(*DeletePortfolioResponse)(nil),        // 46: purser.portfolio.v1.DeletePortfolioResponse
-	(*SetPortfolioWalletsResponse)(nil),    // 47: purser.portfolio.v1.SetPortfolioWalletsResponse
-	(*ChangePortfolioWalletsResponse)(nil), // 48: purser.portfolio.v1.ChangePortfolioWalletsResponse
-	(*ListMembershipsResponse)(nil),        // 49: purser.portfolio.v1.ListMembershipsResponse
-	(*GetKpiResponse)(nil),                 // 50: purser.portfolio.v1.GetKpiResponse
-	(*GetAllocationResponse)(nil),          // 51: purser.portfolio.v1.GetAllocationResponse
-	(*GetAllocationHistoryResponse)(nil),   // 52: purser.portfolio.v1.GetAllocationHistoryResponse
-	(*ExportSnapshotsResponse)(nil),        // 53: purser.portfolio.v1.ExportSnapshotsResponse
+	(HoldingKind)(0),                       // 0: purser.portfolio.v1.HoldingKind
+	(Interval)(0),                          // 1: purser.portfolio.v1.Interval
+	(FlowBasis)(0),                         // 2: purser.portfolio.v1.FlowBasis
+	(*Valuation)(nil),                      // 3: purser.portfolio.v1.Valuation
+	(*ExchangeRate)(nil),                   // 4: purser.portfolio.v1.ExchangeRate
+	(*Position)(nil),                       // 5: purser.portfolio.v1.Position
+	(*Snapshot)(nil),                       // 6: purser.portfolio.v1.Snapshot
+	(*TimelinePoint)(nil),                  // 7: purser.portfolio.v1.TimelinePoint
+	(*GetPortfolioRequest)(nil),            // 8: purser.portfolio.v1.GetPortfolioRequest
+	(*GetPortfolioResponse)(nil),           // 9: purser.portfolio.v1.GetPortfolioResponse
+	(*GetValuationRequest)(nil),            // 10: purser.portfolio.v1.GetValuationRequest
+	(*GetValuationResponse)(nil),           // 11: purser.portfolio.v1.GetValuationResponse
+	(*WatchValuationRequest)(nil),          // 12: purser.portfolio.v1.WatchValuationRequest
+	(*WatchValuationResponse)(nil),         // 13: purser.portfolio.v1.WatchValuationResponse
+	(*TakeSnapshotRequest)(nil),            // 14: purser.portfolio.v1.TakeSnapshotRequest
+	(*TakeSnapshotResponse)(nil),           // 15: purser.portfolio.v1.TakeSnapshotResponse
+	(*BackfillProgress)(nil),               // 16: purser.portfolio.v1.BackfillProgress
+	(*RecomputeSnapshotsRequest)(nil),      // 17: purser.portfolio.v1.RecomputeSnapshotsRequest
+	(*RecomputeSnapshotsResponse)(nil),     // 18: purser.portfolio.v1.RecomputeSnapshotsResponse
+	(*ListSnapshotsRequest)(nil),           // 19: purser.portfolio.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil),          // 20: purser.portfolio.v1.ListSnapshotsResponse
+	(*GetTimelineRequest)(nil),             // 21: purser.portfolio.v1.GetTimelineRequest
+	(*GetTimelineResponse)(nil),            // 22: purser.portfolio.v1.GetTimelineResponse
+	(*GetPerformanceRequest)(nil),          // 23: purser.portfolio.v1.GetPerformanceRequest
+	(*GetPerformanceResponse)(nil),         // 24: purser.portfolio.v1.GetPerformanceResponse
+	(*Performance)(nil),                    // 25: purser.portfolio.v1.Performance
+	(*GrowthPoint)(nil),                    // 26: purser.portfolio.v1.GrowthPoint
+	(*Ratio)(nil),                          // 27: purser.portfolio.v1.Ratio
+	(*Return)(nil),                         // 28: purser.portfolio.v1.Return
+	(*Drawdown)(nil),                       // 29: purser.portfolio.v1.Drawdown
+	(*Benchmark)(nil),                      // 30: purser.portfolio.v1.Benchmark
+	(*timestamppb.Timestamp)(nil),          // 31: google.protobuf.Timestamp
+	(*Portfolio)(nil),                      // 32: purser.portfolio.v1.Portfolio
+	(*CreatePortfolioRequest)(nil),         // 33: purser.portfolio.v1.CreatePortfolioRequest
+	(*ListPortfoliosRequest)(nil),          // 34: purser.portfolio.v1.ListPortfoliosRequest
+	(*UpdatePortfolioRequest)(nil),         // 35: purser.portfolio.v1.UpdatePortfolioRequest
+	(*DeletePortfolioRequest)(nil),         // 36: purser.portfolio.v1.DeletePortfolioRequest
+	(*SetPortfolioWalletsRequest)(nil),     // 37: purser.portfolio.v1.SetPortfolioWalletsRequest
+	(*ChangePortfolioWalletsRequest)(nil),  // 38: purser.portfolio.v1.ChangePortfolioWalletsRequest
+	(*ListMembershipsRequest)(nil),         // 39: purser.portfolio.v1.ListMembershipsRequest
+	(*GetKpiRequest)(nil),                  // 40: purser.portfolio.v1.GetKpiRequest
+	(*GetAllocationRequest)(nil),           // 41: purser.portfolio.v1.GetAllocationRequest
+	(*GetAllocationHistoryRequest)(nil),    // 42: purser.portfolio.v1.GetAllocationHistoryRequest
+	(*ExportSnapshotsRequest)(nil),         // 43: purser.portfolio.v1.ExportSnapshotsRequest
+	(*CreatePortfolioResponse)(nil),        // 44: purser.portfolio.v1.CreatePortfolioResponse
+	(*ListPortfoliosResponse)(nil),         // 45: purser.portfolio.v1.ListPortfoliosResponse
+	(*UpdatePortfolioResponse)(nil),        // 46: purser.portfolio.v1.UpdatePortfolioResponse
+	(*DeletePortfolioResponse)(nil),        // 47: purser.portfolio.v1.DeletePortfolioResponse
+	(*SetPortfolioWalletsResponse)(nil),    // 48: purser.portfolio.v1.SetPortfolioWalletsResponse
+	(*ChangePortfolioWalletsResponse)(nil), // 49: purser.portfolio.v1.ChangePortfolioWalletsResponse
+	(*ListMembershipsResponse)(nil),        // 50: purser.portfolio.v1.ListMembershipsResponse
+	(*GetKpiResponse)(nil),                 // 51: purser.portfolio.v1.GetKpiResponse
+	(*GetAllocationResponse)(nil),          // 52: purser.portfolio.v1.GetAllocationResponse
+	(*GetAllocationHistoryResponse)(nil),   // 53: purser.portfolio.v1.GetAllocationHistoryResponse
+	(*ExportSnapshotsResponse)(nil),        // 54: purser.portfolio.v1.ExportSnapshotsResponse
 }
 var file_purser_portfolio_v1_portfolio_service_proto_depIdxs = []int32{
-	4,  // 0: purser.portfolio.v1.Valuation.positions:type_name -> purser.portfolio.v1.Position
-	30, // 1: purser.portfolio.v1.Valuation.valuation_time:type_name -> google.protobuf.Timestamp
-	3,  // 2: purser.portfolio.v1.Valuation.rate:type_name -> purser.portfolio.v1.ExchangeRate
-	30, // 3: purser.portfolio.v1.ExchangeRate.rate_time:type_name -> google.protobuf.Timestamp
-	30, // 4: purser.portfolio.v1.Position.price_time:type_name -> google.protobuf.Timestamp
-	30, // 5: purser.portfolio.v1.Snapshot.bucket_time:type_name -> google.protobuf.Timestamp
-	30, // 6: purser.portfolio.v1.Snapshot.snapshot_time:type_name -> google.protobuf.Timestamp
-	30, // 7: purser.portfolio.v1.TimelinePoint.start_time:type_name -> google.protobuf.Timestamp
-	30, // 8: purser.portfolio.v1.TimelinePoint.end_time:type_name -> google.protobuf.Timestamp
-	31, // 9: purser.portfolio.v1.GetPortfolioResponse.portfolio:type_name -> purser.portfolio.v1.Portfolio
-	30, // 10: purser.portfolio.v1.GetValuationRequest.as_of_time:type_name -> google.protobuf.Timestamp
-	2,  // 11: purser.portfolio.v1.GetValuationResponse.valuation:type_name -> purser.portfolio.v1.Valuation
-	2,  // 12: purser.portfolio.v1.WatchValuationResponse.valuation:type_name -> purser.portfolio.v1.Valuation
-	30, // 13: purser.portfolio.v1.TakeSnapshotRequest.start_time:type_name -> google.protobuf.Timestamp
-	30, // 14: purser.portfolio.v1.TakeSnapshotRequest.end_time:type_name -> google.protobuf.Timestamp
-	5,  // 15: purser.portfolio.v1.TakeSnapshotResponse.snapshot:type_name -> purser.portfolio.v1.Snapshot
-	15, // 16: purser.portfolio.v1.TakeSnapshotResponse.backfill:type_name -> purser.portfolio.v1.BackfillProgress
-	30, // 17: purser.portfolio.v1.BackfillProgress.next_start_time:type_name -> google.protobuf.Timestamp
-	30, // 18: purser.portfolio.v1.RecomputeSnapshotsRequest.start_time:type_name -> google.protobuf.Timestamp
-	30, // 19: purser.portfolio.v1.RecomputeSnapshotsRequest.end_time:type_name -> google.protobuf.Timestamp
-	15, // 20: purser.portfolio.v1.RecomputeSnapshotsResponse.progress:type_name -> purser.portfolio.v1.BackfillProgress
-	5,  // 21: purser.portfolio.v1.ListSnapshotsResponse.snapshots:type_name -> purser.portfolio.v1.Snapshot
-	0,  // 22: purser.portfolio.v1.GetTimelineRequest.interval:type_name -> purser.portfolio.v1.Interval
-	30, // 23: purser.portfolio.v1.GetTimelineRequest.start_time:type_name -> google.protobuf.Timestamp
-	30, // 24: purser.portfolio.v1.GetTimelineRequest.end_time:type_name -> google.protobuf.Timestamp
-	6,  // 25: purser.portfolio.v1.GetTimelineResponse.points:type_name -> purser.portfolio.v1.TimelinePoint
-	30, // 26: purser.portfolio.v1.GetPerformanceRequest.start_time:type_name -> google.protobuf.Timestamp
-	30, // 27: purser.portfolio.v1.GetPerformanceRequest.end_time:type_name -> google.protobuf.Timestamp
-	0,  // 28: purser.portfolio.v1.GetPerformanceRequest.growth_interval:type_name -> purser.portfolio.v1.Interval
-	24, // 29: purser.portfolio.v1.GetPerformanceResponse.performance:type_name -> purser.portfolio.v1.Performance
-	30, // 30: purser.portfolio.v1.Performance.start_time:type_name -> google.protobuf.Timestamp
-	30, // 31: purser.portfolio.v1.Performance.end_time:type_name -> google.protobuf.Timestamp
-	1,  // 32: purser.portfolio.v1.Performance.flow_basis:type_name -> purser.portfolio.v1.FlowBasis
-	27, // 33: purser.portfolio.v1.Performance.time_weighted:type_name -> purser.portfolio.v1.Return
-	27, // 34: purser.portfolio.v1.Performance.money_weighted:type_name -> purser.portfolio.v1.Return
-	26, // 35: purser.portfolio.v1.Performance.modified_dietz:type_name -> purser.portfolio.v1.Ratio
-	26, // 36: purser.portfolio.v1.Performance.volatility:type_name -> purser.portfolio.v1.Ratio
-	26, // 37: purser.portfolio.v1.Performance.downside_deviation:type_name -> purser.portfolio.v1.Ratio
-	26, // 38: purser.portfolio.v1.Performance.sharpe:type_name -> purser.portfolio.v1.Ratio
-	26, // 39: purser.portfolio.v1.Performance.sortino:type_name -> purser.portfolio.v1.Ratio
-	26, // 40: purser.portfolio.v1.Performance.calmar:type_name -> purser.portfolio.v1.Ratio
-	28, // 41: purser.portfolio.v1.Performance.max_drawdown:type_name -> purser.portfolio.v1.Drawdown
-	29, // 42: purser.portfolio.v1.Performance.benchmark:type_name -> purser.portfolio.v1.Benchmark
-	25, // 43: purser.portfolio.v1.Performance.growth:type_name -> purser.portfolio.v1.GrowthPoint
-	30, // 44: purser.portfolio.v1.GrowthPoint.start_time:type_name -> google.protobuf.Timestamp
-	30, // 45: purser.portfolio.v1.GrowthPoint.end_time:type_name -> google.protobuf.Timestamp
-	30, // 46: purser.portfolio.v1.GrowthPoint.snapshot_time:type_name -> google.protobuf.Timestamp
-	26, // 47: purser.portfolio.v1.GrowthPoint.time_weighted:type_name -> purser.portfolio.v1.Ratio
-	26, // 48: purser.portfolio.v1.GrowthPoint.drawdown:type_name -> purser.portfolio.v1.Ratio
-	26, // 49: purser.portfolio.v1.GrowthPoint.benchmark:type_name -> purser.portfolio.v1.Ratio
-	26, // 50: purser.portfolio.v1.Return.period:type_name -> purser.portfolio.v1.Ratio
-	26, // 51: purser.portfolio.v1.Return.annualized:type_name -> purser.portfolio.v1.Ratio
-	26, // 52: purser.portfolio.v1.Drawdown.depth:type_name -> purser.portfolio.v1.Ratio
-	30, // 53: purser.portfolio.v1.Drawdown.peak_time:type_name -> google.protobuf.Timestamp
-	30, // 54: purser.portfolio.v1.Drawdown.trough_time:type_name -> google.protobuf.Timestamp
-	30, // 55: purser.portfolio.v1.Drawdown.recovery_time:type_name -> google.protobuf.Timestamp
-	26, // 56: purser.portfolio.v1.Benchmark.token_return:type_name -> purser.portfolio.v1.Ratio
-	26, // 57: purser.portfolio.v1.Benchmark.tracking_difference:type_name -> purser.portfolio.v1.Ratio
-	7,  // 58: purser.portfolio.v1.PortfolioService.GetPortfolio:input_type -> purser.portfolio.v1.GetPortfolioRequest
-	32, // 59: purser.portfolio.v1.PortfolioService.CreatePortfolio:input_type -> purser.portfolio.v1.CreatePortfolioRequest
-	33, // 60: purser.portfolio.v1.PortfolioService.ListPortfolios:input_type -> purser.portfolio.v1.ListPortfoliosRequest
-	34, // 61: purser.portfolio.v1.PortfolioService.UpdatePortfolio:input_type -> purser.portfolio.v1.UpdatePortfolioRequest
-	35, // 62: purser.portfolio.v1.PortfolioService.DeletePortfolio:input_type -> purser.portfolio.v1.DeletePortfolioRequest
-	36, // 63: purser.portfolio.v1.PortfolioService.SetPortfolioWallets:input_type -> purser.portfolio.v1.SetPortfolioWalletsRequest
-	37, // 64: purser.portfolio.v1.PortfolioService.ChangePortfolioWallets:input_type -> purser.portfolio.v1.ChangePortfolioWalletsRequest
-	38, // 65: purser.portfolio.v1.PortfolioService.ListMemberships:input_type -> purser.portfolio.v1.ListMembershipsRequest
-	16, // 66: purser.portfolio.v1.PortfolioService.RecomputeSnapshots:input_type -> purser.portfolio.v1.RecomputeSnapshotsRequest
-	9,  // 67: purser.portfolio.v1.PortfolioService.GetValuation:input_type -> purser.portfolio.v1.GetValuationRequest
-	11, // 68: purser.portfolio.v1.PortfolioService.WatchValuation:input_type -> purser.portfolio.v1.WatchValuationRequest
-	13, // 69: purser.portfolio.v1.PortfolioService.TakeSnapshot:input_type -> purser.portfolio.v1.TakeSnapshotRequest
-	18, // 70: purser.portfolio.v1.PortfolioService.ListSnapshots:input_type -> purser.portfolio.v1.ListSnapshotsRequest
-	20, // 71: purser.portfolio.v1.PortfolioService.GetTimeline:input_type -> purser.portfolio.v1.GetTimelineRequest
-	22, // 72: purser.portfolio.v1.PortfolioService.GetPerformance:input_type -> purser.portfolio.v1.GetPerformanceRequest
-	39, // 73: purser.portfolio.v1.PortfolioService.GetKpi:input_type -> purser.portfolio.v1.GetKpiRequest
-	40, // 74: purser.portfolio.v1.PortfolioService.GetAllocation:input_type -> purser.portfolio.v1.GetAllocationRequest
-	41, // 75: purser.portfolio.v1.PortfolioService.GetAllocationHistory:input_type -> purser.portfolio.v1.GetAllocationHistoryRequest
-	42, // 76: purser.portfolio.v1.PortfolioService.ExportSnapshots:input_type -> purser.portfolio.v1.ExportSnapshotsRequest
-	8,  // 77: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
-	43, // 78: purser.portfolio.v1.PortfolioService.CreatePortfolio:output_type -> purser.portfolio.v1.CreatePortfolioResponse
-	44, // 79: purser.portfolio.v1.PortfolioService.ListPortfolios:output_type -> purser.portfolio.v1.ListPortfoliosResponse
-	45, // 80: purser.portfolio.v1.PortfolioService.UpdatePortfolio:output_type -> purser.portfolio.v1.UpdatePortfolioResponse
-	46, // 81: purser.portfolio.v1.PortfolioService.DeletePortfolio:output_type -> purser.portfolio.v1.DeletePortfolioResponse
-	47, // 82: purser.portfolio.v1.PortfolioService.SetPortfolioWallets:output_type -> purser.portfolio.v1.SetPortfolioWalletsResponse
-	48, // 83: purser.portfolio.v1.PortfolioService.ChangePortfolioWallets:output_type -> purser.portfolio.v1.ChangePortfolioWalletsResponse
-	49, // 84: purser.portfolio.v1.PortfolioService.ListMemberships:output_type -> purser.portfolio.v1.ListMembershipsResponse
-	17, // 85: purser.portfolio.v1.PortfolioService.RecomputeSnapshots:output_type -> purser.portfolio.v1.RecomputeSnapshotsResponse
-	10, // 86: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
-	12, // 87: purser.portfolio.v1.PortfolioService.WatchValuation:output_type -> purser.portfolio.v1.WatchValuationResponse
-	14, // 88: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
-	19, // 89: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
-	21, // 90: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
-	23, // 91: purser.portfolio.v1.PortfolioService.GetPerformance:output_type -> purser.portfolio.v1.GetPerformanceResponse
-	50, // 92: purser.portfolio.v1.PortfolioService.GetKpi:output_type -> purser.portfolio.v1.GetKpiResponse
-	51, // 93: purser.portfolio.v1.PortfolioService.GetAllocation:output_type -> purser.portfolio.v1.GetAllocationResponse
-	52, // 94: purser.portfolio.v1.PortfolioService.GetAllocationHistory:output_type -> purser.portfolio.v1.GetAllocationHistoryResponse
-	53, // 95: purser.portfolio.v1.PortfolioService.ExportSnapshots:output_type -> purser.portfolio.v1.ExportSnapshotsResponse
-	77, // [77:96] is the sub-list for method output_type
-	58, // [58:77] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	58, // [58:58] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	5,  // 0: purser.portfolio.v1.Valuation.positions:type_name -> purser.portfolio.v1.Position
+	31, // 1: purser.portfolio.v1.Valuation.valuation_time:type_name -> google.protobuf.Timestamp
+	4,  // 2: purser.portfolio.v1.Valuation.rate:type_name -> purser.portfolio.v1.ExchangeRate
+	5,  // 3: purser.portfolio.v1.Valuation.receipts:type_name -> purser.portfolio.v1.Position
+	31, // 4: purser.portfolio.v1.ExchangeRate.rate_time:type_name -> google.protobuf.Timestamp
+	31, // 5: purser.portfolio.v1.Position.price_time:type_name -> google.protobuf.Timestamp
+	0,  // 6: purser.portfolio.v1.Position.kind:type_name -> purser.portfolio.v1.HoldingKind
+	31, // 7: purser.portfolio.v1.Snapshot.bucket_time:type_name -> google.protobuf.Timestamp
+	31, // 8: purser.portfolio.v1.Snapshot.snapshot_time:type_name -> google.protobuf.Timestamp
+	31, // 9: purser.portfolio.v1.TimelinePoint.start_time:type_name -> google.protobuf.Timestamp
+	31, // 10: purser.portfolio.v1.TimelinePoint.end_time:type_name -> google.protobuf.Timestamp
+	32, // 11: purser.portfolio.v1.GetPortfolioResponse.portfolio:type_name -> purser.portfolio.v1.Portfolio
+	31, // 12: purser.portfolio.v1.GetValuationRequest.as_of_time:type_name -> google.protobuf.Timestamp
+	3,  // 13: purser.portfolio.v1.GetValuationResponse.valuation:type_name -> purser.portfolio.v1.Valuation
+	3,  // 14: purser.portfolio.v1.WatchValuationResponse.valuation:type_name -> purser.portfolio.v1.Valuation
+	31, // 15: purser.portfolio.v1.TakeSnapshotRequest.start_time:type_name -> google.protobuf.Timestamp
+	31, // 16: purser.portfolio.v1.TakeSnapshotRequest.end_time:type_name -> google.protobuf.Timestamp
+	6,  // 17: purser.portfolio.v1.TakeSnapshotResponse.snapshot:type_name -> purser.portfolio.v1.Snapshot
+	16, // 18: purser.portfolio.v1.TakeSnapshotResponse.backfill:type_name -> purser.portfolio.v1.BackfillProgress
+	31, // 19: purser.portfolio.v1.BackfillProgress.next_start_time:type_name -> google.protobuf.Timestamp
+	31, // 20: purser.portfolio.v1.RecomputeSnapshotsRequest.start_time:type_name -> google.protobuf.Timestamp
+	31, // 21: purser.portfolio.v1.RecomputeSnapshotsRequest.end_time:type_name -> google.protobuf.Timestamp
+	16, // 22: purser.portfolio.v1.RecomputeSnapshotsResponse.progress:type_name -> purser.portfolio.v1.BackfillProgress
+	6,  // 23: purser.portfolio.v1.ListSnapshotsResponse.snapshots:type_name -> purser.portfolio.v1.Snapshot
+	1,  // 24: purser.portfolio.v1.GetTimelineRequest.interval:type_name -> purser.portfolio.v1.Interval
+	31, // 25: purser.portfolio.v1.GetTimelineRequest.start_time:type_name -> google.protobuf.Timestamp
+	31, // 26: purser.portfolio.v1.GetTimelineRequest.end_time:type_name -> google.protobuf.Timestamp
+	7,  // 27: purser.portfolio.v1.GetTimelineResponse.points:type_name -> purser.portfolio.v1.TimelinePoint
+	31, // 28: purser.portfolio.v1.GetPerformanceRequest.start_time:type_name -> google.protobuf.Timestamp
+	31, // 29: purser.portfolio.v1.GetPerformanceRequest.end_time:type_name -> google.protobuf.Timestamp
+	1,  // 30: purser.portfolio.v1.GetPerformanceRequest.growth_interval:type_name -> purser.portfolio.v1.Interval
+	25, // 31: purser.portfolio.v1.GetPerformanceResponse.performance:type_name -> purser.portfolio.v1.Performance
+	31, // 32: purser.portfolio.v1.Performance.start_time:type_name -> google.protobuf.Timestamp
+	31, // 33: purser.portfolio.v1.Performance.end_time:type_name -> google.protobuf.Timestamp
+	2,  // 34: purser.portfolio.v1.Performance.flow_basis:type_name -> purser.portfolio.v1.FlowBasis
+	28, // 35: purser.portfolio.v1.Performance.time_weighted:type_name -> purser.portfolio.v1.Return
+	28, // 36: purser.portfolio.v1.Performance.money_weighted:type_name -> purser.portfolio.v1.Return
+	27, // 37: purser.portfolio.v1.Performance.modified_dietz:type_name -> purser.portfolio.v1.Ratio
+	27, // 38: purser.portfolio.v1.Performance.volatility:type_name -> purser.portfolio.v1.Ratio
+	27, // 39: purser.portfolio.v1.Performance.downside_deviation:type_name -> purser.portfolio.v1.Ratio
+	27, // 40: purser.portfolio.v1.Performance.sharpe:type_name -> purser.portfolio.v1.Ratio
+	27, // 41: purser.portfolio.v1.Performance.sortino:type_name -> purser.portfolio.v1.Ratio
+	27, // 42: purser.portfolio.v1.Performance.calmar:type_name -> purser.portfolio.v1.Ratio
+	29, // 43: purser.portfolio.v1.Performance.max_drawdown:type_name -> purser.portfolio.v1.Drawdown
+	30, // 44: purser.portfolio.v1.Performance.benchmark:type_name -> purser.portfolio.v1.Benchmark
+	26, // 45: purser.portfolio.v1.Performance.growth:type_name -> purser.portfolio.v1.GrowthPoint
+	31, // 46: purser.portfolio.v1.GrowthPoint.start_time:type_name -> google.protobuf.Timestamp
+	31, // 47: purser.portfolio.v1.GrowthPoint.end_time:type_name -> google.protobuf.Timestamp
+	31, // 48: purser.portfolio.v1.GrowthPoint.snapshot_time:type_name -> google.protobuf.Timestamp
+	27, // 49: purser.portfolio.v1.GrowthPoint.time_weighted:type_name -> purser.portfolio.v1.Ratio
+	27, // 50: purser.portfolio.v1.GrowthPoint.drawdown:type_name -> purser.portfolio.v1.Ratio
+	27, // 51: purser.portfolio.v1.GrowthPoint.benchmark:type_name -> purser.portfolio.v1.Ratio
+	27, // 52: purser.portfolio.v1.Return.period:type_name -> purser.portfolio.v1.Ratio
+	27, // 53: purser.portfolio.v1.Return.annualized:type_name -> purser.portfolio.v1.Ratio
+	27, // 54: purser.portfolio.v1.Drawdown.depth:type_name -> purser.portfolio.v1.Ratio
+	31, // 55: purser.portfolio.v1.Drawdown.peak_time:type_name -> google.protobuf.Timestamp
+	31, // 56: purser.portfolio.v1.Drawdown.trough_time:type_name -> google.protobuf.Timestamp
+	31, // 57: purser.portfolio.v1.Drawdown.recovery_time:type_name -> google.protobuf.Timestamp
+	27, // 58: purser.portfolio.v1.Benchmark.token_return:type_name -> purser.portfolio.v1.Ratio
+	27, // 59: purser.portfolio.v1.Benchmark.tracking_difference:type_name -> purser.portfolio.v1.Ratio
+	8,  // 60: purser.portfolio.v1.PortfolioService.GetPortfolio:input_type -> purser.portfolio.v1.GetPortfolioRequest
+	33, // 61: purser.portfolio.v1.PortfolioService.CreatePortfolio:input_type -> purser.portfolio.v1.CreatePortfolioRequest
+	34, // 62: purser.portfolio.v1.PortfolioService.ListPortfolios:input_type -> purser.portfolio.v1.ListPortfoliosRequest
+	35, // 63: purser.portfolio.v1.PortfolioService.UpdatePortfolio:input_type -> purser.portfolio.v1.UpdatePortfolioRequest
+	36, // 64: purser.portfolio.v1.PortfolioService.DeletePortfolio:input_type -> purser.portfolio.v1.DeletePortfolioRequest
+	37, // 65: purser.portfolio.v1.PortfolioService.SetPortfolioWallets:input_type -> purser.portfolio.v1.SetPortfolioWalletsRequest
+	38, // 66: purser.portfolio.v1.PortfolioService.ChangePortfolioWallets:input_type -> purser.portfolio.v1.ChangePortfolioWalletsRequest
+	39, // 67: purser.portfolio.v1.PortfolioService.ListMemberships:input_type -> purser.portfolio.v1.ListMembershipsRequest
+	17, // 68: purser.portfolio.v1.PortfolioService.RecomputeSnapshots:input_type -> purser.portfolio.v1.RecomputeSnapshotsRequest
+	10, // 69: purser.portfolio.v1.PortfolioService.GetValuation:input_type -> purser.portfolio.v1.GetValuationRequest
+	12, // 70: purser.portfolio.v1.PortfolioService.WatchValuation:input_type -> purser.portfolio.v1.WatchValuationRequest
+	14, // 71: purser.portfolio.v1.PortfolioService.TakeSnapshot:input_type -> purser.portfolio.v1.TakeSnapshotRequest
+	19, // 72: purser.portfolio.v1.PortfolioService.ListSnapshots:input_type -> purser.portfolio.v1.ListSnapshotsRequest
+	21, // 73: purser.portfolio.v1.PortfolioService.GetTimeline:input_type -> purser.portfolio.v1.GetTimelineRequest
+	23, // 74: purser.portfolio.v1.PortfolioService.GetPerformance:input_type -> purser.portfolio.v1.GetPerformanceRequest
+	40, // 75: purser.portfolio.v1.PortfolioService.GetKpi:input_type -> purser.portfolio.v1.GetKpiRequest
+	41, // 76: purser.portfolio.v1.PortfolioService.GetAllocation:input_type -> purser.portfolio.v1.GetAllocationRequest
+	42, // 77: purser.portfolio.v1.PortfolioService.GetAllocationHistory:input_type -> purser.portfolio.v1.GetAllocationHistoryRequest
+	43, // 78: purser.portfolio.v1.PortfolioService.ExportSnapshots:input_type -> purser.portfolio.v1.ExportSnapshotsRequest
+	9,  // 79: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
+	44, // 80: purser.portfolio.v1.PortfolioService.CreatePortfolio:output_type -> purser.portfolio.v1.CreatePortfolioResponse
+	45, // 81: purser.portfolio.v1.PortfolioService.ListPortfolios:output_type -> purser.portfolio.v1.ListPortfoliosResponse
+	46, // 82: purser.portfolio.v1.PortfolioService.UpdatePortfolio:output_type -> purser.portfolio.v1.UpdatePortfolioResponse
+	47, // 83: purser.portfolio.v1.PortfolioService.DeletePortfolio:output_type -> purser.portfolio.v1.DeletePortfolioResponse
+	48, // 84: purser.portfolio.v1.PortfolioService.SetPortfolioWallets:output_type -> purser.portfolio.v1.SetPortfolioWalletsResponse
+	49, // 85: purser.portfolio.v1.PortfolioService.ChangePortfolioWallets:output_type -> purser.portfolio.v1.ChangePortfolioWalletsResponse
+	50, // 86: purser.portfolio.v1.PortfolioService.ListMemberships:output_type -> purser.portfolio.v1.ListMembershipsResponse
+	18, // 87: purser.portfolio.v1.PortfolioService.RecomputeSnapshots:output_type -> purser.portfolio.v1.RecomputeSnapshotsResponse
+	11, // 88: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
+	13, // 89: purser.portfolio.v1.PortfolioService.WatchValuation:output_type -> purser.portfolio.v1.WatchValuationResponse
+	15, // 90: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
+	20, // 91: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
+	22, // 92: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
+	24, // 93: purser.portfolio.v1.PortfolioService.GetPerformance:output_type -> purser.portfolio.v1.GetPerformanceResponse
+	51, // 94: purser.portfolio.v1.PortfolioService.GetKpi:output_type -> purser.portfolio.v1.GetKpiResponse
+	52, // 95: purser.portfolio.v1.PortfolioService.GetAllocation:output_type -> purser.portfolio.v1.GetAllocationResponse
+	53, // 96: purser.portfolio.v1.PortfolioService.GetAllocationHistory:output_type -> purser.portfolio.v1.GetAllocationHistoryResponse
+	54, // 97: purser.portfolio.v1.PortfolioService.ExportSnapshots:output_type -> purser.portfolio.v1.ExportSnapshotsResponse
+	79, // [79:98] is the sub-list for method output_type
+	60, // [60:79] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_purser_portfolio_v1_portfolio_service_proto_init() }
@@ -2991,7 +3186,7 @@ func file_purser_portfolio_v1_portfolio_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_portfolio_v1_portfolio_service_proto_rawDesc), len(file_purser_portfolio_v1_portfolio_service_proto_rawDesc)),
-			NumEnums:      2,
+			NumEnums:      3,
 			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
