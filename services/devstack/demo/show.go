@@ -40,7 +40,8 @@ func (r *Result) holdings() string {
 		case !p.GetVerified():
 			share = "not counted"
 		}
-		t.AppendRow(table.Row{strings.TrimSpace(p.GetSymbol() + " " + Place(p)), Amount(p.GetAmount(), int(p.GetDecimals())),
+		t.AppendRow(table.Row{strings.TrimSpace(p.GetSymbol() + " " + Place(p)),
+			Amount(p.GetAmount(), int(p.GetDecimals())),
 			terminal.Money(p.GetPrice()), value, share})
 	}
 	t.AppendFooter(table.Row{"Total", "", "", terminal.Money(r.Valuation.GetTotal()) + " " +

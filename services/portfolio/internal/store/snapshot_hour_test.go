@@ -51,9 +51,9 @@ func TestAnHourOfManyPortfoliosIsStoredTogether(t *testing.T) {
 	}
 	for i, p := range all {
 		f.p = p
-		want := fmt.Sprintf("map[0:a %d000000 1 1:a %[1]d000000 2 2:a %[1]d000000 3]", i+1)
+		want := fmt.Sprintf("map[0:a  %d000000 1 1:a  %[1]d000000 2 2:a  %[1]d000000 3]", i+1)
 		if i%2 == 1 {
-			want = fmt.Sprintf("map[0:a %d000000 1 1:a %[1]d000000 2 2:b %[1]d000000 5]", i+1)
+			want = fmt.Sprintf("map[0:a  %d000000 1 1:a  %[1]d000000 2 2:b  %[1]d000000 5]", i+1)
 		}
 		got := map[int64]string{}
 		for at, positions := range f.positionsOf(t.Context(), t) {

@@ -2472,9 +2472,9 @@ type Ratio struct {
 	// Unset when it is undefined. Never infinite or NaN.
 	Value *float64 `protobuf:"fixed64,1,opt,name=value,proto3,oneof" json:"value,omitempty"`
 	// Set when value is not: NO_SNAPSHOTS, PERIOD_TOO_SHORT, VALUE_BELOW_THRESHOLD,
-	// VALUE_BELOW_ZERO (more was owed than owned), FLOW_EXCEEDS_VALUE, NO_MONEY_IN, NO_RATE, SEVERAL_RATES, RATES_NOT_RESOLVED,
-	// OUT_OF_RANGE, NO_AVERAGE_CAPITAL, TOO_FEW_RETURNS, NO_DEVIATION, NO_DOWNSIDE,
-	// NO_DRAWDOWN, NO_BENCHMARK_PRICE or BENCHMARK_PRICE_IS_ZERO.
+	// VALUE_BELOW_ZERO (more was owed than owned), FLOW_EXCEEDS_VALUE, NO_MONEY_IN, NO_RATE,
+	// SEVERAL_RATES, RATES_NOT_RESOLVED, OUT_OF_RANGE, NO_AVERAGE_CAPITAL, TOO_FEW_RETURNS,
+	// NO_DEVIATION, NO_DOWNSIDE, NO_DRAWDOWN, NO_BENCHMARK_PRICE or BENCHMARK_PRICE_IS_ZERO.
 	UnavailableReason string `protobuf:"bytes,2,opt,name=unavailable_reason,json=unavailableReason,proto3" json:"unavailable_reason,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
