@@ -31,8 +31,8 @@ type Market struct {
 	Address common.Address
 }
 
-// Markets are the DeFi contracts of a chain with Options.Defi, from the block of its third step on. Their addresses
-// are the same on every such chain. Other chains have none.
+// Markets are the DeFi contracts of a chain with Options.Defi, from its third step on or from 35 days before its first
+// start, what is later. Their addresses are the same on every such chain. Other chains have none.
 //
 // They are our own contracts with the calls, results and events of the real ones. Interest accrues in every block.
 // The lending pool takes its prices from PriceFeeds, at each block; the pair is moved towards them once a day.

@@ -11,8 +11,14 @@ import (
 	"github.com/holiman/uint256"
 )
 
-// The steps of the plan at which the DeFi contracts are made, and filled.
-const defiDeployStep, defiOpenStep = 2, 3
+// firstDefiStep is the earliest step of the plan at which the DeFi contracts can be made; they are filled in the next.
+const firstDefiStep = 2
+
+// defiHistory is for how long before its first start a chain has DeFi contracts, if it has so much of a history.
+const defiHistory = 35 * 24 * time.Hour
+
+// defiStep is the step at which the DeFi contracts are made.
+func (o Options) defiStep() int { return max(firstDefiStep, int((o.History-defiHistory)/o.BlockEvery)) }
 
 // The gas limits of DeFi transactions: of one that makes a contract, of one that opens the positions, and of others. A
 // block has the gas for what the deployments use, and for the limit of the last of them.
@@ -29,12 +35,13 @@ type defiAction struct {
 
 // defiActions are the DeFi transactions of a step of the plan, in their order.
 func defiActions(meta metadata, step int) ([]defiAction, error) {
+	deploy := max(firstDefiStep, meta.DefiStep)
 	switch p := meta.plan(); {
-	case step == defiDeployStep:
+	case step == deploy:
 		return deployDefi()
-	case step == defiOpenStep:
+	case step == deploy+1:
 		return openDefi(meta.ChainID)
-	case step > defiOpenStep && day(p.At(step)) != day(p.At(step-1)):
+	case step > deploy+1 && day(p.At(step)) != day(p.At(step-1)):
 		return defiCalls(defiCall{to: "keeper", artifact: "DefiKeeper", method: "tend"})
 	default:
 		return nil, nil

@@ -23,6 +23,8 @@ type metadata struct {
 	Start      time.Time     `json:"start"`
 	BlockEvery time.Duration `json:"block_every_ns"`
 	Defi       bool          `json:"defi,omitempty"`
+	// DefiStep is the step of the plan at which the DeFi contracts are made; those of before have it as 0.
+	DefiStep int `json:"defi_step,omitempty"`
 }
 
 const metadataFile = "purser-chain.json"
@@ -33,6 +35,9 @@ func openMetadata(dir string, o Options) (metadata, error) {
 	want := metadata{
 		Format: seedFormat, ChainID: o.ChainID, Seed: o.Seed, Start: o.start(), BlockEvery: o.BlockEvery,
 		Defi: o.Defi,
+	}
+	if o.Defi {
+		want.DefiStep = o.defiStep()
 	}
 	have, err := readMetadata(dir)
 	switch {
@@ -54,10 +59,10 @@ func openMetadata(dir string, o Options) (metadata, error) {
 	}
 }
 
-// fits reports whether a stored chain can continue with these options. Its start, and whether it has DeFi contracts,
-// is kept and not compared.
+// fits reports whether a stored chain can continue with these options. Its start, and whether and since when it
+// has DeFi contracts, are kept and not compared.
 func (m metadata) fits(want metadata) bool {
-	want.Start, want.Defi = m.Start, m.Defi
+	want.Start, want.Defi, want.DefiStep = m.Start, m.Defi, m.DefiStep
 	return m == want
 }
 

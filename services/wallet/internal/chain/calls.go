@@ -63,7 +63,7 @@ func (r *Reader) WithoutCode(ctx context.Context, chain uint64, at block.Block,
 	read := func(ctx context.Context, n *node) (without []bool, err error) {
 		without = make([]bool, len(contracts))
 		for i, c := range contracts {
-			if without[i], err = n.isWithoutCode(ctx, callTimeout, at, c); err != nil {
+			if without[i], err = n.isWithoutCodeYet(ctx, callTimeout, at, c); err != nil {
 				return nil, err
 			}
 		}

@@ -87,6 +87,7 @@ func (r *Reader) Forget(chain uint64) {
 		n.mu.Lock()
 		clear(n.oldBlocks)
 		clear(n.noCodeAt)
+		clear(n.hasCodeSince)
 		n.mu.Unlock()
 	}
 }

@@ -61,6 +61,8 @@ type node struct {
 	askedRest     time.Time // the same, of the last answer, whatever it was
 	// noCodeAt has, by contract, the newest block at which it had no code.
 	noCodeAt map[common.Address]uint64
+	// hasCodeSince has, by contract, the oldest block at which it had code.
+	hasCodeSince map[common.Address]uint64
 	// oldBlocks are final blocks by number, for the next search; at most
 	// maxOldBlocks.
 	oldBlocks map[uint64]block.Block
@@ -74,7 +76,7 @@ func newNode(chain uint64, number int, rawURL string, now func() time.Time) (*no
 		return nil, errors.New("not an http, https, ws or wss URL")
 	}
 	n := &node{chain: chain, number: number, url: rawURL, name: u.Host, provider: providerOf(u.Hostname()),
-		batchCalls: firstBatchCalls, noCodeAt: map[common.Address]uint64{},
+		batchCalls: firstBatchCalls, noCodeAt: map[common.Address]uint64{}, hasCodeSince: map[common.Address]uint64{},
 		oldBlocks: map[uint64]block.Block{}, checking: make(chan struct{}, 1)}
 	if u.Scheme == "ws" || u.Scheme == "wss" {
 		n.connection = newSocket(rawURL)
@@ -248,6 +250,28 @@ func (n *node) rememberWithoutCode(contract common.Address, block uint64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.noCodeAt[contract] = max(n.noCodeAt[contract], block)
+}
+
+// isWithoutCodeYet is isWithoutCode of a contract that is not expected to go: a block at which it had code answers for
+// all later ones.
+func (n *node) isWithoutCodeYet(ctx context.Context, timeout time.Duration, b block.Block,
+	contract common.Address) (bool, error) {
+	n.mu.Lock()
+	first, known := n.hasCodeSince[contract]
+	n.mu.Unlock()
+	if known && b.Number >= first {
+		return false, nil
+	}
+	without, err := n.isWithoutCode(ctx, timeout, b, contract)
+	if err != nil || without {
+		return without, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if first, known := n.hasCodeSince[contract]; !known || b.Number < first {
+		n.hasCodeSince[contract] = b.Number
+	}
+	return false, nil
 }
 
 // rememberBlock keeps a final block for later searches.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -61,39 +60,40 @@ func (s *Service) Read(ctx context.Context, chain uint64, at block.Block, holder
 		ctx, cancel = context.WithTimeout(ctx, max(left/2, left-timeForBalances))
 		defer cancel()
 	}
-	return s.collect(ctx, chain, at, s.run(ctx, chain, at, holders), len(holders))
+	return s.collect(ctx, chain, at, s.run(ctx, chain, at, s.markets[chain], holders), len(holders))
 }
 
 // ReadPast is Read at a past block, without the markets whose contracts were not there yet, and in all of ctx's time.
 // The error is that of ctx, when it has ended.
 func (s *Service) ReadPast(ctx context.Context, chain uint64, at block.Block,
 	holders []common.Address) ([][]Reading, error) {
-	runs := s.run(ctx, chain, at, holders)
-	var unread []*run
-	var contracts []common.Address
-	for _, r := range runs {
-		if r.isMissing() {
-			unread, contracts = append(unread, r), append(contracts, r.market.Contract)
+	markets := s.markets[chain]
+	contracts := make([]common.Address, len(markets))
+	for i, m := range markets {
+		contracts[i] = m.Contract
+	}
+	// Without an answer all are read, and those that aren't there are missing.
+	if without, err := s.caller.WithoutCode(ctx, chain, at, contracts); err == nil {
+		all := markets
+		markets = nil
+		for i, m := range all {
+			if !without[i] {
+				markets = append(markets, m)
+			}
 		}
 	}
-	if len(unread) > 0 {
-		// Without an answer they are missing.
-		without, err := s.caller.WithoutCode(ctx, chain, at, contracts)
-		runs = slices.DeleteFunc(runs, func(r *run) bool {
-			i := slices.Index(unread, r)
-			return err == nil && i >= 0 && without[i]
-		})
-	}
+	runs := s.run(ctx, chain, at, markets, holders)
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("read positions: %w", ctx.Err())
 	}
 	return s.collect(ctx, chain, at, runs, len(holders)), nil
 }
 
-// run reads the markets of a chain.
-func (s *Service) run(ctx context.Context, chain uint64, at block.Block, holders []common.Address) []*run {
-	runs := make([]*run, len(s.markets[chain]))
-	for i, m := range s.markets[chain] {
+// run reads markets of a chain.
+func (s *Service) run(ctx context.Context, chain uint64, at block.Block, markets []Market,
+	holders []common.Address) []*run {
+	runs := make([]*run, len(markets))
+	for i, m := range markets {
 		runs[i] = start(adapters[m.Protocol], m, holders)
 	}
 	s.answer(ctx, chain, at, runs)
@@ -181,11 +181,6 @@ func fail(runs []*run, why string) {
 		r.stop()
 		r.readings = unknown(r.market, r.holders, why)
 	}
-}
-
-// isMissing reports whether something is missing of all holders.
-func (r *run) isMissing() bool {
-	return !slices.ContainsFunc(r.readings, func(reading Reading) bool { return reading.Missing == "" })
 }
 
 // tell logs a market of which something is missing, once for all holders.

@@ -2,6 +2,7 @@ package history
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 
@@ -11,6 +12,9 @@ import (
 
 	"github.com/purserhq/purser/services/wallet/internal/defi"
 )
+
+// maxConcurrentPositions is of how many hours the positions are read concurrently.
+const maxConcurrentPositions = 16
 
 // withPositions adds what the group's wallets had in markets in hours whose balances were read. Hours of which the
 // positions were not read before ctx ended are left out.
@@ -29,8 +33,10 @@ func (r *reader) withPositions(ctx context.Context, g walletGroup, hours []HourB
 	var mu sync.Mutex
 	unread := map[int64]bool{}
 	var reads errgroup.Group
-	reads.SetLimit(maxConcurrentReads)
-	for hour, indexes := range byHour {
+	reads.SetLimit(maxConcurrentPositions)
+	// The newest first: a market that was not there then wasn't before either.
+	for _, hour := range slices.Backward(slices.Sorted(maps.Keys(byHour))) {
+		indexes := byHour[hour]
 		at := hours[indexes[0]].Block
 		if at.Time.IsZero() { // the chain began later
 			continue
