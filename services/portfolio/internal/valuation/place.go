@@ -28,8 +28,8 @@ func InMarkets(markets []Market) []Holding {
 			}
 			h := p.Holding
 			h.Place = Place{Protocol: m.Protocol, Market: m.ID, Kind: p.Kind, RateMode: p.RateMode}
-			// The deployment named the market, so its tokens are not those that anybody sends.
-			h.Verified = true
+			// What is on no list is not outside of the portfolio for that: it is unpriced.
+			h.Verified = h.Verified || !p.Known
 			held = append(held, h)
 		}
 	}

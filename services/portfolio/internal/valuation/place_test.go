@@ -94,6 +94,25 @@ func TestWhatIsNotKnownOfAMarketMakesAValuationIncomplete(t *testing.T) {
 	}
 }
 
+// A token that nobody verified is outside of the portfolio, in a market too. A debt in one is named.
+func TestADebtInATokenThatIsNotVerifiedMakesAValuationIncomplete(t *testing.T) {
+	spam := hold("spam", "5", 0, "1000")
+	spam.Verified = false
+	markets := []valuation.Market{{Protocol: "aave-v3", Complete: true, Positions: []valuation.ProtocolPosition{
+		{Holding: spam, Known: true, Kind: valuation.Supplied}}}}
+	v := of(t, append(valuation.InMarkets(markets), hold("a", "10", 0, "1"))...)
+	if !v.Complete() || v.Unverified != 1 || text(v.Total) != "10.00000000" {
+		t.Errorf("a supply makes %s, %q", text(v.Total), v.IncompleteReasons)
+	}
+	markets[0].Positions[0].Kind = valuation.Borrowed
+	v = of(t, append(valuation.InMarkets(markets), hold("a", "10", 0, "1"))...)
+	want := []string{"a debt of SPAM in aave-v3 doesn't count: the token isn't verified"}
+	if !slices.Equal(v.IncompleteReasons, want) ||
+		v.Unverified != 1 || text(v.Total) != "10.00000000" {
+		t.Errorf("a debt makes %s, %q", text(v.Total), v.IncompleteReasons)
+	}
+}
+
 // Without decimals an amount has no value at any price. Nor has it once the token is known of another page.
 func TestAPositionInAnUnknownTokenKeepsNoPrice(t *testing.T) {
 	unknown := valuation.ProtocolPosition{Kind: valuation.Borrowed, Holding: valuation.Holding{TokenID: "x",

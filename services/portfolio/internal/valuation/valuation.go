@@ -10,7 +10,8 @@
 //     position is.
 //   - A position without a price is left out of the total and named as a reason why
 //     the valuation is incomplete. It never counts as zero.
-//   - Positions of tokens that are not verified are listed, but not counted.
+//   - Positions of tokens that are not verified are listed, but not counted. A debt in one
+//     makes the valuation incomplete.
 package valuation
 
 import (
@@ -191,6 +192,10 @@ func (v *Valuation) count(p Position) {
 	switch {
 	case !p.Verified:
 		v.Unverified++
+		if p.Place.Owed() { // without it the total is more than there is
+			v.IncompleteReasons = append(v.IncompleteReasons, "a debt of "+p.Symbol+" in "+p.Place.Protocol+
+				" doesn't count: the token isn't verified")
+		}
 		return
 	case p.Value == nil:
 		v.Unpriced++
