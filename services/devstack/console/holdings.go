@@ -117,11 +117,14 @@ type walletRow struct {
 }
 
 // Short is the account with the middle of its address left out.
-func (w walletRow) Short() string {
-	if len(w.Account) < 24 {
-		return w.Account
+func (w walletRow) Short() string { return shortAccount(w.Account) }
+
+// shortAccount is an account with the middle of its address left out.
+func shortAccount(account string) string {
+	if len(account) < 24 {
+		return account
 	}
-	return w.Account[:len(w.Account)-36] + "…" + w.Account[len(w.Account)-4:]
+	return account[:len(account)-36] + "…" + account[len(account)-4:]
 }
 
 // rateOf returns what one unit of a currency is worth in US dollars.

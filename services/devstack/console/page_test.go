@@ -32,6 +32,7 @@ func TestTheConsoleShowsTheServicesDataInABrowser(t *testing.T) {
 	}
 
 	s.showsHoldings(t, b)
+	s.showsLoans(t, b)
 	s.showsWallets(t, b)
 	s.showsKeysAndJobs(t, b)
 	s.showsNewSnapshot(t, b)

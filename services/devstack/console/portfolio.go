@@ -109,13 +109,16 @@ func difference(from, to string) string {
 	return text
 }
 
-// fiat formats a decimal as money with two places; what is smaller than them is "<0.01".
+// fiat formats a decimal as money with two places; what is smaller than them is "<0.01", or ">-0.01" of a debt.
 func fiat(d string) string {
 	text := terminal.Money(d)
 	if whole, fraction, ok := strings.Cut(text, "."); ok && len(fraction) > 2 {
 		text = whole + "." + fraction[:2]
-		if text == "0.00" {
+		switch text {
+		case "0.00":
 			return "<0.01"
+		case "-0.00":
+			return ">-0.01"
 		}
 	}
 	return text

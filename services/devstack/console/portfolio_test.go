@@ -14,6 +14,7 @@ import (
 	"github.com/purserhq/purser/pkg/testkit"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/devstack/demo"
 	"github.com/purserhq/purser/services/internal/terminal"
 )
 
@@ -109,7 +110,7 @@ func (s *stage) showsHoldings(t *testing.T, b *browser) {
 		}
 		want = []string{terminal.Money(resp.GetValuation().GetTotal())} // which leads
 		for _, p := range resp.GetValuation().GetPositions() {
-			want = append(want, p.GetSymbol(), terminal.Money(p.GetValue()))
+			want = append(want, strings.TrimSpace(p.GetSymbol()+" "+demo.Place(p)), toCents(p.GetValue()))
 		}
 		got = append(b.text("#value .figure strong"), b.text("#holdings tbody th, #holdings td.value")...)
 		return slices.Equal(got, want)
@@ -118,6 +119,40 @@ func (s *stage) showsHoldings(t *testing.T, b *browser) {
 		t.Errorf("too few values to compare: %q", want)
 	}
 	b.shows("#value .figure", "Now ")
+}
+
+// toCents is a value of a hundredth or more as the page shows it.
+func toCents(value string) string {
+	whole, part, _ := strings.Cut(terminal.Money(value), ".")
+	return whole + "." + part[:2]
+}
+
+// showsLoans checks the health of what is borrowed against that of the service. Prices move, so it compares until both
+// agree.
+func (s *stage) showsLoans(t *testing.T, b *browser) {
+	t.Helper()
+	var want, got []string
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the health is %q, the page shows %q", want, got)
+		}
+	})
+	testkit.Eventually(t, pageTimeout, func() bool {
+		resp, err := s.clients.Defi.GetHealth(s.user, &portfoliov1.GetHealthRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = nil
+		for _, a := range resp.GetAccounts() {
+			want = append(want, demo.Decimals(a.GetHealthFactor().GetValue(), 2), demo.Percent(a.GetAllCollateralFall()))
+		}
+		got = b.text("#loans td.lead, #loans [data-label='Collateral may fall by']")
+		return slices.Equal(got, want)
+	})
+	if len(want) != 2 {
+		t.Errorf("the loans are %q", want)
+	}
+	b.shows("#loans p", "USD net.")
 }
 
 // showsPerformance checks each period's figures against those of the service. Snapshots of now change them, so it

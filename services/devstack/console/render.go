@@ -47,15 +47,15 @@ type account struct {
 
 // panels are the parts of the page that are loaded again and again.
 func panels() []string {
-	return []string{"services", "dependencies", "value", "days", "performance", "growth", "holdings", "allocation",
-		"wallets", "keys", "jobs", "traces"}
+	return []string{"services", "dependencies", "value", "days", "performance", "growth", "holdings", "loans",
+		"allocation", "wallets", "keys", "jobs", "traces"}
 }
 
 // sectionsOf returns the sections that a part of the page needs.
 func sectionsOf(name string) []string {
 	needs := map[string][]string{
 		"services": {"status", "jobs"}, "dependencies": {"status"}, "value": {"timeline", "holdings", "wallets"},
-		"days": {"timeline"}, "holdings": {"holdings"}, "wallets": {"wallets"},
+		"days": {"timeline"}, "holdings": {"holdings"}, "loans": {"loans"}, "wallets": {"wallets"},
 		"performance": {"performance"}, "growth": {"growth"}, "allocation": {"allocation", "holdings"},
 		"keys": {"keys"}, "jobs": {"jobs"},
 	}

@@ -71,7 +71,7 @@ func startStage(t *testing.T, change ...func(*console.Options)) *stage {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	s.Suite, err = suite.Start(t.Context(), suite.Options{
-		Dir: dir, History: history(), Log: slog.New(
+		Dir: dir, History: history(), Defi: true, Log: slog.New(
 			slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 		// The newest trace is one of the test, and not of a job that is due meanwhile.
 		Extra: map[string][]string{"wallet": {"PURSER_SYNC_CRON=" + never, "PURSER_TRANSACTIONS_CRON=" + never},

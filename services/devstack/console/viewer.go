@@ -45,6 +45,7 @@ func (s *services) newViewer(email, password string, t *authv1.Tokens) *viewer {
 			"timeline":    {s.panel("portfolio", s.portfolio, v.tokens, in(s.timeline))},
 			"holdings":    {s.panel("portfolio", s.portfolio, v.tokens, in(s.holdings))},
 			"performance": slow(s.performance), "growth": slow(s.growth), "allocation": slow(s.allocation),
+			"loans":   {s.panel("portfolio", s.portfolio, v.tokens, in(s.loans))},
 			"wallets": {s.panel("wallet", s.wallet, v.tokens, in(s.wallets))},
 		}
 	}

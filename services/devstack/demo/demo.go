@@ -87,6 +87,7 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 		{"sync balances", d.syncBalances},
 		{"price tokens", d.price},
 		{"value portfolio", d.value},
+		{"health of loans", d.health},
 		{"take snapshot", d.snapshot},
 	}
 	if o.History > 0 {
@@ -251,6 +252,26 @@ func (d *driver) value(progress.Note) (string, error) {
 	d.result.Valuation = resp.GetValuation()
 	return fmt.Sprintf("%s %s in %d positions", terminal.Money(d.result.Valuation.GetTotal()),
 		d.result.Valuation.GetCurrency(), len(d.result.Valuation.GetPositions())), nil
+}
+
+// health tells what is owned and owed, and how far the account with the lowest health is from a liquidation.
+func (d *driver) health(progress.Note) (string, error) {
+	resp, err := d.Defi.GetHealth(d.ctx, &portfoliov1.GetHealthRequest{})
+	if err != nil {
+		return "", err
+	}
+	lowest := resp.GetLowest()
+	for _, a := range resp.GetAccounts() {
+		if a.GetWalletId() != lowest.GetWalletId() || a.GetMarket() != lowest.GetMarket() {
+			continue
+		}
+		v := d.result.Valuation
+		return fmt.Sprintf("%s owned − %s owed = %s %s; the lowest health is %s (%s): its collateral may fall by %s",
+			terminal.Money(v.GetAssets()), terminal.Money(v.GetLiabilities()), terminal.Money(v.GetTotal()),
+			v.GetCurrency(), Decimals(a.GetHealthFactor().GetValue(), 2), a.GetProtocol(),
+			Percent(a.GetAllCollateralFall())), nil
+	}
+	return "no loans", nil
 }
 
 func (d *driver) snapshot(progress.Note) (string, error) {

@@ -3,6 +3,7 @@ package demo
 import (
 	"fmt"
 	"io"
+	"math/big"
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -82,6 +83,30 @@ func (r *Result) timeline() string {
 	t.AppendSeparator()
 	rows("day", "2006-01-02", r.Daily)
 	return t.Render()
+}
+
+// Decimals cuts a decimal number to so many places; a reason instead of one stays.
+func Decimals(number string, places int) string {
+	whole, part, ok := strings.Cut(number, ".")
+	if !ok {
+		return number
+	}
+	return whole + "." + part[:min(places, len(part))]
+}
+
+// Percent is a fraction as a percentage, rounded down to one place, or the reason why there is none.
+func Percent(f *portfoliov1.DefiFigure) string {
+	n, ok := new(big.Rat).SetString(f.GetValue())
+	if !ok {
+		return f.GetUnavailableReason()
+	}
+	n.Mul(n, big.NewRat(1000, 1))
+	tenths := new(big.Int).Quo(n.Num(), n.Denom())
+	text := new(big.Rat).SetFrac(tenths, big.NewInt(10)).FloatString(1) + " %"
+	if f.GetAtLeast() {
+		return "at least " + text
+	}
+	return text
 }
 
 // Amount formats base units as a decimal with at most six places, rounded down.
