@@ -129,6 +129,9 @@ func eval[T any](b *browser, expression string) T {
 	ctx, cancel := context.WithTimeout(b.ctx, pageTimeout)
 	defer cancel()
 	out, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression))
+	for err != nil && ctx.Err() == nil && strings.Contains(err.Error(), "navigated or closed") { // the page loads
+		out, err = chromedp.Run(ctx, chromedp.Evaluate[T](expression))
+	}
 	if err != nil {
 		b.t.Fatalf("%s: %v", expression, err)
 	}

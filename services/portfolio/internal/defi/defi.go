@@ -134,8 +134,13 @@ func (s *Service) Read(ctx context.Context, p portfolio.Portfolio, code string) 
 
 // Value values what wallets have in protocols at a rate. It fails for a malformed price only.
 func Value(in portfolio.InMarkets, rate currency.Rate) (State, error) {
-	// The wallets alone: how their balances were read is how their positions were.
-	wallets, err := valuation.Compute(in.Wallets, nil, in.At)
+	// The wallets alone: how their balances were read is how their positions were. What isn't known of markets is told
+	// by market.
+	known := slices.Clone(in.Wallets)
+	for i := range known {
+		known[i].Unknown = nil
+	}
+	wallets, err := valuation.Compute(known, nil, in.At)
 	if err != nil {
 		return State{}, err
 	}
