@@ -174,8 +174,11 @@ func (s *stage) showsPerformance(t *testing.T, b *browser) {
 				t.Fatal(err)
 			}
 			twr := 100 * resp.GetPerformance().GetTimeWeighted().GetPeriod().GetValue()
-			sign := map[bool]string{true: "−", false: "+"}[twr < 0]
-			want = append(want, fmt.Sprintf("%s%.2f %%", sign, math.Abs(twr)))
+			text, sign := fmt.Sprintf("%.2f %%", math.Abs(twr)), map[bool]string{true: "−", false: "+"}[twr < 0]
+			if text == "0.00 %" { // what rounds to nothing has no sign
+				sign = ""
+			}
+			want = append(want, sign+text)
 		}
 		got = b.text("#performance tbody .lead")
 		return len(got) == 4 && slices.Equal(got[:3], want)
@@ -212,7 +215,7 @@ func (s *stage) showsAnotherCurrency(t *testing.T, b *browser) {
 		}
 		want = []string{terminal.Money(resp.GetValuation().GetTotal())}
 		for _, p := range resp.GetValuation().GetPositions() {
-			want = append(want, terminal.Money(p.GetValue()))
+			want = append(want, toCents(p.GetValue()))
 		}
 		got = append(b.text("#total"), b.text("#holdings td.value")...)
 		return slices.Equal(got, want)

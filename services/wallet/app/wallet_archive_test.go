@@ -28,7 +28,8 @@ func (s service) fill(t *testing.T, walletID string) {
 		s.exec(t, "INSERT INTO balances VALUES ($1, $2, $3, 1, '', now())", walletID, token, i)
 		at := hour.Add(time.Duration(-1-i) * time.Hour)
 		s.exec(t, "INSERT INTO chain_hours VALUES (1, $1, 1, '', $1) ON CONFLICT DO NOTHING", at)
-		s.exec(t, "INSERT INTO wallet_history VALUES ($1, $2, 1, 2, '', now())", walletID, at)
+		s.exec(t, `INSERT INTO wallet_history (wallet_id, hour, hours, asset_count, read_at)
+			VALUES ($1, $2, 1, 2, now())`, walletID, at)
 		for _, held := range []string{etherID, tokenID}[i:] {
 			s.exec(t, "INSERT INTO balance_history VALUES ($1, $2, $3, 7)", walletID, at, held)
 		}

@@ -280,7 +280,11 @@ func (r *Round) syncBatch(ctx context.Context, chain uint64, wallets []wallet.Wa
 		return fmt.Errorf("chain %s: %w", caip.ChainID(chain), err),
 			r.saveAndCount(ctx, r.allFailed(wallets, err), n)
 	}
-	n.behind = n.behind || readings[0].Block.Number < n.wanted
+	if readings[0].Block.Number < n.wanted {
+		n.mu.Lock()
+		n.behind = true
+		n.mu.Unlock()
+	}
 	tokens = r.contracts.CheckUnread(ctx, chain, tokens, unreadOf(tokens, readings...))
 	positions := readPositions(ctx, r.positions, chain, readings[0].Block, wallets...)
 	outcomes := make([]Outcome, len(wallets))

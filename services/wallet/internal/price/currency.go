@@ -58,7 +58,13 @@ func (p Price) In(r Rate) (string, bool) {
 		return "", false
 	}
 	if quotient.Exponent < -maxDigits {
-		if _, err := ctx.Quantize(quotient, quotient, -maxDigits); err != nil {
+		// With as many digits as there are places for: what was rounded once can't be rounded again.
+		digits := quotient.NumDigits() + int64(quotient.Exponent) + maxDigits
+		if digits < 1 {
+			return "", false
+		}
+		ctx.Precision = uint32(digits)
+		if _, err := ctx.Quo(quotient, decimal(p.Value), decimal(r.Value)); err != nil {
 			return "", false
 		}
 	}
