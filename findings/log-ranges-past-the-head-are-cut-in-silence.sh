@@ -47,7 +47,8 @@ const look = async (name, port) => {
   await ask('evm_mine');
   const newest = Number((await ask('eth_blockNumber')).result);
   const answers = [said(await ask('eth_getLogs', range(1, 1000))), said(await ask('eth_getLogs', range(900, 1000)))];
-  console.log(`${name}: newest block ${newest}, logs of blocks 1 to 1000: ${answers[0]}, of 900 to 1000: ${answers[1]}`);
+  console.log(`${name}: newest block ${newest}, logs of blocks 1 to 1000: ${answers[0]}, ` +
+    `of 900 to 1000: ${answers[1]}`);
   return answers.join('; ');
 };
 (async () => {

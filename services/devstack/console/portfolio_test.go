@@ -144,7 +144,8 @@ func (s *stage) showsLoans(t *testing.T, b *browser) {
 		}
 		want = nil
 		for _, a := range resp.GetAccounts() {
-			want = append(want, demo.Decimals(a.GetHealthFactor().GetValue(), 2), demo.Percent(a.GetAllCollateralFall()))
+			want = append(want, demo.Decimals(a.GetHealthFactor().GetValue(), 2),
+				demo.Percent(a.GetAllCollateralFall()))
 		}
 		got = b.text("#loans td.lead, #loans [data-label='Collateral may fall by']")
 		return slices.Equal(got, want)
