@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/cockroachdb/apd/v3"
@@ -50,23 +51,7 @@ func rateToProto(r currency.Rate) *portfoliov1.ExchangeRate {
 }
 
 func kindToProto(k valuation.PositionKind) portfoliov1.HoldingKind {
-	switch k {
-	case "":
-		return portfoliov1.HoldingKind_HOLDING_KIND_WALLET
-	case valuation.Supplied:
-		return portfoliov1.HoldingKind_HOLDING_KIND_SUPPLIED
-	case valuation.Borrowed:
-		return portfoliov1.HoldingKind_HOLDING_KIND_BORROWED
-	case valuation.Staked:
-		return portfoliov1.HoldingKind_HOLDING_KIND_STAKED
-	case valuation.Liquidity:
-		return portfoliov1.HoldingKind_HOLDING_KIND_LIQUIDITY
-	case valuation.Claimable:
-		return portfoliov1.HoldingKind_HOLDING_KIND_CLAIMABLE
-	case valuation.Locked:
-		return portfoliov1.HoldingKind_HOLDING_KIND_LOCKED
-	}
-	return portfoliov1.HoldingKind_HOLDING_KIND_UNSPECIFIED
+	return portfoliov1.HoldingKind(portfoliov1.HoldingKind_value["HOLDING_KIND_"+cmp.Or(string(k), "WALLET")])
 }
 
 // snapshotToProto returns a snapshot at a rate.

@@ -72,6 +72,14 @@ type Position struct {
 	Block block.Block
 }
 
+// GrowthIndexText is GrowthIndex in decimal; "" where the protocol has none.
+func (p *Position) GrowthIndexText() string {
+	if p.GrowthIndex.IsZero() {
+		return ""
+	}
+	return p.GrowthIndex.Dec()
+}
+
 // Account is what a lending market says of all that a holder has in it.
 type Account struct {
 	// Collateral and Debt are in a currency of the market's choice, of which Unit are one.

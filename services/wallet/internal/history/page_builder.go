@@ -13,7 +13,6 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/defi"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
 	"github.com/purserhq/purser/services/wallet/internal/price"
-	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
@@ -243,19 +242,9 @@ func (b *pageBuilder) appendRows(rows []holding.Row, past Past, at time.Time, w 
 		rows = append(rows, holding.Row{Wallet: w})
 	}
 	if after == "" {
-		rows[first].Positions, rows[first].Assets = is.positions, knownAssets(is.positions, past.Tokens)
+		rows[first].Positions, rows[first].Assets = is.positions, holding.KnownAssets(is.positions, past.Tokens)
 	}
 	return rows
-}
-
-// knownAssets are those of positions that are among tokens, without quotes.
-func knownAssets(positions []defi.Reading, tokens map[string]token.Token) (assets []holding.Asset) {
-	for id := range defi.Assets(positions) {
-		if t, known := tokens[id]; known {
-			assets = append(assets, holding.Asset{Token: t})
-		}
-	}
-	return assets
 }
 
 // quotes returns those of all that is held at an hour.

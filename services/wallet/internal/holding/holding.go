@@ -32,6 +32,16 @@ type Asset struct {
 	Quote price.Quote
 }
 
+// KnownAssets are the assets of positions that are among tokens, without quotes.
+func KnownAssets(positions []defi.Reading, tokens map[string]token.Token) (assets []Asset) {
+	for id := range defi.Assets(positions) {
+		if t, known := tokens[id]; known {
+			assets = append(assets, Asset{Token: t})
+		}
+	}
+	return assets
+}
+
 // Cursor is the last row of a page.
 type Cursor struct {
 	Wallet uuid.UUID

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/google/uuid"
-	"github.com/holiman/uint256"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/authn"
@@ -69,18 +68,10 @@ func marketToProto(wallet uuid.UUID, r *defi.Reading) *walletv1.MarketPositions 
 			Kind:     walletv1.PositionKind(walletv1.PositionKind_value["POSITION_KIND_"+string(p.Kind)]),
 			RateMode: walletv1.RateMode(walletv1.RateMode_value["RATE_MODE_"+string(p.Mode)]),
 			TokenId:  p.Asset, Amount: p.Amount.Dec(), ReceiptTokenId: p.Receipt, YearlyRate: p.YearlyRate,
-			GrowthIndex: indexToProto(p.GrowthIndex), Collateral: p.Collateral, BlockNumber: p.Block.Number,
+			GrowthIndex: p.GrowthIndexText(), Collateral: p.Collateral, BlockNumber: p.Block.Number,
 			BlockTime: blockTime(p.Block)})
 	}
 	return out
-}
-
-// indexToProto is "" for none.
-func indexToProto(i uint256.Int) string {
-	if i.IsZero() {
-		return ""
-	}
-	return i.Dec()
 }
 
 // blockTime is that of a block; nil in a past hour, which has the block of its wallet.

@@ -77,7 +77,7 @@ func (s *Wallets) Holdings(ctx context.Context, owner uuid.UUID, after holding.C
 	rows, err := holdingRows(wallets, held, tokens, after, limit)
 	for i := range rows {
 		if w := rows[i].Wallet; i == 0 || w != rows[i-1].Wallet {
-			rows[i].Positions, rows[i].Assets = positions[w.ID], knownAssets(positions[w.ID], tokens)
+			rows[i].Positions, rows[i].Assets = positions[w.ID], holding.KnownAssets(positions[w.ID], tokens)
 		}
 	}
 	return rows, err
@@ -217,7 +217,7 @@ func (s *Wallets) ShardHoldings(ctx context.Context, shard, shards int, after ho
 	}
 	tokens, err := (&Tokens{db: s.db, caches: s.caches}).byIDs(ctx, ids)
 	for i := range out {
-		out[i].Assets = knownAssets(out[i].Positions, tokens)
+		out[i].Assets = holding.KnownAssets(out[i].Positions, tokens)
 	}
 	return out, err
 }

@@ -9,12 +9,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/holiman/uint256"
 
 	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/defi"
-	"github.com/purserhq/purser/services/wallet/internal/holding"
-	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
 // marketJSON is a row m of position_markets with its positions, as marketRow reads it.
@@ -126,7 +123,7 @@ func pastJSON(readings []defi.Reading) (string, error) {
 		}
 		for _, p := range r.Positions {
 			rows[i].Positions = append(rows[i].Positions, positionRow{Kind: p.Kind, Mode: p.Mode, Asset: p.Asset,
-				Amount: p.Amount.Dec(), Receipt: p.Receipt, Rate: p.YearlyRate, Index: indexText(p.GrowthIndex),
+				Amount: p.Amount.Dec(), Receipt: p.Receipt, Rate: p.YearlyRate, Index: p.GrowthIndexText(),
 				Collateral: p.Collateral})
 		}
 		slices.SortFunc(rows[i].Positions, func(a, b positionRow) int {
@@ -136,24 +133,6 @@ func pastJSON(readings []defi.Reading) (string, error) {
 	slices.SortFunc(rows, func(a, b marketRow) int { return cmp.Compare(a.Market, b.Market) })
 	text, err := json.Marshal(rows)
 	return string(text), err
-}
-
-// indexText is "" for none.
-func indexText(i uint256.Int) string {
-	if i.IsZero() {
-		return ""
-	}
-	return i.Dec()
-}
-
-// knownAssets are the assets of positions that are among tokens.
-func knownAssets(readings []defi.Reading, tokens map[string]token.Token) (assets []holding.Asset) {
-	for id := range defi.Assets(readings) {
-		if t, known := tokens[id]; known {
-			assets = append(assets, holding.Asset{Token: t})
-		}
-	}
-	return assets
 }
 
 // Positions implements defi.Lister.
