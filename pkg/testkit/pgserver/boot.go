@@ -14,6 +14,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/testkit/internal/child"
+	"github.com/purserhq/purser/pkg/testkit/port"
 )
 
 const (
@@ -31,12 +32,12 @@ func (s *Server) boot(ctx context.Context) error {
 	linger := time.Now().Add(lingerTimeout)
 	for try := 1; ; {
 		if choose {
-			port, err := child.FreePort()
+			free, err := port.Free(ctx)
 			if err != nil {
 				return fmt.Errorf("pgserver: %w", err)
 			}
-			s.state.Port = port
-		} else if !child.PortFree(s.state.Port) {
+			s.state.Port = free
+		} else if port.Used(ctx, s.state.Port) {
 			return explain("postgres", "could not bind", s.opts.Dir, s.state.Port)
 		}
 		err := s.bootOnce(ctx)

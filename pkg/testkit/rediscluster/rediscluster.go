@@ -21,7 +21,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/purserhq/purser/pkg/testkit/internal/child"
+	"github.com/purserhq/purser/pkg/testkit/port"
 	"github.com/purserhq/purser/pkg/testkit/redisserver"
 )
 
@@ -72,7 +72,7 @@ func (c *Cluster) open(ctx context.Context) error {
 // node starts a node. Its cluster bus needs a free port, which another process may
 // use before the node does; open retries.
 func (c *Cluster) node(ctx context.Context) (*redisserver.Server, error) {
-	bus, err := child.FreePort()
+	bus, err := port.Free(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("rediscluster: %w", err)
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/pkg/testkit/internal/child"
+	"github.com/purserhq/purser/pkg/testkit/port"
 )
 
 // BinEnv names the variable with the path of redis-server, when it isn't on
@@ -117,12 +118,12 @@ func (s *Server) boot(ctx context.Context) error {
 	choose := s.state.Port == 0
 	for try := 1; ; try++ {
 		if choose {
-			port, err := child.FreePort()
+			free, err := port.Free(ctx)
 			if err != nil {
 				return fmt.Errorf("redisserver: %w", err)
 			}
-			s.state.Port = port
-		} else if !child.PortFree(s.state.Port) {
+			s.state.Port = free
+		} else if port.Used(ctx, s.state.Port) {
 			return explain("Address already in use", s.opts.Dir, s.state.Port)
 		}
 		err := s.bootOnce(ctx)

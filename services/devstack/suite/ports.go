@@ -7,6 +7,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"time"
+
+	"github.com/purserhq/purser/pkg/testkit/port"
 )
 
 // Ports of the suite on 127.0.0.1, consecutive from a base; 0 lets the system choose.
@@ -31,6 +34,12 @@ func PortsFrom(base int) Ports {
 	}
 }
 
+// How long a service's port may stay in use after the service ended.
+const (
+	portTries = 200
+	portPause = 10 * time.Millisecond
+)
+
 const freePorts = "stop the program that listens there, or set PURSER_DEV_PORT to the number before eleven free " +
 	"ports"
 
@@ -38,22 +47,19 @@ const freePorts = "stop the program that listens there, or set PURSER_DEV_PORT t
 // first stops a server that a killed suite left running.
 func (p Ports) check(ctx context.Context) error {
 	var busy []error
-	for _, port := range []struct {
+	for _, p := range []struct {
 		name string
 		n    int
 	}{
 		{"auth", p.Auth}, {"wallet", p.Wallet}, {"portfolio", p.Portfolio}, {"auth HTTP", p.AuthHTTP},
 		{"chain", p.Chain}, {"prices", p.Prices}, {"mail", p.Mail}, {"login", p.Login}, {"console", p.Console},
 	} {
-		if port.n == 0 {
+		if p.n == 0 {
 			continue
 		}
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp", loopback(port.n))
-		if err != nil {
-			busy = append(busy, fmt.Errorf("port %d (%s) is in use: %s", port.n, port.name, freePorts))
-			continue
+		if port.Used(ctx, p.n) {
+			busy = append(busy, fmt.Errorf("port %d (%s) is in use: %s", p.n, p.name, freePorts))
 		}
-		_ = l.Close()
 	}
 	return errors.Join(busy...)
 }
@@ -65,10 +71,8 @@ func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.It
 func unusedPort(ctx context.Context) (int, error) {
 	const lowest, highest, tries = 12000, 21000, 100
 	for range tries {
-		port := lowest + rand.IntN(highest-lowest)
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp", loopback(port))
-		if err == nil {
-			return port, l.Close()
+		if p := lowest + rand.IntN(highest-lowest); !port.Used(ctx, p) {
+			return p, nil
 		}
 	}
 	return 0, errors.New("no port between 12000 and 21000 is free for auth's HTTP")

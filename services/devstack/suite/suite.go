@@ -22,7 +22,9 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/pkg/testkit/port"
 	authapp "github.com/purserhq/purser/services/auth/app"
 	"github.com/purserhq/purser/services/devstack/progress"
 	"github.com/purserhq/purser/services/devstack/traces"
@@ -240,6 +242,11 @@ func (s *Suite) RestartService(ctx context.Context, name string) error {
 			return fmt.Errorf("restart %s: %w", name, err)
 		}
 		*bound.port = int(addr.Port())
+		for try := 0; port.Used(ctx, *bound.port) && try < portTries; try++ { // by a program that is being started
+			if err := deadline.Pause(ctx, portPause); err != nil {
+				return fmt.Errorf("restart %s: %w", name, err)
+			}
+		}
 	}
 	s.running = slices.DeleteFunc(s.running, func(r *service) bool { return r.name == name })
 	err := s.startService(ctx, name)

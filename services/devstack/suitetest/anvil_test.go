@@ -132,7 +132,8 @@ func (a anvil) owner() *ecdsa.PrivateKey {
 // send has the owner send data to an address, nil to create a contract, and returns the address of that.
 func (a anvil) send(to *common.Address, data []byte) common.Address {
 	a.t.Helper()
-	tx := map[string]any{"from": crypto.PubkeyToAddress(a.owner().PublicKey), "data": hexutil.Bytes(data)}
+	tx := map[string]any{"from": crypto.PubkeyToAddress(a.owner().PublicKey), "data": hexutil.Bytes(data),
+		"gas": hexutil.Uint64(0xe00000)} // an estimate may be short a second later
 	if to != nil {
 		tx["to"] = to
 	}

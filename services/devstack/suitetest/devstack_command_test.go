@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +16,7 @@ import (
 	"testing/fstest"
 
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/pkg/testkit/port"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/devstack/suite"
 	walletapp "github.com/purserhq/purser/services/wallet/app"
@@ -80,18 +80,18 @@ const up = "purser.auth.v1.SessionService/Login"
 
 func TestTheSuiteSurvivesRestartsKillsAndBusyPorts(t *testing.T) {
 	t.Parallel()
-	dir, port := folder(t), freePorts(t)
-	first := devstack(t, dir, port)
+	dir, base := folder(t), freePorts(t)
+	first := devstack(t, dir, base)
 	if !first.until(up) {
 		t.Fatalf("it did not come up:\n%s", first.output.String())
 	}
 
-	if got := devstack(t, dir, port).fails(t); !strings.Contains(got,
+	if got := devstack(t, dir, base).fails(t); !strings.Contains(got,
 		fmt.Sprintf("another suite (pid %d) uses", first.cmd.Process.Pid)) {
 		t.Errorf("a second one on the same data says %q", got)
 	}
-	if got := devstack(t, folder(t), port).fails(t); !strings.Contains(got,
-		fmt.Sprintf("port %d (auth) is in use", port+1)) {
+	if got := devstack(t, folder(t), base).fails(t); !strings.Contains(got,
+		fmt.Sprintf("port %d (auth) is in use", base+1)) {
 		t.Errorf("one on the same ports says %q", got)
 	}
 
@@ -99,7 +99,7 @@ func TestTheSuiteSurvivesRestartsKillsAndBusyPorts(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = first.cmd.Wait()
-	second := devstack(t, dir, port)
+	second := devstack(t, dir, base)
 	if !second.until(up) {
 		t.Fatalf("it did not come up after a SIGKILL:\n%s", second.output.String())
 	}
@@ -113,10 +113,8 @@ func TestTheSuiteSurvivesRestartsKillsAndBusyPorts(t *testing.T) {
 	if err := second.cmd.Wait(); err != nil {
 		t.Errorf("Ctrl-C: %v\n%s", err, second.output.String())
 	}
-	if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+7)); err != nil {
-		t.Errorf("after Ctrl-C the database still runs: %v", err)
-	} else {
-		_ = l.Close()
+	if port.Used(t.Context(), base+7) {
+		t.Error("after Ctrl-C the database still runs")
 	}
 }
 
@@ -132,18 +130,11 @@ func freePorts(t *testing.T) int {
 		if base >= highest {
 			t.Fatal("no eleven free ports in a row")
 		}
-		var open []net.Listener
+		used := false
 		for p := base + 1; p <= base+11; p++ {
-			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p))
-			if err != nil {
-				break
-			}
-			open = append(open, l)
+			used = used || port.Used(t.Context(), p)
 		}
-		for _, l := range open {
-			_ = l.Close()
-		}
-		if len(open) == 11 {
+		if !used {
 			return base
 		}
 	}

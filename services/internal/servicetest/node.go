@@ -6,16 +6,17 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/pkg/testkit/port"
 )
 
 // chainPackages is the folder of nodes and contracts: pinned npm packages that others have
@@ -42,13 +43,11 @@ func StartNode(t *testing.T, kind string) Node {
 func StartNodeProcess(t *testing.T, kind string, more ...string) (Node, *os.Process) {
 	t.Helper()
 	dir := chainPackages(t)
-	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	free, err := port.Free(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
-	_ = l.Close()
+	at := strconv.Itoa(free)
 	var cmd *exec.Cmd
 	ctx, stop := context.WithCancel(context.Background())
 	switch kind {
@@ -58,7 +57,7 @@ func StartNodeProcess(t *testing.T, kind string, more ...string) (Node, *os.Proc
 			stop()
 			t.Skip("npm has no anvil for this system, so it is not tried")
 		}
-		cmd = exec.CommandContext(ctx, found[0], append([]string{"--silent", "--chain-id", "1", "--port", port},
+		cmd = exec.CommandContext(ctx, found[0], append([]string{"--silent", "--chain-id", "1", "--port", at},
 			more...)...)
 	case "hardhat":
 		project := t.TempDir()
@@ -69,7 +68,7 @@ func StartNodeProcess(t *testing.T, kind string, more ...string) (Node, *os.Proc
 		if err := os.Symlink(filepath.Join(dir, "node_modules"), filepath.Join(project, "node_modules")); err != nil {
 			t.Fatal(err)
 		}
-		program := []string{"node_modules/hardhat/internal/cli/bootstrap.js", "node", "--port", port}
+		program := []string{"node_modules/hardhat/internal/cli/bootstrap.js", "node", "--port", at}
 		cmd = exec.CommandContext(ctx, "node", append(program, more...)...)
 		cmd.Dir = project
 		cmd.Env = append(os.Environ(), "HARDHAT_DISABLE_TELEMETRY_PROMPT=true", "CI=true", "HOME="+project)
@@ -81,7 +80,7 @@ func StartNodeProcess(t *testing.T, kind string, more ...string) (Node, *os.Proc
 		stop()
 		_ = cmd.Wait() // it was killed
 	})
-	n := Node("http://127.0.0.1:" + port)
+	n := Node("http://127.0.0.1:" + at)
 	testkit.Eventually(t, 60*time.Second, func() bool {
 		var id string
 		return n.ask(t.Context(), &id, "eth_chainId") == nil && id == "0x1"
@@ -92,11 +91,16 @@ func StartNodeProcess(t *testing.T, kind string, more ...string) (Node, *os.Proc
 // NodeKinds are the kinds of nodes that StartNode runs.
 func NodeKinds() []string { return []string{"anvil", "hardhat"} }
 
+// enoughGas is more than any call here takes and less than a block has. Without it the node estimates, at the time of
+// the block before: a pair of Uniswap that is used again in a later second needs more, and the call fails.
+const enoughGas = "0xe00000"
+
 // Send makes a transaction of an account that the node has unlocked, waits until it is mined,
 // and returns its hash. to is empty for one that creates a contract; value is in wei.
 func (n Node) Send(t testing.TB, from, to string, data []byte, value uint64) (hash string) {
 	t.Helper()
-	tx := map[string]string{"from": from, "data": "0x" + hex.EncodeToString(data), "value": fmt.Sprintf("0x%x", value)}
+	tx := map[string]string{"from": from, "data": "0x" + hex.EncodeToString(data),
+		"value": fmt.Sprintf("0x%x", value), "gas": enoughGas}
 	if to != "" {
 		tx["to"] = to
 	}
