@@ -79,8 +79,8 @@ const look = async (name, port) => {
     const second = await ask('eth_estimateGas', swap);
     let status;
     try { status = (await send(address, swap.data, first)).status; } catch (e) { status = '0x0'; }
-    console.log(`${name}: ${Number(first)} gas are estimated at once, ${Number(second)} two seconds later; sent with ` +
-      `the first it ${status === '0x1' ? 'succeeds' : 'fails'}`);
+    console.log(`${name}: ${Number(first)} gas are estimated at once, ${Number(second)} two seconds later; sent ` +
+      `with the first it ${status === '0x1' ? 'succeeds' : 'fails'}`);
     return status === '0x0';
   }
   process.exit(2);
