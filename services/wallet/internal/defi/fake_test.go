@@ -33,6 +33,7 @@ type fakeChain struct {
 	answers map[string][]byte
 	err     error
 	short   bool // one answer too few
+	asked   int  // how often calls were made
 
 	withoutCode []common.Address
 	codeErr     error
@@ -73,6 +74,7 @@ func (c *fakeChain) CallAt(_ context.Context, _ uint64, at block.Block, calls []
 	if at != atBlock {
 		return nil, errors.New("another block")
 	}
+	c.asked++
 	out := make([]defi.Answer, len(calls))
 	for i, call := range calls {
 		out[i] = c.answers[call.To.Hex()+hex.EncodeToString(call.Data)]

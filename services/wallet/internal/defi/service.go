@@ -60,13 +60,13 @@ func (s *Service) Read(ctx context.Context, chain uint64, at block.Block, holder
 		ctx, cancel = context.WithTimeout(ctx, max(left/2, left-timeForBalances))
 		defer cancel()
 	}
-	return s.collect(ctx, chain, at, s.run(ctx, chain, at, s.markets[chain], holders), len(holders))
+	return s.collect(ctx, chain, at, s.run(ctx, s.caller, chain, at, s.markets[chain], holders), len(holders))
 }
 
 // ReadPast is Read at a past block, without the markets whose contracts were not there yet, and in all of ctx's time.
-// The error is that of ctx, when it has ended.
-func (s *Service) ReadPast(ctx context.Context, chain uint64, at block.Block,
-	holders []common.Address) ([][]Reading, error) {
+// The error is that of ctx, when it has ended. Readings that share calls take fewer requests.
+func (s *Service) ReadPast(ctx context.Context, chain uint64, at block.Block, holders []common.Address,
+	calls *Calls) ([][]Reading, error) {
 	markets := s.markets[chain]
 	contracts := make([]common.Address, len(markets))
 	for i, m := range markets {
@@ -82,21 +82,23 @@ func (s *Service) ReadPast(ctx context.Context, chain uint64, at block.Block,
 			}
 		}
 	}
-	runs := s.run(ctx, chain, at, markets, holders)
+	caller := newAtOnce(s.caller, calls)
+	runs := s.run(ctx, caller, chain, at, markets, holders)
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("read positions: %w", ctx.Err())
 	}
+	calls.made.Store(&caller.made)
 	return s.collect(ctx, chain, at, runs, len(holders)), nil
 }
 
 // run reads markets of a chain.
-func (s *Service) run(ctx context.Context, chain uint64, at block.Block, markets []Market,
+func (s *Service) run(ctx context.Context, c Caller, chain uint64, at block.Block, markets []Market,
 	holders []common.Address) []*run {
 	runs := make([]*run, len(markets))
 	for i, m := range markets {
 		runs[i] = start(adapters[m.Protocol], m, holders)
 	}
-	s.answer(ctx, chain, at, runs)
+	s.answer(ctx, c, chain, at, runs)
 	return runs
 }
 
@@ -143,7 +145,7 @@ func start(a Adapter, m Market, holders []common.Address) *run {
 }
 
 // answer answers the questions of runs until all have ended, each time those of all together.
-func (s *Service) answer(ctx context.Context, chain uint64, at block.Block, runs []*run) {
+func (s *Service) answer(ctx context.Context, c Caller, chain uint64, at block.Block, runs []*run) {
 	for range maxSteps {
 		var open []*run
 		var calls []Call
@@ -156,7 +158,7 @@ func (s *Service) answer(ctx context.Context, chain uint64, at block.Block, runs
 		if runs = open; len(runs) == 0 {
 			return
 		}
-		answers, err := s.caller.CallAt(ctx, chain, at, calls)
+		answers, err := c.CallAt(ctx, chain, at, calls)
 		if err == nil && len(answers) != len(calls) {
 			err = fmt.Errorf("%d answers to %d calls", len(answers), len(calls))
 		}

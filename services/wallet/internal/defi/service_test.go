@@ -139,7 +139,7 @@ func TestAPastHourHasNoMarketsThatWereNotThereYet(t *testing.T) {
 		{Protocol: "steth", Chain: 1, Contract: common.Address{0xcc, 2}}}
 	s := defi.NewService(ms, c, slog.New(slog.DiscardHandler))
 	past := func() (texts []string) {
-		read, err := s.ReadPast(t.Context(), 1, atBlock, []common.Address{alice, bob})
+		read, err := s.ReadPast(t.Context(), 1, atBlock, []common.Address{alice, bob}, new(defi.Calls))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -165,10 +165,53 @@ func TestAPastHourHasNoMarketsThatWereNotThereYet(t *testing.T) {
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if read, err := s.ReadPast(ended, 1, atBlock, []common.Address{alice}); !errors.Is(err, context.Canceled) {
+	read, err := s.ReadPast(ended, 1, atBlock, []common.Address{alice}, new(defi.Calls))
+	if !errors.Is(err, context.Canceled) {
 		t.Errorf("without time: %v, %v", read, err)
 	}
 	if s.Markets(1) != 3 || s.Markets(2) != 0 {
 		t.Errorf("%d and %d markets", s.Markets(1), s.Markets(2))
+	}
+}
+
+// What is asked at once is asked of the block itself: a share that pays more is seen, and so is a holder who came.
+func TestReadingsThatShareCallsAskOnce(t *testing.T) {
+	c := &fakeChain{}
+	newVault(c, market)
+	s := defi.NewService(defi.Markets{{Protocol: "erc4626", Chain: 1, Contract: market}}, c,
+		slog.New(slog.DiscardHandler))
+	calls := new(defi.Calls)
+	read := func(calls *defi.Calls) (asked int, alices, bobs string) {
+		c.asked = 0
+		read, err := s.ReadPast(t.Context(), 1, atBlock, []common.Address{alice, bob}, calls)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.asked, of(read[0][0]), of(read[1][0])
+	}
+	const had = "SUPPLIED 11 erc20:0x"
+	first, alices, bobs := read(calls)
+	if first < 2 || alices != had || bobs != "" {
+		t.Fatalf("the first reading: %d requests, %q, %q", first, alices, bobs)
+	}
+	if asked, alices, bobs := read(calls); asked != 1 || alices != had || bobs != "" {
+		t.Errorf("one that shares its calls: %d requests, %q, %q", asked, alices, bobs)
+	}
+	if asked, _, _ := read(new(defi.Calls)); asked != first { // the control
+		t.Errorf("one that doesn't: %d requests, not %d", asked, first)
+	}
+	c.set(words(12), market, "previewRedeem(uint256)", 10)
+	c.set(words(20), market, "balanceOf(address)", bob)
+	c.set(words(24), market, "previewRedeem(uint256)", 20)
+	const has = "SUPPLIED 12 erc20:0x"
+	if asked, alices, bobs := read(calls); asked != 2 || alices != has || bobs != "SUPPLIED 24 erc20:0x" {
+		t.Errorf("after changes: %d requests, %q, %q", asked, alices, bobs)
+	}
+	if asked, alices, _ := read(calls); asked != 1 || alices != has {
+		t.Errorf("after it: %d requests, %q", asked, alices)
+	}
+	c.short = true
+	if _, alices, _ := read(calls); !strings.HasPrefix(alices, "missing: ") {
+		t.Errorf("with an answer too few: %q", alices)
 	}
 }

@@ -86,8 +86,10 @@ type Positions interface {
 	// Markets is how many markets of a chain are read.
 	Markets(chain uint64) int
 	// ReadPast returns the readings of a chain's markets at a past block, by holder in their order, without those of
-	// markets that were not there yet. What can't be read is missing in them. The error is that of ctx.
-	ReadPast(ctx context.Context, chain uint64, at block.Block, holders []common.Address) ([][]defi.Reading, error)
+	// markets that were not there yet. What can't be read is missing in them. The error is that of ctx. Readings of
+	// the same holders share calls.
+	ReadPast(ctx context.Context, chain uint64, at block.Block, holders []common.Address,
+		calls *defi.Calls) ([][]defi.Reading, error)
 }
 
 // PriceSource has past prices; package llama is one.

@@ -32,9 +32,11 @@ func (r *reader) withPositions(ctx context.Context, g walletGroup, hours []HourB
 	}
 	var mu sync.Mutex
 	unread := map[int64]bool{}
+	var calls defi.Calls
 	var reads errgroup.Group
 	reads.SetLimit(maxConcurrentPositions)
-	// The newest first: a market that was not there then wasn't before either.
+	// The newest first: a market that was not there then wasn't before either. It is read alone, for its calls.
+	first := true
 	for _, hour := range slices.Backward(slices.Sorted(maps.Keys(byHour))) {
 		indexes := byHour[hour]
 		at := hours[indexes[0]].Block
@@ -45,8 +47,8 @@ func (r *reader) withPositions(ctx context.Context, g walletGroup, hours []HourB
 		for i, index := range indexes {
 			holders[i] = holder[hours[index].Wallet]
 		}
-		reads.Go(func() error {
-			read, err := r.wallets.positions.ReadPast(ctx, g.chain, at, holders)
+		readHour := func() error {
+			read, err := r.wallets.positions.ReadPast(ctx, g.chain, at, holders, &calls)
 			mu.Lock()
 			defer mu.Unlock()
 			if unread[hour] = err != nil; unread[hour] {
@@ -56,7 +58,13 @@ func (r *reader) withPositions(ctx context.Context, g walletGroup, hours []HourB
 				hours[index].setPositions(read[i])
 			}
 			return nil
-		})
+		}
+		if first {
+			first = false
+			_ = readHour()
+			continue
+		}
+		reads.Go(readHour)
 	}
 	_ = reads.Wait()
 	return slices.DeleteFunc(hours, func(h HourBalances) bool { return unread[h.Hour] })

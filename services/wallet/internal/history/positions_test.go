@@ -40,7 +40,7 @@ func (v *vault) Markets(chain uint64) int {
 }
 
 func (v *vault) ReadPast(ctx context.Context, chain uint64, at block.Block,
-	holders []common.Address) ([][]defi.Reading, error) {
+	holders []common.Address, _ *defi.Calls) ([][]defi.Reading, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.asked == nil {
