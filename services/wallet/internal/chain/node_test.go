@@ -43,6 +43,8 @@ type node struct {
 	// plain, when set, answers eth_call to a contract and, for the zero address,
 	// eth_getBalance, at the block of the argument, without knowing their data.
 	plain func(contract common.Address, block json.RawMessage) any
+	// logs, when set, answers eth_getLogs.
+	logs func() any
 	// raw, when set, answers everything instead.
 	raw http.HandlerFunc
 	// limit of a request's size in bytes, when above 0.
@@ -187,6 +189,11 @@ func (n *node) call(method string, params []json.RawMessage) any {
 			return n.head
 		}
 		return n.past(uint64(number))
+	case "eth_getLogs":
+		if n.logs == nil {
+			return fault{-32601, "the method eth_getLogs does not exist"}
+		}
+		return n.logs()
 	case "eth_getCode":
 		var contract common.Address
 		if err := json.Unmarshal(params[0], &contract); err != nil {
