@@ -57,7 +57,8 @@ func TestWhatANodeSaysOfNewBlocksFitsTogether(t *testing.T) {
 		"an honest node": {func(*node) {}, "98: ; 99: 1 2 1 3; 100: "},
 		"no event": {logs(),
 			"98: ; 99: 1 2; 100: "},
-		"an event of no block": {logs(event(func(e map[string]any) { delete(e, "blockNumber") })), "was not asked for"},
+		"an event of no block": {logs(event(func(e map[string]any) { delete(e, "blockNumber") })),
+			"was not asked for"},
 		"an event of an earlier block": {logs(event(func(e map[string]any) { e["blockNumber"] = "0x61" })),
 			"was not asked for"},
 		"an event of a later block": {logs(event(func(e map[string]any) { e["blockNumber"] = "0x65" })),
@@ -79,7 +80,9 @@ func TestWhatANodeSaysOfNewBlocksFitsTogether(t *testing.T) {
 			"98: ; 99: 1 2; 100: "},
 		"an event about nothing": {logs(event(func(e map[string]any) { e["data"] = common.Hash{} })),
 			"98: ; 99: 1 2; 100: "},
-		"an event with too much data": {logs(event(func(e map[string]any) { e["data"] = hexutil.Bytes(make([]byte, 64)) })),
+		"an event with too much data": {logs(event(func(e map[string]any) {
+			e["data"] = hexutil.Bytes(make([]byte, 64))
+		})),
 			"98: ; 99: 1 2; 100: "},
 		"null for an event": {logs(nil),
 			"98: ; 99: 1 2; 100: "},
