@@ -14,8 +14,8 @@ func sushi(name string) string {
 	return "@sushiswap/core/artifacts/contracts/" + name + ".sol/" + name + ".json"
 }
 
-// The amount of a stake is what leave pays in the block, to the last unit, before and after the bar earns. The control
-// is the price of one share times the shares.
+// The amount of a stake is what leave pays in the block, to the last unit, before and after the bar earns, and
+// what the growth index says that it has grown by. The control is the price of one share times the shares.
 func TestARealBarPaysWhatItsPositionSays(t *testing.T) {
 	n := startNetwork(t)
 	owner, holder := n.account(t, 0), n.account(t, 1)
@@ -34,25 +34,13 @@ func TestARealBarPaysWhatItsPositionSays(t *testing.T) {
 	bar.send(t, holder, "enter", stake)
 
 	shares := bar.ask(t, n.newest(t), holder, "balanceOf", holder)[0].(*big.Int)
-	// pays is what the token says that the holder gets when it leaves now; the chain is as before after it.
-	pays := func() string {
-		var snapshot string
-		var undone bool
-		n.Call(t, &snapshot, "evm_snapshot")
-		before := token.ask(t, n.newest(t), holder, "balanceOf", holder)[0].(*big.Int)
-		bar.send(t, holder, "leave", shares)
-		after := token.ask(t, n.newest(t), holder, "balanceOf", holder)[0].(*big.Int)
-		if n.Call(t, &undone, "evm_revert", snapshot); !undone {
-			t.Fatal("the chain is not as it was")
-		}
-		return after.Sub(after, before).String()
-	}
 	read := func() defi.Position {
 		r := n.read(t, n.newest(t), market, holder, common.Address{1})
 		if r[1].HasAny() || r[1].Missing != "" {
 			t.Errorf("who has none has %+v", r[1])
 		}
-		if want := pays(); r[0].Missing != "" || r[0].Positions[0].Amount.Dec() != want {
+		want := n.gain(t, token, holder, func() { bar.send(t, holder, "leave", shares) })
+		if r[0].Missing != "" || r[0].Positions[0].Amount.Dec() != want {
 			t.Errorf("the position is %+v, and leave pays %s", r[0], want)
 		}
 		return r[0].Positions[0]
@@ -72,7 +60,6 @@ func TestARealBarPaysWhatItsPositionSays(t *testing.T) {
 	if naive := price.Mul(price, shares); naive.Div(naive, one).String() == earned.Amount.Dec() {
 		t.Error("the control, a share's price times the shares, loses nothing here")
 	}
-	// What the index has grown by is what the amount has, to the 20th digit.
 	by := new(big.Int).Mul(entered.Amount.ToBig(), earned.GrowthIndex.ToBig())
 	by.Div(by, entered.GrowthIndex.ToBig())
 	if off := by.Sub(by, earned.Amount.ToBig()); off.CmpAbs(big.NewInt(10)) > 0 {
@@ -84,16 +71,25 @@ func TestARealBarPaysWhatItsPositionSays(t *testing.T) {
 	}
 }
 
-// A contract that is no bar is told, and the bar beside it is read.
-func TestWhatIsNoRealBarIsUnknown(t *testing.T) {
+// What is no bar is told, and the bar beside it is read.
+func TestWhatIsNoRealBarIsUnknownAndHarmsNoOther(t *testing.T) {
 	n := startNetwork(t)
 	owner := n.account(t, 0)
 	token := n.create(t, sushi("SushiToken"))
+	bar := n.create(t, sushi("SushiBar"), token.Address)
 	chef := n.create(t, sushi("MasterChef"), token.Address, owner, big.NewInt(1), big.NewInt(0), big.NewInt(0))
+	token.send(t, owner, "mint", owner, big.NewInt(9))
+	token.send(t, owner, "approve", bar.Address, big.NewInt(9))
+	bar.send(t, owner, "enter", big.NewInt(9))
 	for name, address := range map[string]common.Address{"the token": token.Address, "an account": owner,
 		"a contract that has the token, but no shares": chef.Address} {
-		if r := n.read(t, n.newest(t), "sushi-bar@eip155:1:"+address.Hex(), owner)[0]; r.Missing == "" || r.HasAny() {
-			t.Errorf("%s is read as %+v", name, r)
+		setting := "sushi-bar@eip155:1:" + address.Hex() + ",sushi-bar@eip155:1:" + bar.Hex()
+		r := n.readAll(t, n.newest(t), setting, owner)[0]
+		if r[0].Missing != "the contract answers as no SushiBar does" || r[0].HasAny() {
+			t.Errorf("%s is read as %+v", name, r[0])
+		}
+		if r[1].Missing != "" || r[1].Positions[0].Amount.Dec() != "9" {
+			t.Errorf("beside %s the bar is read as %+v", name, r[1])
 		}
 	}
 }
