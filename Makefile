@@ -159,7 +159,8 @@ REAL := ./services/wallet/app ./services/wallet/internal/chain ./services/wallet
   ./services/devstack/chain ./services/devstack/suitetest
 .PHONY: real
 real: setup .build ## Run what needs real nodes (anvil, hardhat) at full size, of PKG or all, and print the figures
-	@PURSER_PROVE=1 go test $(RACE) -count=1 -timeout 40m -v -run 'Real' $(or $(PKG),$(REAL)) > .build/real.log 2>&1 || \
+	@PURSER_PROVE=1 go test $(RACE) -count=1 -timeout 40m -v -run 'Real' $(or $(PKG),$(REAL)) \
+	  > .build/real.log 2>&1 || \
 	  { grep -E '^ *--- (FAIL|SKIP)' .build/real.log; tail -50 .build/real.log; exit 1; }
 	@grep -E '^ *--- (PASS|SKIP)|figure: ' .build/real.log
 

@@ -40,8 +40,8 @@ func TestARealBarPaysWhatItsPositionSays(t *testing.T) {
 			t.Errorf("who has none has %+v", r[1])
 		}
 		want := n.gain(t, token, holder, func() { bar.send(t, holder, "leave", shares) })
-		if r[0].Missing != "" || r[0].Positions[0].Amount.Dec() != want {
-			t.Errorf("the position is %+v, and leave pays %s", r[0], want)
+		if r[0].Missing != "" || len(r[0].Positions) != 1 || r[0].Positions[0].Amount.Dec() != want {
+			t.Fatalf("the position is %+v, and leave pays %s", r[0], want)
 		}
 		return r[0].Positions[0]
 	}
