@@ -155,11 +155,12 @@ prove: setup .build ## Run the proofs at full size and print their figures
 	  /figure: / {sub(/.*figure: /, ""); printf "%-70s %s\n", test, $$0}' .build/prove.log
 
 # Tests that run nodes of others have "Real" in their names.
+REAL := ./services/wallet/app ./services/wallet/internal/chain ./services/wallet/internal/defi \
+  ./services/devstack/chain ./services/devstack/suitetest
 .PHONY: real
-real: setup .build ## Run what needs real nodes (anvil, hardhat) at full size, and print the figures
-	@PURSER_PROVE=1 go test $(RACE) -count=1 -timeout 40m -v -run 'Real' ./services/wallet/app \
-	  ./services/wallet/internal/chain ./services/wallet/internal/defi ./services/devstack/chain \
-	  ./services/devstack/suitetest > .build/real.log 2>&1 || \
+real: setup .build ## Run what needs real nodes (anvil, hardhat) at full size, of PKG or all, and print the figures
+	@PURSER_PROVE=1 go test $(RACE) -count=1 -timeout 40m -v -run 'Real' $(or $(PKG),$(REAL)) \
+	  > .build/real.log 2>&1 || \
 	  { grep -E '^ *--- (FAIL|SKIP)' .build/real.log; tail -50 .build/real.log; exit 1; }
 	@grep -E '^ *--- (PASS|SKIP)|figure: ' .build/real.log
 

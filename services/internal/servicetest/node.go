@@ -113,6 +113,7 @@ func (n Node) Send(t testing.TB, from, to string, data []byte, value uint64) (ha
 func (n Node) receipt(t testing.TB, hash string) (r struct {
 	BlockNumber     string `json:"blockNumber"`
 	ContractAddress string `json:"contractAddress"`
+	Status          string `json:"status"`
 }) {
 	t.Helper()
 	testkit.Eventually(t, time.Minute, func() bool {
@@ -188,7 +189,12 @@ func (n Node) Deploy(t testing.TB, from, artifact string, args []byte) (address 
 // Create creates a contract by its code, and returns its address.
 func (n Node) Create(t testing.TB, from string, code []byte) string {
 	t.Helper()
-	return n.receipt(t, n.Send(t, from, "", code, 0)).ContractAddress
+	r := n.receipt(t, n.Send(t, from, "", code, 0))
+	if r.Status != "0x1" {
+		n.Call(t, new(any), "eth_call", map[string]string{"from": from, "data": "0x" + hex.EncodeToString(code)})
+		t.Fatal("the contract was not created: its constructor failed, or its code takes more gas than there is")
+	}
+	return r.ContractAddress
 }
 
 // PackageFile is a file of the pinned npm packages of nodes and contracts, by its path below node_modules.

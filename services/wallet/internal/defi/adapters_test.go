@@ -45,6 +45,58 @@ func TestStakesAndRewardsAreReadEachAlone(t *testing.T) {
 	}
 }
 
+func TestAStakeInABarIsItsSharesOfWhatTheBarHas(t *testing.T) {
+	sound := func() *fakeChain {
+		c := &fakeChain{}
+		c.set(words(tokenA), market, "sushi()")
+		c.set(words(300), market, "totalSupply()")
+		c.set(words(1000), tokenA, "balanceOf(address)", market)
+		c.set(words(7), market, "balanceOf(address)", alice)
+		c.set(words(0), market, "balanceOf(address)", bob)
+		return c
+	}
+	const none = "missing: the contract answers as no SushiBar does"
+	for _, tc := range []struct {
+		name         string
+		change       func(*fakeChain)
+		alice, bob   string
+		bobsHasEnded bool
+	}{
+		{"sound", func(*fakeChain) {}, "STAKED 23 erc20:0x", "", true},
+		{"a bar that is worth nothing", func(c *fakeChain) {
+			c.set(words(0), tokenA, "balanceOf(address)", market)
+		}, "STAKED 0 erc20:0x", "", true},
+		{"a token that is none", func(c *fakeChain) { c.set(words(maxWord), market, "sushi()") }, none, none, false},
+		{"a token without an answer", func(c *fakeChain) {
+			c.set(nil, tokenA, "balanceOf(address)", market)
+		}, none, none, false},
+		{"a supply of two words", func(c *fakeChain) { c.set(words(300, 0), market, "totalSupply()") }, none, none,
+			false},
+		{"a balance of 31 bytes", func(c *fakeChain) {
+			c.set(make([]byte, 31), market, "balanceOf(address)", alice)
+		}, "missing: its balance of shares", "", true},
+		{"more shares than there are", func(c *fakeChain) {
+			c.set(words(301), market, "balanceOf(address)", alice)
+		}, "missing: the value of its shares: leave would fail", "", true},
+		{"no shares at all", func(c *fakeChain) { c.set(words(0), market, "totalSupply()") },
+			"missing: the value of its shares: leave would fail", "", true},
+		{"a product of more than 256 bits", func(c *fakeChain) {
+			c.set(words(maxWord), tokenA, "balanceOf(address)", market)
+		}, "missing: the value of its shares: leave would fail", "", true},
+	} {
+		c := sound()
+		tc.change(c)
+		alices, bobs := c.read(t, at("sushi-bar", market))
+		if got := of(alices[0]); got != tc.alice {
+			t.Errorf("%s: read as %s, want %s", tc.name, got, tc.alice)
+		}
+		ended := len(bobs[0].Positions) == 1 && bobs[0].Positions[0].Ended
+		if got := of(bobs[0]); got != tc.bob || ended != tc.bobsHasEnded {
+			t.Errorf("%s: Bob, who has none, is read as %s, ended %v", tc.name, got, ended)
+		}
+	}
+}
+
 func TestACometHasABaseThatIsSuppliedOrOwedAndCollateral(t *testing.T) {
 	c := &fakeChain{}
 	c.set(words(tokenA), market, "baseToken()")

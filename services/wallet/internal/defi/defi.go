@@ -190,6 +190,7 @@ var adapters = map[string]Adapter{
 	"erc4626":         erc4626{},
 	"staking-rewards": stakingRewards{},
 	"steth":           stETH{},
+	"sushi-bar":       sushiBar{},
 	"uniswap-v2":      uniswapV2{},
 	"wsteth":          wstETH{},
 }

@@ -27,6 +27,7 @@ type compiled struct {
 	ABI            abi.ABI `json:"abi"`
 	Bytecode       string  `json:"bytecode"`
 	LinkReferences map[string]map[string][]struct{ Start int }
+	folder         string // of its package's artifacts, where those of the libraries are
 }
 
 // network is a real node with contracts on it.
@@ -82,7 +83,11 @@ func (n *network) create(t *testing.T, path string, args ...any) contract {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return n.deploy(t, readCompiled(t, text), args...)
+	c := readCompiled(t, text)
+	if before, _, ok := strings.Cut(path, "/artifacts/"); ok {
+		c.folder = before + "/artifacts/"
+	}
+	return n.deploy(t, c, args...)
 }
 
 func (n *network) deploy(t *testing.T, c compiled, args ...any) contract {
@@ -90,7 +95,7 @@ func (n *network) deploy(t *testing.T, c compiled, args ...any) contract {
 	code := []byte(strings.TrimPrefix(c.Bytecode, "0x"))
 	for source, names := range c.LinkReferences {
 		for name, places := range names {
-			path := "@aave/core-v3/artifacts/" + source + "/" + name + ".json"
+			path := c.folder + source + "/" + name + ".json"
 			if _, done := n.libraries[path]; !done {
 				n.libraries[path] = n.create(t, path).Address
 			}
@@ -132,7 +137,8 @@ func (c contract) send(t *testing.T, from common.Address, method string, args ..
 	var receipt struct{ Status string }
 	c.Call(t, &receipt, "eth_getTransactionReceipt", hash)
 	if receipt.Status != "0x1" {
-		t.Fatalf("%s failed", method)
+		c.ask(t, c.newest(t), from, method, args...) // says why
+		t.Fatalf("%s failed, and would not in the next block", method)
 	}
 }
 
@@ -148,9 +154,24 @@ func (c contract) ask(t *testing.T, at block.Block, from common.Address, method 
 		hexutil.EncodeUint64(at.Number))
 	values, err := c.Unpack(method, reply)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%s of %s: %d bytes of an answer: %v", method, c.Address, len(reply), err)
 	}
 	return values
+}
+
+// gain is how much of a token a holder gets by what do does: transactions, which are undone.
+func (n *network) gain(t *testing.T, token contract, holder common.Address, do func()) string {
+	t.Helper()
+	var snapshot string
+	n.Call(t, &snapshot, "evm_snapshot")
+	before := token.ask(t, n.newest(t), holder, "balanceOf", holder)[0].(*big.Int)
+	do()
+	after := token.ask(t, n.newest(t), holder, "balanceOf", holder)[0].(*big.Int)
+	var undone bool
+	if n.Call(t, &undone, "evm_revert", snapshot); !undone {
+		t.Fatal("the transactions are not undone")
+	}
+	return after.Sub(after, before).String()
 }
 
 // number is the first value that a call would return.
@@ -187,6 +208,16 @@ func (n *network) newest(t *testing.T) block.Block {
 // read reads a market of the network for holders at a block, as the service does.
 func (n *network) read(t *testing.T, at block.Block, market string, holders ...common.Address) []defi.Reading {
 	t.Helper()
+	out := make([]defi.Reading, len(holders))
+	for i, readings := range n.readAll(t, at, market, holders...) {
+		out[i] = readings[0]
+	}
+	return out
+}
+
+// readAll reads the markets of a setting, and returns the readings by holder.
+func (n *network) readAll(t *testing.T, at block.Block, setting string, holders ...common.Address) [][]defi.Reading {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	r, err := chain.NewReader(chain.Options{Nodes: map[uint64][]string{1: {string(n.Node)}}, ChunkSize: 200, Log: log,
 		Now: time.Now})
@@ -194,16 +225,11 @@ func (n *network) read(t *testing.T, at block.Block, market string, holders ...c
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.Close() })
-	m, err := defi.ParseMarket(market)
-	if err != nil {
+	var markets defi.Markets
+	if err := markets.UnmarshalText([]byte(setting)); err != nil {
 		t.Fatal(err)
 	}
-	read := defi.NewService(defi.Markets{m}, r, log).Read(t.Context(), 1, at, holders)
-	out := make([]defi.Reading, len(holders))
-	for i := range holders {
-		out[i] = read[i][0]
-	}
-	return out
+	return defi.NewService(markets, r, log).Read(t.Context(), 1, at, holders)
 }
 
 // compile compiles a contract of the test's own beside published ones.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -25,15 +27,10 @@ func TestAMarketThatIsNotWhatTheSettingSaysHarmsNoOther(t *testing.T) {
 	c := &fakeChain{}
 	vault := common.Address{0xee}
 	newVault(c, vault)
-	for _, protocol := range []string{"aave-v3", "compound-v3", "erc4626", "staking-rewards", "steth", "uniswap-v2",
-		"wsteth"} {
+	for _, protocol := range defi.Protocols() {
 		for name, answer := range map[string][]byte{"no code": nil, "nothing": {}, "a short word": make([]byte, 31),
 			"a long one": make([]byte, 64), "zero": make([]byte, 32), "no address": words(strings.Repeat("9", 77))} {
-			for _, method := range []string{"asset()", "totalSupply()", "ADDRESSES_PROVIDER()", "getReservesList()",
-				"baseToken()", "numAssets()", "getUtilization()", "stakingToken()", "rewardsToken()",
-				"getTotalShares()", "stETH()", "token0()", "token1()", "factory()", "kLast()", "getReserves()"} {
-				c.set(answer, market, method)
-			}
+			c.rest = map[common.Address][]byte{market: answer}
 			alices, bobs := c.read(t, at(protocol, market), at("erc4626", vault))
 			if got := of(alices[0]); !strings.HasPrefix(got, "missing: ") {
 				t.Errorf("%s that answers %s is read as %s", protocol, name, got)
@@ -42,6 +39,28 @@ func TestAMarketThatIsNotWhatTheSettingSaysHarmsNoOther(t *testing.T) {
 				t.Errorf("beside it the vault is read as %s, and %s", of(alices[1]), of(bobs[1]))
 			}
 		}
+	}
+}
+
+func TestThePageNamesEachProtocol(t *testing.T) {
+	const file = "docs/adapters.md"
+	page, err := os.ReadFile(filepath.FromSlash("../../../../" + file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows string // the first cells of its table
+	for line := range strings.Lines(string(page)) {
+		if cells := strings.Split(line, "|"); len(cells) == 5 {
+			rows += cells[1]
+		}
+	}
+	for _, protocol := range defi.Protocols() {
+		if !strings.Contains(rows, "`"+protocol+"`") {
+			t.Errorf("%s has no row for %s in its table of protocols", file, protocol)
+		}
+	}
+	if named := strings.Count(rows, "`") / 2; named != len(defi.Protocols()) {
+		t.Errorf("%s names %d protocols, and there are %d", file, named, len(defi.Protocols()))
 	}
 }
 
