@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/holiman/uint256"
 	"github.com/jackc/pgx/v5"
+	pgxuuid "github.com/vgarvardt/pgx-google-uuid/v5"
 
 	"github.com/purserhq/purser/pkg/testkit/versus"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
@@ -37,6 +38,7 @@ func BenchmarkUpsertOf200000Balances(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = conn.Close(context.Background()) })
+	pgxuuid.Register(conn.TypeMap())
 	for _, statement := range []string{`INSERT INTO wallets (id, owner_id, account, created_at, updated_at)
 		SELECT id, $2, 'eip155:1:0x' || lpad(to_hex(row_number() OVER ()), 40, '0'), now(), now()
 		FROM unnest($1::uuid[]) id`,
