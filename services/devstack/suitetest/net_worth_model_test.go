@@ -14,6 +14,8 @@ type picture struct {
 	// amounts are in base units, by "SUPPLIED WETH" and alike; prices are of a base unit, by symbol.
 	amounts, prices map[string]*big.Rat
 	lines           int64
+	// receipts are how many tokens in the wallet stand for positions.
+	receipts int
 	// indexes are those by which the pool has supplies and debts grow, by the names of amounts.
 	indexes map[string]*big.Rat
 }

@@ -5,6 +5,10 @@ import (
 	"fmt"
 	"math/big"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -22,6 +26,7 @@ import (
 	"github.com/purserhq/purser/services/devstack/chain"
 	"github.com/purserhq/purser/services/devstack/demo"
 	"github.com/purserhq/purser/services/devstack/suite"
+	"github.com/purserhq/purser/services/devstack/tokenlist"
 )
 
 // borrower is one holder who lends and borrows, and the user whose wallet that is.
@@ -63,6 +68,7 @@ func (b *borrower) look(ctx context.Context) picture {
 		b.t.Fatalf("the valuation lacks something: %v", v)
 	}
 	p.total, p.assets, p.liabilities = rat(b.t, v.GetTotal()), rat(b.t, v.GetAssets()), rat(b.t, v.GetLiabilities())
+	p.receipts = len(v.GetReceipts())
 	for _, x := range v.GetPositions() {
 		unit := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(x.GetDecimals())), nil)
 		kind := strings.TrimPrefix(x.GetKind().String(), "HOLDING_KIND_")
@@ -197,7 +203,9 @@ func TestAStepInALendingPoolChangesNetWorthByFeesAlone(t *testing.T) {
 	var ahead atomic.Int64
 	// All of it is in one hour: at the next one the plan has transfers, and prices change.
 	anchor := time.Now().Truncate(time.Hour).Add(time.Minute)
+	var dir string
 	s := start(t, func(o *suite.Options) {
+		dir = o.Dir
 		o.Defi, o.History = true, 6*time.Hour
 		o.Now = func() time.Time { return anchor.Add(time.Duration(ahead.Load()) * time.Second) }
 		o.Extra = map[string][]string{"auth": {"PURSER_ATTEMPTS_PER_ADDRESS=10000"},
@@ -211,6 +219,7 @@ func TestAStepInALendingPoolChangesNetWorthByFeesAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer node.Close()
+	listReceipts(t, s, dir, contracts{node, t})
 	seen := map[string]int{}
 	for round := range testkit.Size(2, 40) {
 		seed := rand.Uint64()
@@ -223,8 +232,8 @@ func TestAStepInALendingPoolChangesNetWorthByFeesAlone(t *testing.T) {
 			}
 		})
 	}
-	for _, what := range []string{"supply", "withdraw", "borrow", "repay", "refused", "counted twice off",
-		"without debts off"} {
+	for _, what := range []string{"supply", "withdraw", "borrow", "repay", "refused", "receipts",
+		"counted twice off", "without debts off"} {
 		if seen[what] == 0 {
 			t.Errorf("there is no step with %q: %v", what, seen)
 		}
@@ -258,12 +267,50 @@ func (b *borrower) run(seen map[string]int) {
 		next := b.look(ctx)
 		twice, unowed := b.checkStep(now, next, x, fees, ok)
 		now = next
-		for what, is := range map[string]bool{x.do: ok, "refused": !ok, "counted twice off": twice,
-			"without debts off": unowed} {
+		for what, is := range map[string]bool{x.do: ok, "refused": !ok, "receipts": now.receipts > 1,
+			"counted twice off": twice, "without debts off": unowed} {
 			if is {
 				seen[what]++
 			}
 		}
+	}
+}
+
+// listReceipts has wallet start again with a token list that has the tokens of supplies and debts too, so that they
+// are among what wallets hold.
+func listReceipts(t *testing.T, s *suite.Suite, dir string, node contracts) {
+	t.Helper()
+	pool, ok := s.Chain.Market(chain.LendingPoolName)
+	if !ok {
+		t.Fatal("no lending pool")
+	}
+	tokens := s.Chain.Tokens()
+	for _, token := range s.Chain.Tokens() {
+		if !slices.Contains(lentAssets(), token.Symbol) {
+			continue
+		}
+		data := reflect.ValueOf(node.call("LendingPool", pool.Address, s.Chain.Head().Number, "getReserveData",
+			token.Address)[0])
+		for name, field := range map[string]string{"supplied": "ATokenAddress",
+			"borrowed": "VariableDebtTokenAddress"} {
+			receipt := token
+			receipt.Symbol, receipt.Name = name+token.Symbol, name+" "+token.Name
+			receipt.Address = data.FieldByName(field).Interface().(common.Address)
+			tokens = append(tokens, receipt)
+		}
+	}
+	list, err := tokenlist.New(s.Chain.ChainID(), s.Chain.Head().Time, tokens).JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.StopService("wallet"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "tokens.json"), list, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.RestartService(t.Context(), "wallet"); err != nil {
+		t.Fatal(err)
 	}
 }
 
