@@ -31,14 +31,14 @@ func decimalsOf(t *testing.T, hours []*walletv1.HistoricalHoldings, get func(id 
 }
 
 // worthOf is what a wallet owns and owes in an hour, by what wallet tells, without rounding, and of how many lines.
-func worthOf(t *testing.T, h *walletv1.HistoricalHoldings, decimals map[string]uint32) (assets, owed *big.Rat,
-	lines int64) {
+func worthOf(t *testing.T, h *walletv1.HistoricalHoldings, decimals map[string]uint32) (assets, owed,
+	securing *big.Rat, lines int64) {
 	t.Helper()
 	prices := map[string]string{}
 	for _, p := range h.GetPrices() {
 		prices[p.GetTokenId()] = p.GetPrice()
 	}
-	assets, owed = new(big.Rat), new(big.Rat)
+	assets, owed, securing = new(big.Rat), new(big.Rat), new(big.Rat)
 	add := func(to *big.Rat, id, amount string) {
 		price, priced := new(big.Rat).SetString(prices[id])
 		base, ok := new(big.Int).SetString(amount, 10)
@@ -48,13 +48,13 @@ func worthOf(t *testing.T, h *walletv1.HistoricalHoldings, decimals map[string]u
 		if priced {
 			unit := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(decimals[id])), nil)
 			to.Add(to, price.Mul(price, new(big.Rat).SetFrac(base, unit)))
-			lines++
 		}
 	}
 	for _, w := range h.GetWallets() {
 		for _, held := range w.GetHoldings() {
 			if !held.GetReceipt() {
 				add(assets, held.GetTokenId(), held.GetAmount())
+				lines++
 			}
 		}
 		for _, m := range w.GetPositions() {
@@ -64,10 +64,14 @@ func worthOf(t *testing.T, h *walletv1.HistoricalHoldings, decimals map[string]u
 					to = owed
 				}
 				add(to, p.GetTokenId(), p.GetAmount())
+				lines++
+				if p.GetCollateral() {
+					add(securing, p.GetTokenId(), p.GetAmount())
+				}
 			}
 		}
 	}
-	return assets, owed, lines
+	return assets, owed, securing, lines
 }
 
 // Each hour of a portfolio that lends, borrows and stakes is worth what wallet tells of it, tokens that stand for
@@ -115,19 +119,20 @@ func TestEachHourIsWorthItsAssetsLessItsLiabilities(t *testing.T) {
 	for i, h := range hours {
 		at := h.GetHourTime().AsTime()
 		snap := stored[at.Unix()]
-		assets, owed, lines := worthOf(t, h, decimals)
+		assets, owed, securing, lines := worthOf(t, h, decimals)
 		rounding := new(big.Rat).SetFrac64(lines, 200_000_000)
 		for name, pair := range map[string]struct {
 			told string
 			want *big.Rat
 		}{"assets": {snap.GetAssets(), assets}, "liabilities": {snap.GetLiabilities(), owed},
-			"total": {snap.GetTotal(), new(big.Rat).Sub(assets, owed)}} {
+			"collateral": {snap.GetCollateral(), securing},
+			"total":      {snap.GetTotal(), new(big.Rat).Sub(assets, owed)}} {
 			got, ok := new(big.Rat).SetString(pair.told)
 			if !ok || got.Sub(got, pair.want).Abs(got).Cmp(rounding) > 0 {
 				t.Errorf("%s: the %s are %q, want %s", at, name, pair.told, pair.want.FloatString(8))
 			}
 		}
-		if owed.Sign() > 0 {
+		if owed.Sign() > 0 && securing.Sign() > 0 {
 			owing++
 		}
 		if i > 0 && snap.GetNetFlow() == "0" && earned(h, hours[i-1]) {

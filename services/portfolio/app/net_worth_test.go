@@ -31,12 +31,14 @@ func (s service) withLoan(price, missing string) {
 	position := func(kind walletv1.PositionKind, token, amount string) *walletv1.Position {
 		return &walletv1.Position{Kind: kind, TokenId: token, Amount: amount}
 	}
+	supply := position(walletv1.PositionKind_POSITION_KIND_SUPPLIED, usdc, "300000000")
+	supply.Collateral = true
 	more.Wallets = []*walletv1.WalletHoldings{{WalletId: "w2", Account: "eip155:137:0x2",
 		Sync: &walletv1.Sync{SyncTime: timestamppb.Now()}, Holdings: []*walletv1.Holding{
 			{TokenId: usdc, Amount: "500000000"}, {TokenId: receipt, Amount: "300000000", Receipt: true}},
 		Positions: []*walletv1.MarketPositions{{Protocol: "aave-v3", Market: lendingPool, Complete: missing == "",
 			Missing: missing, Positions: []*walletv1.Position{
-				position(walletv1.PositionKind_POSITION_KIND_SUPPLIED, usdc, "300000000"),
+				supply,
 				position(walletv1.PositionKind_POSITION_KIND_BORROWED, dai, "2000000000"),
 				position(walletv1.PositionKind_POSITION_KIND_CLAIMABLE, reward, "2000000"),
 			}}},
@@ -63,13 +65,14 @@ func TestAPortfolioIsWorthItsAssetsLessItsLiabilities(t *testing.T) {
 	taken, err := s.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{})
 	if snap := taken.GetSnapshot(); err != nil || snap.GetTotal() != "400.00000000" || !snap.GetComplete() ||
 		snap.GetAssets() != "2400.00000000" || snap.GetLiabilities() != "2000.00000000" ||
-		snap.GetPositionCount() != 5 {
+		snap.GetCollateral() != "300.00000000" || snap.GetPositionCount() != 5 {
 		t.Fatal(snap, err)
 	}
 	resp, err := s.GetValuation(ctx, &portfoliov1.GetValuationRequest{})
 	v := resp.GetValuation()
 	if err != nil || v.GetTotal() != "400.00000000" || v.GetAssets() != "2400.00000000" ||
-		v.GetLiabilities() != "2000.00000000" || !v.GetComplete() {
+		v.GetLiabilities() != "2000.00000000" || v.GetCollateral() != "300.00000000" || !v.GetComplete() ||
+		!v.GetPositions()[2].GetCollateral() || v.GetPositions()[1].GetCollateral() {
 		t.Fatal(v, err)
 	}
 	const want = "ETH WALLET  1500.00000000 0.6250\nUSDC WALLET  500.00000000 0.2083\n" +
@@ -84,7 +87,9 @@ func TestAPortfolioIsWorthItsAssetsLessItsLiabilities(t *testing.T) {
 	// The snapshot has the same lines.
 	resp, err = s.GetValuation(ctx, &portfoliov1.GetValuationRequest{AsOfTime: timestamppb.Now()})
 	if got := positionLines(resp.GetValuation().GetPositions()); err != nil || got != want ||
-		resp.GetValuation().GetTotal() != "400.00000000" {
+		resp.GetValuation().GetTotal() != "400.00000000" ||
+		resp.GetValuation().GetCollateral() != "300.00000000" ||
+		!resp.GetValuation().GetPositions()[2].GetCollateral() {
 		t.Errorf("the snapshot has\n%s\n%v", got, err)
 	}
 	k, err := s.GetKpi(ctx, &portfoliov1.GetKpiRequest{})
@@ -134,7 +139,8 @@ func (s service) checkFiles(ctx context.Context, t *testing.T) {
 			t.Fatal(err)
 		}
 		if row := table(t, file, comma)[0]; plainNumber(row["total"]) != "400.00000000" ||
-			plainNumber(row["assets"]) != "2400.00000000" || plainNumber(row["liabilities"]) != "2000.00000000" {
+			plainNumber(row["assets"]) != "2400.00000000" || plainNumber(row["liabilities"]) != "2000.00000000" ||
+			plainNumber(row["collateral"]) != "300.00000000" {
 			t.Errorf("the hour is %v", row)
 		}
 		file, _, err = s.export(ctx, &portfoliov1.ExportSnapshotsRequest{Format: f,
@@ -145,12 +151,12 @@ func (s service) checkFiles(ctx context.Context, t *testing.T) {
 		var got []string
 		for _, row := range table(t, file, comma) {
 			got = append(got, row["symbol"]+" "+row["kind"]+" "+row["protocol"]+" "+row["market"]+" "+
-				plainNumber(row["value"]))
+				plainNumber(row["value"])+" "+strings.ToLower(row["collateral"]))
 		}
 		slices.Sort(got)
-		want := []string{"DAI BORROWED aave-v3 " + lendingPool + " -2000.00000000", "ETH WALLET   1500.00000000",
-			"RWD CLAIMABLE aave-v3 " + lendingPool + " 100.00000000",
-			"USDC SUPPLIED aave-v3 " + lendingPool + " 300.00000000", "USDC WALLET   500.00000000"}
+		want := []string{"DAI BORROWED aave-v3 " + lendingPool + " -2000.00000000 false",
+			"ETH WALLET   1500.00000000 false", "RWD CLAIMABLE aave-v3 " + lendingPool + " 100.00000000 false",
+			"USDC SUPPLIED aave-v3 " + lendingPool + " 300.00000000 true", "USDC WALLET   500.00000000 false"}
 		if !slices.Equal(got, want) {
 			t.Errorf("the positions are %q", got)
 		}
@@ -188,7 +194,8 @@ func TestATotalBelowZeroIsToldByAllFigures(t *testing.T) {
 	}
 	last := line.GetPoints()[len(line.GetPoints())-1]
 	if last.GetClose() != "-950.00000000" || last.GetMin() != "-950.00000000" || last.GetAssets() != "1050.00000000" ||
-		last.GetLiabilities() != "2000.00000000" || last.GetNetFlow() != "0" {
+		last.GetLiabilities() != "2000.00000000" || last.GetCollateral() != "300.00000000" ||
+		last.GetNetFlow() != "0" {
 		t.Errorf("the last point is %v", last)
 	}
 	resp, err := s.GetKpi(ctx, &portfoliov1.GetKpiRequest{})
@@ -215,6 +222,38 @@ func TestATotalBelowZeroIsToldByAllFigures(t *testing.T) {
 		if reason != "VALUE_BELOW_ZERO" {
 			t.Errorf("%s is unavailable for %q", name, reason)
 		}
+	}
+}
+
+// Whether a deposit secures debts is of each hour. To change it moves nothing: there is no flow.
+func TestCollateralIsOfEachHour(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	ctx, _ := s.newUser(t, "portfolio:read", "portfolio:write")
+	for n, collateral := range []bool{true, false, true} {
+		s.withLoan("1000", "")
+		s.wallet.mu.Lock()
+		s.wallet.more.GetWallets()[0].GetPositions()[0].GetPositions()[0].Collateral = collateral
+		s.wallet.mu.Unlock()
+		taken, err := s.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{})
+		if snap := taken.GetSnapshot(); err != nil || snap.GetTotal() != "400.00000000" ||
+			n > 0 && snap.GetNetFlow() != "0" || snap.GetPositionCount() != 5 {
+			t.Fatal(snap, err)
+		}
+		for _, table := range []string{"snapshots", "position_changes", "hour_prices"} {
+			s.exec(t, "UPDATE "+table+" SET bucket = bucket - interval '1 hour'")
+		}
+	}
+	line, err := s.GetTimeline(ctx, &portfoliov1.GetTimelineRequest{Interval: portfoliov1.Interval_INTERVAL_HOURLY})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, p := range line.GetPoints() {
+		got = append(got, p.GetCollateral())
+	}
+	if !slices.Equal(got[:min(len(got), 3)], []string{"300.00000000", "0", "300.00000000"}) {
+		t.Errorf("the collateral is %q", got)
 	}
 }
 

@@ -117,6 +117,9 @@ func (r Rate) Valuation(v valuation.Valuation) (valuation.Valuation, error) {
 	if v.Assets, err = valuation.Sum(v.Total, v.Liabilities); err != nil {
 		return v, err
 	}
+	if v.Collateral, err = r.Convert(v.Collateral); err != nil {
+		return v, err
+	}
 	if v.Positions, err = r.positions(v.Positions); err != nil {
 		return v, err
 	}

@@ -54,8 +54,11 @@ func TestAValuationAddsUpInEveryCurrency(t *testing.T) {
 			if random.IntN(6) > 0 {
 				h.Price = valuation.Price{Amount: fmt.Sprintf("%d.%05d", random.IntN(100), random.IntN(100_000))}
 			}
-			if random.IntN(3) == 0 {
+			switch random.IntN(6) {
+			case 0, 1:
 				h.Place = valuation.Place{Protocol: "p", Kind: valuation.Borrowed}
+			case 2:
+				h.Place = valuation.Place{Protocol: "p", Kind: valuation.Supplied, Collateral: true}
 			}
 			held = append(held, h)
 		}
@@ -72,6 +75,10 @@ func TestAValuationAddsUpInEveryCurrency(t *testing.T) {
 		want, err := rate.Convert(usd.Total)
 		if err != nil || got.Total.Cmp(want) != 0 {
 			t.Fatalf("the total is %s, want %s (%v)", got.Total, want, err)
+		}
+		collateral, err := rate.Convert(usd.Collateral)
+		if err != nil || got.Collateral.Cmp(collateral) != 0 {
+			t.Fatalf("the collateral is %s, want %s (%v)", got.Collateral, collateral, err)
 		}
 		sum, owed, exact := new(big.Rat), new(big.Rat), new(big.Rat)
 		for i, p := range got.Positions {

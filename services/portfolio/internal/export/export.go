@@ -233,7 +233,8 @@ func (s *Service) writePage(ctx context.Context, p portfolio.Portfolio, r Reques
 // without prices and values where it isn't known.
 func inRate(snap snapshot.Snapshot, held []valuation.Position, r currency.Rate) ([]valuation.Position, error) {
 	if r.Known() {
-		v, err := r.Valuation(valuation.Valuation{Total: snap.Total, Liabilities: snap.Liabilities, Positions: held})
+		v, err := r.Valuation(valuation.Valuation{Total: snap.Total, Liabilities: snap.Liabilities,
+			Collateral: snap.Collateral, Positions: held})
 		return v.Positions, err
 	}
 	out := slices.Clone(held)
@@ -262,7 +263,7 @@ type column struct {
 
 var hourColumns = []column{
 	{"portfolio_id", id}, {"hour_time", instant}, {"snapshot_time", instant}, {"currency", id}, {"total", number},
-	{"assets", number}, {"liabilities", number}, {"net_flow", number}, {"complete", boolean},
+	{"assets", number}, {"liabilities", number}, {"collateral", number}, {"net_flow", number}, {"complete", boolean},
 	{"price_gap", boolean}, {"backfilled", boolean},
 	{"position_count", count}, {"unpriced_count", count}, {"rate", number}, {"unavailable_reason", id},
 }
@@ -270,8 +271,8 @@ var hourColumns = []column{
 func hourRow(s snapshot.Snapshot, r currency.Rate) ([]any, error) {
 	assets, err := s.Assets()
 	return append([]any{"portfolio:" + s.Portfolio.String(), s.Bucket, s.SnapshotTime, r.Currency, plain(s.Total),
-		plain(assets), plain(s.Liabilities), plain(s.NetFlow), s.Complete, s.PriceGap, s.Backfilled, s.Positions,
-		s.Unpriced}, rateCells(r)...), err
+		plain(assets), plain(s.Liabilities), plain(s.Collateral), plain(s.NetFlow), s.Complete, s.PriceGap,
+		s.Backfilled, s.Positions, s.Unpriced}, rateCells(r)...), err
 }
 
 // rateCells are a rate, and why there is none.
@@ -288,6 +289,7 @@ var positionColumns = []column{
 	{"price_time", instant}, {"price_stale", boolean}, {"value", number}, {"verified", boolean},
 	{"unpriced_reason", id}, {"currency", id}, {"rate", number}, {"unavailable_reason", id},
 	{"kind", id}, {"protocol", id}, {"market", id}, {"rate_mode", id},
+	{"collateral", boolean},
 }
 
 func positionRow(s snapshot.Snapshot, p valuation.Position, r currency.Rate) []any {
@@ -295,7 +297,8 @@ func positionRow(s snapshot.Snapshot, p valuation.Position, r currency.Rate) []a
 	cells := append([]any{"portfolio:" + s.Portfolio.String(), s.Bucket, p.TokenID, p.Symbol, int(p.Decimals),
 		plain(amount), "base:" + p.Amount.String(), padded(p.Price.Amount), p.Price.Source, p.Price.Time,
 		p.Price.Stale, plain(p.Value), p.Verified, p.Price.UnpricedReason, r.Currency}, rateCells(r)...)
-	return append(cells, cmp.Or(string(p.Place.Kind), "WALLET"), p.Place.Protocol, p.Place.Market, p.Place.RateMode)
+	return append(cells, cmp.Or(string(p.Place.Kind), "WALLET"), p.Place.Protocol, p.Place.Market, p.Place.RateMode,
+		p.Place.Collateral)
 }
 
 // plain returns a decimal without an exponent, "" for nil.

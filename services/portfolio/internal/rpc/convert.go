@@ -18,9 +18,10 @@ import (
 func valuationToProto(v valuation.Valuation, r currency.Rate) *portfoliov1.Valuation {
 	out := &portfoliov1.Valuation{
 		Currency: r.Currency, Total: decimalToProto(v.Total), Assets: decimalToProto(v.Assets),
-		Liabilities: decimalToProto(v.Liabilities), Positions: positionsToProto(v.Positions),
-		Receipts: positionsToProto(v.Receipts), UnpricedCount: int32(v.Unpriced), UnverifiedCount: int32(v.Unverified),
-		Complete: v.Complete(), IncompleteReasons: v.IncompleteReasons,
+		Liabilities: decimalToProto(v.Liabilities), Collateral: decimalToProto(v.Collateral),
+		Positions: positionsToProto(v.Positions),
+		Receipts:  positionsToProto(v.Receipts), UnpricedCount: int32(v.Unpriced),
+		UnverifiedCount: int32(v.Unverified), Complete: v.Complete(), IncompleteReasons: v.IncompleteReasons,
 		ValuationTime: timestamppb.New(v.ValuationTime), Stale: v.Stale,
 	}
 	out.Rate = rateToProto(r)
@@ -36,7 +37,7 @@ func positionsToProto(positions []valuation.Position) []*portfoliov1.Position {
 			PriceStale: p.Price.Stale, UnpricedReason: p.Price.UnpricedReason,
 			Value: decimalToProto(p.Value), Share: p.Share, Verified: p.Verified,
 			Kind: kindToProto(p.Place.Kind), Protocol: p.Place.Protocol, Market: p.Place.Market,
-			RateMode: p.Place.RateMode,
+			RateMode: p.Place.RateMode, Collateral: p.Place.Collateral,
 		})
 	}
 	return out
@@ -61,7 +62,8 @@ func snapshotToProto(s snapshot.Snapshot, r currency.Rate) *portfoliov1.Snapshot
 		SnapshotTime: timestamppb.New(s.SnapshotTime),
 		Currency:     r.Currency, Total: decimalToProto(s.Total), Complete: s.Complete,
 		PositionCount: int32(s.Positions), UnpricedCount: int32(s.Unpriced), Backfilled: s.Backfilled,
-		NetFlow: decimalToProto(s.NetFlow), PriceGap: s.PriceGap, OutOfDate: s.OutOfDate,
+		NetFlow: decimalToProto(s.NetFlow), Collateral: decimalToProto(s.Collateral), PriceGap: s.PriceGap,
+		OutOfDate: s.OutOfDate,
 	}
 	if assets, err := s.Assets(); err == nil {
 		out.Assets, out.Liabilities = decimalToProto(assets), decimalToProto(s.Liabilities)
@@ -83,7 +85,7 @@ func progressToProto(p snapshot.BackfillProgress) *portfoliov1.BackfillProgress 
 func pointToProto(p timeline.Point) *portfoliov1.TimelinePoint {
 	return &portfoliov1.TimelinePoint{
 		StartTime: timestamppb.New(p.Start), EndTime: timestamppb.New(p.End),
-		Assets: p.Assets, Liabilities: p.Liabilities,
+		Assets: p.Assets, Liabilities: p.Liabilities, Collateral: p.Collateral,
 		Open: p.Open, Close: p.Close, Min: p.Min, Max: p.Max,
 		SnapshotCount: int32(p.Snapshots), CarriedForward: p.CarriedForward, Complete: p.Complete,
 		NetFlow: p.NetFlow, LeftOutCount: int32(p.LeftOut), OutOfDateCount: int32(p.OutOfDate),

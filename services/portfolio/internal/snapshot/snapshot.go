@@ -36,6 +36,8 @@ type Snapshot struct {
 	SnapshotTime time.Time
 	// Total is Assets less Liabilities.
 	Total, Liabilities *apd.Decimal
+	// Collateral is the part of the assets that secures debts, whether there are any or not.
+	Collateral *apd.Decimal
 	// Complete and not OutOfDate.
 	Complete bool
 	// OutOfDate: it is of other wallets than the portfolio has in this hour.
@@ -58,11 +60,14 @@ type Snapshot struct {
 // stale one, it isn't complete.
 func (s Snapshot) In(r currency.Rate) (Snapshot, error) {
 	if !r.Known() {
-		s.Total, s.Liabilities, s.NetFlow, s.Complete = nil, nil, nil, false
+		s.Total, s.Liabilities, s.Collateral, s.NetFlow, s.Complete = nil, nil, nil, nil, false
 		return s, nil
 	}
 	var err error
 	if s.Liabilities, err = r.Convert(s.Liabilities); err != nil {
+		return s, err
+	}
+	if s.Collateral, err = r.Convert(s.Collateral); err != nil {
 		return s, err
 	}
 	if s.Total, err = r.Convert(s.Total); err != nil {

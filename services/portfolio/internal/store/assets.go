@@ -41,14 +41,16 @@ func (l line) compare(other line) int {
 
 const (
 	findPlaces = `
-SELECT p.id, p.protocol, p.market, p.kind, p.rate_mode
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS w (protocol, market, kind, rate_mode)
-JOIN places p USING (protocol, market, kind, rate_mode)`
+SELECT p.id, p.protocol, p.market, p.kind, p.rate_mode, p.collateral
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::boolean[])
+     AS w (protocol, market, kind, rate_mode, collateral)
+JOIN places p USING (protocol, market, kind, rate_mode, collateral)`
 	// In one order, as insertAssets.
 	insertPlaces = `
-INSERT INTO places (protocol, market, kind, rate_mode)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS w (protocol, market, kind, rate_mode)
-ORDER BY protocol, market, kind, rate_mode
+INSERT INTO places (protocol, market, kind, rate_mode, collateral)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::boolean[])
+     AS w (protocol, market, kind, rate_mode, collateral)
+ORDER BY protocol, market, kind, rate_mode, collateral
 ON CONFLICT DO NOTHING`
 )
 
@@ -59,6 +61,7 @@ func placeIDs(ctx context.Context, conn *pgx.Conn, positions []valuation.Positio
 	ids := map[valuation.Place]int32{{}: 0}
 	seen := map[valuation.Place]bool{}
 	columns := make([][]string, 4)
+	var collateral []bool
 	for _, p := range positions {
 		if p.Place.InWallet() || seen[p.Place] {
 			continue
@@ -67,8 +70,9 @@ func placeIDs(ctx context.Context, conn *pgx.Conn, positions []valuation.Positio
 		for i, text := range []string{p.Place.Protocol, p.Place.Market, string(p.Place.Kind), p.Place.RateMode} {
 			columns[i] = append(columns[i], text)
 		}
+		collateral = append(collateral, p.Place.Collateral)
 	}
-	args := []any{columns[0], columns[1], columns[2], columns[3]}
+	args := []any{columns[0], columns[1], columns[2], columns[3], collateral}
 	read := func() error {
 		rows, err := conn.Query(ctx, findPlaces, args...)
 		if err != nil {
@@ -76,7 +80,8 @@ func placeIDs(ctx context.Context, conn *pgx.Conn, positions []valuation.Positio
 		}
 		var id int32
 		var p valuation.Place
-		_, err = pgx.ForEachRow(rows, []any{&id, &p.Protocol, &p.Market, &p.Kind, &p.RateMode}, func() error {
+		into := []any{&id, &p.Protocol, &p.Market, &p.Kind, &p.RateMode, &p.Collateral}
+		_, err = pgx.ForEachRow(rows, into, func() error {
 			ids[p] = id
 			return nil
 		})

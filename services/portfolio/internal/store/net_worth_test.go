@@ -8,7 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/apd/v3"
+
+	"github.com/purserhq/purser/services/portfolio/internal/currency"
 	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
+	"github.com/purserhq/purser/services/portfolio/internal/store"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
@@ -125,6 +129,7 @@ func TestTheLinesAreTheSnapshotAndTheTimeline(t *testing.T) {
 			if kind := kinds[random.IntN(len(kinds))]; kind != "" {
 				h = in(kind, h)
 				h.Place.RateMode = []string{"", "STABLE"}[random.IntN(2)]
+				h.Place.Collateral = kind == valuation.Supplied && random.IntN(2) == 0
 			}
 			h.IsReceipt = h.Place.InWallet() && random.IntN(4) == 0
 			held = append(held, h)
@@ -166,20 +171,46 @@ func TestTheLinesAreTheSnapshotAndTheTimeline(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	rate := currency.Rate{Currency: "EUR", Price: "1.07", Source: "llama", Time: hour(0)}
+	var rates []currency.HourRate
+	for n := range all {
+		rates = append(rates, currency.HourRate{Hour: hour(n), Rate: rate})
+	}
+	if err := store.NewCurrencyRates(f.db.DB, time.Now).SaveRates(t.Context(), rates); err != nil {
+		t.Fatal(err)
+	}
+	euros, err := f.Aggregate(t.Context(), f.p, bounds, "EUR")
+	if err != nil || len(euros.Intervals) != hours {
+		t.Fatal(len(euros.Intervals), err)
+	}
 	for n, want := range all {
 		f.checkHour(t, want, snaps[n], positions[hour(n)])
 		a := times.Intervals[n]
+		in := euros.Intervals[n]
+		for _, pair := range []struct {
+			got     string
+			dollars *apd.Decimal
+		}{{in.Close, want.Total}, {in.Liabilities, want.Liabilities}, {in.Collateral, want.Collateral}} {
+			converted, err := rate.Convert(pair.dollars)
+			if err != nil {
+				t.Fatal(err)
+			}
+			same(t, pair.got, converted.Text('f'))
+		}
 		if same(t, a.Close, want.Total.Text('f')); a.Min != a.Close || a.Open != a.Close {
 			t.Errorf("hour %d: the timeline has %+v", n, a)
 		}
 		same(t, a.Assets, want.Assets.Text('f'))
 		same(t, a.Liabilities, want.Liabilities.Text('f'))
+		same(t, a.Collateral, want.Collateral.Text('f'))
 	}
 	n := f.count(t, `SELECT count(*) FROM snapshots s
 		WHERE total = coalesce((SELECT sum(value) FROM snapshot_positions p
 		WHERE p.portfolio_id = s.portfolio_id AND p.bucket = s.bucket), 0)
 		AND liabilities = coalesce((SELECT -sum(value) FROM snapshot_positions p
-		WHERE p.portfolio_id = s.portfolio_id AND p.bucket = s.bucket AND kind = 'BORROWED'), 0)`)
+		WHERE p.portfolio_id = s.portfolio_id AND p.bucket = s.bucket AND kind = 'BORROWED'), 0)
+		AND s.collateral = coalesce((SELECT sum(value) FROM snapshot_positions p
+		WHERE p.portfolio_id = s.portfolio_id AND p.bucket = s.bucket AND p.collateral), 0)`)
 	if n != hours {
 		t.Errorf("the view adds up to %d of %d snapshots", n, hours)
 	}
@@ -198,6 +229,7 @@ func (f fixture) checkHour(t *testing.T, want valuation.Valuation, snap snapshot
 	}
 	for _, pair := range [][2]string{{snap.Total.Text('f'), want.Total.Text('f')},
 		{assets.Text('f'), want.Assets.Text('f')}, {snap.Liabilities.Text('f'), want.Liabilities.Text('f')},
+		{snap.Collateral.Text('f'), want.Collateral.Text('f')}, {sums.Collateral.Text('f'), want.Collateral.Text('f')},
 		{sums.Total.Text('f'), want.Total.Text('f')}, {sums.Liabilities.Text('f'), want.Liabilities.Text('f')}} {
 		same(t, pair[0], pair[1])
 	}

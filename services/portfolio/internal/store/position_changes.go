@@ -87,7 +87,7 @@ ORDER BY w.portfolio_id, s.bucket`
 // bucket. Each asset in a place is one step in the index.
 const readChanges = `
 SELECT w.portfolio_id, c.asset, c.place, c.bucket, c.amount::text, a.token_id, a.symbol, a.decimals, a.verified,
-       p.protocol, p.market, p.kind, p.rate_mode
+       p.protocol, p.market, p.kind, p.rate_mode, p.collateral
 FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[]) AS w (portfolio_id, first, last)
 CROSS JOIN LATERAL (
   WITH RECURSIVE known (asset, place) AS (
@@ -234,7 +234,7 @@ func (w *windows) readChanges(ctx context.Context, conn *pgx.Conn, ids []uuid.UU
 	var a asset
 	var place valuation.Place
 	columns := []any{&of, &id.asset, &id.place, &bucket, &amount, &a.tokenID, &a.symbol, &a.decimals, &a.verified,
-		&place.Protocol, &place.Market, &place.Kind, &place.RateMode}
+		&place.Protocol, &place.Market, &place.Kind, &place.RateMode, &place.Collateral}
 	_, err = pgx.ForEachRow(rows, columns, func() error {
 		w.assets[id.asset], w.places[id.place] = a, place
 		switch {

@@ -53,16 +53,17 @@ RETURNING bucket, snapshot_time, price_seq, membership, position_count, incomple
 
 	pricedPositions = `
 SELECT bucket, token_id, symbol, decimals, verified, amount::text, price::text, price_source, price_time,
-       price_stale, unpriced_reason, protocol, market, kind, rate_mode
+       price_stale, unpriced_reason, protocol, market, kind, rate_mode, collateral
 FROM snapshot_positions WHERE portfolio_id = $1 AND bucket = ANY($2)`
 
 	updateRepriced = `
-UPDATE snapshots s SET total = r.total::numeric, liabilities = r.liabilities::numeric, complete = r.complete,
+UPDATE snapshots s SET total = r.total::numeric, liabilities = r.liabilities::numeric,
+       collateral = r.collateral::numeric, complete = r.complete,
        unpriced_count = r.unpriced,
        stale_price_count = r.stale, measurable = r.measurable, price_gap = false, net_flow = r.net_flow::numeric
 FROM unnest($2::timestamptz[], $3::text[], $4::boolean[], $5::integer[], $6::integer[], $7::boolean[], $8::text[],
-            $9::text[])
-     AS r (bucket, total, complete, unpriced, stale, measurable, net_flow, liabilities)
+            $9::text[], $10::text[])
+     AS r (bucket, total, complete, unpriced, stale, measurable, net_flow, liabilities, collateral)
 WHERE s.portfolio_id = $1 AND s.bucket = r.bucket`
 )
 
@@ -188,7 +189,8 @@ func readPositions(ctx context.Context, conn *pgx.Conn, id uuid.UUID, hours []ti
 	var bucket time.Time
 	var r positionRow
 	columns := []any{&bucket, &r.TokenID, &r.Symbol, &r.Decimals, &r.Verified, &r.Amount, &r.Price, &r.PriceSource,
-		&r.PriceTime, &r.PriceStale, &r.UnpricedReason, &r.Protocol, &r.Market, &r.Kind, &r.RateMode}
+		&r.PriceTime, &r.PriceStale, &r.UnpricedReason, &r.Protocol, &r.Market, &r.Kind, &r.RateMode,
+		&r.Collateral}
 	_, err = pgx.ForEachRow(rows, columns, func() error {
 		p, err := positionFromRow(r)
 		found[bucket.Unix()] = append(found[bucket.Unix()], p)
@@ -202,19 +204,20 @@ func readPositions(ctx context.Context, conn *pgx.Conn, id uuid.UUID, hours []ti
 
 func storeRepriced(ctx context.Context, conn *pgx.Conn, id uuid.UUID, stored map[portfolioHour]*candidate) error {
 	var buckets []time.Time
-	var totals, liabilities []string
+	var totals, liabilities, collateral []string
 	var complete, measurable []bool
 	var unpriced, stale []int32
 	var flows []*string
 	for _, c := range stored {
 		buckets, totals = append(buckets, c.row.Bucket), append(totals, c.row.Total)
 		liabilities = append(liabilities, c.row.Liabilities)
+		collateral = append(collateral, c.row.Collateral)
 		complete, measurable = append(complete, c.row.Complete), append(measurable, c.row.Measurable)
 		unpriced = append(unpriced, int32(c.row.UnpricedCount))
 		stale, flows = append(stale, int32(c.row.StalePriceCount)), append(flows, c.row.NetFlow)
 	}
 	_, err := conn.Exec(ctx, updateRepriced, id, buckets, totals, complete, unpriced, stale, measurable, flows,
-		liabilities)
+		liabilities, collateral)
 	if err != nil {
 		return fmt.Errorf("store repriced snapshots: %w", err)
 	}

@@ -36,10 +36,11 @@ import (
 var upsertSnapshots = `
 INSERT INTO snapshots AS stored (portfolio_id, bucket, snapshot_time, price_seq, total, complete, position_count,
                                  incomplete_wallet_count, unpriced_count, stale_price_count, backfilled,
-                                 measurable, price_gap, net_flow, membership, held_digest, liabilities)
+                                 measurable, price_gap, net_flow, membership, held_digest, liabilities,
+                                 collateral)
 SELECT portfolio_id, bucket, snapshot_time, price_seq, total, complete, position_count,
        incomplete_wallet_count, unpriced_count, stale_price_count, backfilled, measurable, price_gap, net_flow,
-       membership, held_digest, liabilities
+       membership, held_digest, liabilities, collateral
 FROM json_populate_recordset(null::snapshots, $1)
 ORDER BY portfolio_id, bucket
 ON CONFLICT (portfolio_id, bucket) DO UPDATE
@@ -47,6 +48,7 @@ SET snapshot_time           = excluded.snapshot_time,
     price_seq               = excluded.price_seq,
     total                   = excluded.total,
     liabilities             = excluded.liabilities,
+    collateral              = excluded.collateral,
     complete                = excluded.complete,
     position_count          = excluded.position_count,
     incomplete_wallet_count = excluded.incomplete_wallet_count,

@@ -48,6 +48,7 @@ type snapshotRow struct {
 	Measurable            bool      `json:"measurable"`
 	PriceGap              bool      `json:"price_gap"`
 	Liabilities           string    `json:"liabilities"`
+	Collateral            string    `json:"collateral"`
 	NetFlow               *string   `json:"net_flow"`
 	// HeldDigest is set by upsertCandidates.
 	HeldDigest *uuid.UUID `json:"held_digest"`
@@ -73,10 +74,10 @@ func snapshotToRow(portfolioID uuid.UUID, bucket time.Time, v valuation.Valuatio
 		// Postgres rounds a finer time in JSON, and truncates one in a parameter.
 		SnapshotTime: v.ValuationTime.UTC().Truncate(time.Microsecond),
 		Total:        v.Total.Text('f'), Complete: v.Complete(),
-		Liabilities:   v.Liabilities.Text('f'),
+		Liabilities: v.Liabilities.Text('f'), Collateral: v.Collateral.Text('f'),
 		PositionCount: len(v.Positions), IncompleteWalletCount: min(v.IncompleteWallets, math.MaxInt16),
-		UnpricedCount:   v.Unpriced,
-		StalePriceCount: v.StalePrices, Backfilled: backfilled,
+		UnpricedCount:   min(v.Unpriced, math.MaxInt16),
+		StalePriceCount: min(v.StalePrices, math.MaxInt16), Backfilled: backfilled,
 	}
 }
 
@@ -89,13 +90,17 @@ func snapshotFromRow(r snapshotRow) (snapshot.Snapshot, error) {
 	if err != nil {
 		return snapshot.Snapshot{}, err
 	}
+	collateral, err := parseDecimal(r.Collateral)
+	if err != nil {
+		return snapshot.Snapshot{}, err
+	}
 	var flow *apd.Decimal
 	if r.NetFlow != nil {
 		flow, err = parseDecimal(*r.NetFlow)
 	}
 	return snapshot.Snapshot{
 		Portfolio: r.PortfolioID, Bucket: r.Bucket.UTC(), SnapshotTime: r.SnapshotTime.UTC(), Total: total,
-		Liabilities: liabilities, Complete: r.Complete && !r.OutOfDate, OutOfDate: r.OutOfDate,
+		Liabilities: liabilities, Collateral: collateral, Complete: r.Complete && !r.OutOfDate, OutOfDate: r.OutOfDate,
 		Positions: r.PositionCount,
 		Unpriced:  r.UnpricedCount, Backfilled: r.Backfilled, NetFlow: flow, PriceGap: r.PriceGap,
 	}, err
@@ -117,6 +122,7 @@ type positionRow struct {
 	Market         string
 	Kind           string
 	RateMode       string
+	Collateral     bool
 }
 
 func (positionRow) TableName() string { return "snapshot_positions" }
@@ -130,7 +136,7 @@ func positionFromRow(r positionRow) (valuation.Position, error) {
 	p := valuation.Position{
 		TokenID: r.TokenID, Symbol: r.Symbol, Decimals: uint8(r.Decimals), Verified: r.Verified, Amount: amount,
 		Place: valuation.Place{Protocol: r.Protocol, Market: r.Market, Kind: valuation.PositionKind(r.Kind),
-			RateMode: r.RateMode},
+			RateMode: r.RateMode, Collateral: r.Collateral},
 		Price: valuation.Price{Source: r.PriceSource, Stale: r.PriceStale, UnpricedReason: r.UnpricedReason},
 	}
 	if r.Price != nil && r.PriceTime != nil {

@@ -27,8 +27,9 @@ import (
 var aggregateSnapshots = `
 SELECT i.n - 1, coalesce(opening.total::text, ''), coalesce(closing.total::text, ''),
        coalesce((closing.total + closing.liabilities)::text, ''), coalesce(closing.liabilities::text, ''),
-       coalesce(inside.lowest::text, ''), coalesce(inside.highest::text, ''), inside.snapshots, inside.left_out,
-       inside.complete AND inside.out_of_date = 0, inside.out_of_date, coalesce(inside.net_flow::text, '')
+       coalesce(closing.collateral::text, ''), coalesce(inside.lowest::text, ''), coalesce(inside.highest::text, ''),
+       inside.snapshots, inside.left_out, inside.complete AND inside.out_of_date = 0, inside.out_of_date,
+       coalesce(inside.net_flow::text, '')
 FROM unnest($2::timestamptz[], $3::timestamptz[], $4::integer[]) WITH ORDINALITY AS i (start, until, membership, n)
 CROSS JOIN LATERAL (
   SELECT min(bucket) FILTER (WHERE NOT price_gap) AS first, max(bucket) FILTER (WHERE NOT price_gap) AS last,
@@ -53,7 +54,7 @@ var aggregateInCurrency = `
 WITH converted AS MATERIALIZED (
   SELECT width_bucket(s.bucket, $2::timestamptz[]) AS n, s.bucket, s.complete, s.membership,
          CASE WHEN NOT s.price_gap THEN in_currency(s.total, r.rate) END AS total,
-         in_currency(s.liabilities, r.rate) AS liabilities,
+         in_currency(s.liabilities, r.rate) AS liabilities, in_currency(s.collateral, r.rate) AS collateral,
          in_currency(s.net_flow, r.rate) AS net_flow
   FROM snapshots s LEFT JOIN currency_rates r ON r.currency = $3 AND r.bucket = s.bucket
   WHERE s.portfolio_id = $1 AND s.bucket >= ($2::timestamptz[])[1] AND s.bucket < $4),
@@ -67,8 +68,8 @@ inside AS (
   FROM converted c GROUP BY n)
 SELECT inside.n - 1, coalesce(opening.total::text, ''), coalesce(closing.total::text, ''),
        coalesce((closing.total + closing.liabilities)::text, ''), coalesce(closing.liabilities::text, ''),
-       coalesce(lowest::text, ''), coalesce(highest::text, ''), snapshots, left_out,
-       inside.complete AND out_of_date = 0, out_of_date, coalesce(inside.net_flow::text, '')
+       coalesce(closing.collateral::text, ''), coalesce(lowest::text, ''), coalesce(highest::text, ''),
+       snapshots, left_out, inside.complete AND out_of_date = 0, out_of_date, coalesce(inside.net_flow::text, '')
 FROM inside
 LEFT JOIN converted opening ON opening.bucket = inside.first
 LEFT JOIN converted closing ON closing.bucket = inside.last
@@ -140,8 +141,8 @@ func (s *Snapshots) aggregate(ctx context.Context, portfolioID uuid.UUID,
 	var out []timeline.Aggregate
 	for rows.Next() {
 		var a timeline.Aggregate
-		err := rows.Scan(&a.Index, &a.Open, &a.Close, &a.Assets, &a.Liabilities, &a.Min, &a.Max, &a.Snapshots,
-			&a.LeftOut, &a.Complete, &a.OutOfDate, &a.NetFlow)
+		err := rows.Scan(&a.Index, &a.Open, &a.Close, &a.Assets, &a.Liabilities, &a.Collateral, &a.Min, &a.Max,
+			&a.Snapshots, &a.LeftOut, &a.Complete, &a.OutOfDate, &a.NetFlow)
 		if err != nil {
 			return nil, fmt.Errorf("aggregate snapshots: %w", err)
 		}
@@ -201,6 +202,6 @@ func (s *Snapshots) lastValueBefore(ctx context.Context, portfolioID uuid.UUID,
 		return nil, err
 	}
 	return &timeline.Value{Total: row.Total, Assets: assets.Text('f'), Liabilities: row.Liabilities,
-		Complete: row.Complete && !row.OutOfDate, OutOfDate: row.OutOfDate,
+		Collateral: row.Collateral, Complete: row.Complete && !row.OutOfDate, OutOfDate: row.OutOfDate,
 		Hour: row.Bucket.UTC()}, nil
 }

@@ -68,9 +68,10 @@ type Point struct {
 	Start, End time.Time // End is exclusive
 	// Open and Close are the first and the last total, decimal numbers.
 	Open, Close, Min, Max string
-	// Assets and Liabilities are those of Close, which is the one less the other.
-	Assets, Liabilities string
-	Snapshots           int
+	// Assets and Liabilities are those of Close, which is the one less the other; Collateral is the part of Assets
+	// that secures debts.
+	Assets, Liabilities, Collateral string
+	Snapshots                       int
 	// LeftOut is how many of the snapshots have a price gap, or an hour without a rate of
 	// the currency.
 	LeftOut int
@@ -91,20 +92,20 @@ type Aggregate struct {
 	Index int // of the interval
 	// Open, Close, Min and Max are "" if all snapshots are left out.
 	Open, Close, Min, Max string
-	// Assets and Liabilities are those of Close.
-	Assets, Liabilities string
-	Snapshots, LeftOut  int
-	Complete            bool
-	OutOfDate           int    // how many snapshots are
-	NetFlow             string // "" when no snapshot has one
+	// Assets, Liabilities and Collateral are those of Close.
+	Assets, Liabilities, Collateral string
+	Snapshots, LeftOut              int
+	Complete                        bool
+	OutOfDate                       int    // how many snapshots are
+	NetFlow                         string // "" when no snapshot has one
 }
 
 // Value is the total of a snapshot in US dollars, and whether it is complete.
 type Value struct {
-	Total, Assets, Liabilities string
-	Complete                   bool
-	OutOfDate                  bool
-	Hour                       time.Time
+	Total, Assets, Liabilities, Collateral string
+	Complete                               bool
+	OutOfDate                              bool
+	Hour                                   time.Time
 }
 
 // Aggregates sum up the snapshots of consecutive intervals.
@@ -215,7 +216,7 @@ func (s *Service) aggregate(ctx context.Context, p portfolio.Portfolio, bounds [
 
 // convert converts the value to a rate's currency.
 func (v *Value) convert(r currency.Rate) error {
-	for _, text := range []*string{&v.Total, &v.Liabilities} {
+	for _, text := range []*string{&v.Total, &v.Liabilities, &v.Collateral} {
 		dollars, _, err := apd.NewFromString(*text)
 		if err != nil {
 			return err
@@ -262,13 +263,13 @@ func (a Aggregates) points(bounds []time.Time) []Point {
 		switch {
 		case in.Snapshots > in.LeftOut:
 			p.Open, p.Close, p.Min, p.Max = in.Open, in.Close, in.Min, in.Max
-			p.Assets, p.Liabilities = in.Assets, in.Liabilities
+			p.Assets, p.Liabilities, p.Collateral = in.Assets, in.Liabilities, in.Collateral
 			p.Complete, p.OutOfDate = in.Complete, in.OutOfDate
-			last = &Value{Total: in.Close, Assets: in.Assets, Liabilities: in.Liabilities, Complete: in.Complete,
-				OutOfDate: in.OutOfDate > 0}
+			last = &Value{Total: in.Close, Assets: in.Assets, Liabilities: in.Liabilities,
+				Collateral: in.Collateral, Complete: in.Complete, OutOfDate: in.OutOfDate > 0}
 		case last != nil:
 			p.Open, p.Close, p.Min, p.Max = last.Total, last.Total, last.Total, last.Total
-			p.Assets, p.Liabilities = last.Assets, last.Liabilities
+			p.Assets, p.Liabilities, p.Collateral = last.Assets, last.Liabilities, last.Collateral
 			p.CarriedForward, p.Complete, p.OutOfDate = true, last.Complete && in.LeftOut == 0, in.OutOfDate
 			if last.OutOfDate {
 				p.OutOfDate = max(1, p.OutOfDate)

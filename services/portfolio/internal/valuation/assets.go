@@ -47,7 +47,7 @@ func (a Assets) AsOf(wallets []Wallet, prices map[string]Price, at time.Time) As
 // Value values the assets at their prices. It fails only for a malformed price.
 func (a Assets) Value() (Valuation, error) {
 	v := Valuation{ValuationTime: a.At, Total: new(apd.Decimal), Assets: new(apd.Decimal),
-		Liabilities: new(apd.Decimal), Wallets: len(a.wallets), Membership: a.Membership}
+		Liabilities: new(apd.Decimal), Collateral: new(apd.Decimal), Wallets: len(a.wallets), Membership: a.Membership}
 	for _, w := range a.wallets {
 		v.checkWallet(w)
 	}

@@ -9,6 +9,8 @@ type Place struct {
 	Kind             PositionKind
 	// RateMode is VARIABLE or STABLE; "" of what is no debt, or of a protocol with a single mode.
 	RateMode string
+	// Collateral: it secures the debts of its wallet in the market.
+	Collateral bool
 }
 
 // InWallet reports whether it is the wallets themselves.
@@ -27,7 +29,8 @@ func InMarkets(markets []Market) []Holding {
 				continue
 			}
 			h := p.Holding
-			h.Place = Place{Protocol: m.Protocol, Market: m.ID, Kind: p.Kind, RateMode: p.RateMode}
+			h.Place = Place{Protocol: m.Protocol, Market: m.ID, Kind: p.Kind, RateMode: p.RateMode,
+				Collateral: p.Collateral}
 			// What is on no list is not outside of the portfolio for that: it is unpriced.
 			h.Verified = h.Verified || !p.Known
 			held = append(held, h)

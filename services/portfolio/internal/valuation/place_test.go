@@ -36,6 +36,9 @@ func lines(positions []valuation.Position) string {
 func TestNetWorthIsAssetsLessLiabilities(t *testing.T) {
 	v := of(t, hold("dai", "60", 0, "1"), in(valuation.Supplied, hold("usdc", "40", 0, "1")),
 		in(valuation.Borrowed, hold("dai", "30", 0, "1")), receipt(hold("ausdc", "40", 0, "1")))
+	if text(v.Collateral) != "0" {
+		t.Errorf("what secures nothing is collateral: %s", text(v.Collateral))
+	}
 	if text(v.Total) != "70.00000000" || text(v.Assets) != "100.00000000" || text(v.Liabilities) != "30.00000000" {
 		t.Errorf("the total is %s of %s less %s", text(v.Total), text(v.Assets), text(v.Liabilities))
 	}
@@ -158,7 +161,7 @@ func TestTheLinesAddUpToTheTotal(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		holdings := held(r)
 		v := of(t, holdings...)
-		assets, liabilities, shares := new(big.Rat), new(big.Rat), 0.0
+		assets, liabilities, collateral, shares := new(big.Rat), new(big.Rat), new(big.Rat), 0.0
 		for _, p := range v.Positions {
 			if !p.Counted() {
 				continue
@@ -172,12 +175,16 @@ func TestTheLinesAddUpToTheTotal(t *testing.T) {
 			} else {
 				assets.Add(assets, value)
 			}
+			if p.Place.Collateral {
+				collateral.Add(collateral, value)
+			}
 		}
 		total := new(big.Rat).Sub(assets, liabilities)
 		for _, of := range []struct {
 			got  string
 			want *big.Rat
-		}{{text(v.Assets), assets}, {text(v.Liabilities), liabilities}, {text(v.Total), total}} {
+		}{{text(v.Assets), assets}, {text(v.Liabilities), liabilities}, {text(v.Total), total},
+			{text(v.Collateral), collateral}} {
 			if got, ok := new(big.Rat).SetString(of.got); !ok || got.Cmp(of.want) != 0 {
 				t.Fatalf("%s, want %s, of\n%s", of.got, of.want.FloatString(8), lines(v.Positions))
 			}

@@ -137,7 +137,7 @@ func Sum(a, b *apd.Decimal) (*apd.Decimal, error) {
 // SumOf returns a valuation with these valued positions, and their sums.
 func SumOf(positions []Position) (v Valuation, err error) {
 	v = Valuation{Total: new(apd.Decimal), Assets: new(apd.Decimal), Liabilities: new(apd.Decimal),
-		Positions: positions}
+		Collateral: new(apd.Decimal), Positions: positions}
 	for _, p := range positions {
 		switch {
 		case !p.Counted():
@@ -146,6 +146,9 @@ func SumOf(positions []Position) (v Valuation, err error) {
 			v.Liabilities, err = Subtract(v.Liabilities, p.Value)
 		default:
 			v.Assets, err = Sum(v.Assets, p.Value)
+		}
+		if err == nil && p.Place.Collateral {
+			v.Collateral, err = Sum(v.Collateral, p.Value)
 		}
 		if err != nil {
 			return v, err

@@ -98,6 +98,8 @@ type Valuation struct {
 	ValuationTime time.Time
 	// Total is Assets less Liabilities, neither of which is below 0.
 	Total, Assets, Liabilities *apd.Decimal
+	// Collateral is the part of Assets that secures debts, whether there are any or not.
+	Collateral *apd.Decimal
 	// Positions by value, the largest first, so that debts are last; then those that aren't
 	// counted, by token id.
 	Positions []Position
@@ -210,6 +212,9 @@ func (v *Valuation) count(p Position) {
 		sum, add = v.Liabilities, decimalContext().Sub
 	}
 	_, err := decimalContext().Add(v.Total, v.Total, p.Value)
+	if err == nil && p.Place.Collateral {
+		_, err = decimalContext().Add(v.Collateral, v.Collateral, p.Value)
+	}
 	if _, sumErr := add(sum, sum, p.Value); err != nil || sumErr != nil {
 		v.IncompleteReasons = append(v.IncompleteReasons, p.Symbol+" could not be added to the total")
 	}
@@ -242,5 +247,16 @@ func byValue(a, b Position) int {
 	}
 	return cmp.Or(cmp.Compare(a.TokenID, b.TokenID), cmp.Compare(a.Place.Protocol, b.Place.Protocol),
 		cmp.Compare(a.Place.Market, b.Place.Market), cmp.Compare(a.Place.Kind, b.Place.Kind),
-		cmp.Compare(a.Place.RateMode, b.Place.RateMode))
+		cmp.Compare(a.Place.RateMode, b.Place.RateMode), compareBools(a.Place.Collateral, b.Place.Collateral))
+}
+
+// compareBools has false before true.
+func compareBools(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }

@@ -39,7 +39,8 @@ func (s State) Cursor(p portfolio.Portfolio) string {
 		if p.Value != nil {
 			value = p.Value.Text('f')
 		}
-		write(h, p.Place.Protocol, p.Place.Market, string(p.Place.Kind), p.Place.RateMode)
+		write(h, p.Place.Protocol, p.Place.Market, string(p.Place.Kind), p.Place.RateMode,
+			strconv.FormatBool(p.Place.Collateral))
 		write(h, p.TokenID, p.Symbol, strconv.Itoa(int(p.Decimals)), strconv.FormatBool(p.Verified), p.Amount.String(),
 			p.Price.Amount, p.Price.Source, strconv.FormatBool(p.Price.Stale), p.Price.UnpricedReason, value)
 	}

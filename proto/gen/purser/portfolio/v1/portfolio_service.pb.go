@@ -244,7 +244,9 @@ type Valuation struct {
 	Liabilities string `protobuf:"bytes,12,opt,name=liabilities,proto3" json:"liabilities,omitempty"`
 	// What wallets hold of tokens that stand for a position, such as those that a lending market gives for a deposit.
 	// The position is in positions, and these are in no other figure. Empty for a snapshot, which doesn't have them.
-	Receipts      []*Position `protobuf:"bytes,13,rep,name=receipts,proto3" json:"receipts,omitempty"`
+	Receipts []*Position `protobuf:"bytes,13,rep,name=receipts,proto3" json:"receipts,omitempty"`
+	// The part of assets that secures debts in lending markets, whether there are any debts or not.
+	Collateral    string `protobuf:"bytes,14,opt,name=collateral,proto3" json:"collateral,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -370,6 +372,13 @@ func (x *Valuation) GetReceipts() []*Position {
 	return nil
 }
 
+func (x *Valuation) GetCollateral() string {
+	if x != nil {
+		return x.Collateral
+	}
+	return ""
+}
+
 // ExchangeRate is what one unit of a currency is worth.
 type ExchangeRate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -474,7 +483,9 @@ type Position struct {
 	Protocol string `protobuf:"bytes,14,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	Market   string `protobuf:"bytes,15,opt,name=market,proto3" json:"market,omitempty"`
 	// VARIABLE or STABLE for a debt of a protocol that has both; otherwise empty.
-	RateMode      string `protobuf:"bytes,16,opt,name=rate_mode,json=rateMode,proto3" json:"rate_mode,omitempty"`
+	RateMode string `protobuf:"bytes,16,opt,name=rate_mode,json=rateMode,proto3" json:"rate_mode,omitempty"`
+	// It secures the debts of its wallet in the market.
+	Collateral    bool `protobuf:"varint,17,opt,name=collateral,proto3" json:"collateral,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -621,6 +632,13 @@ func (x *Position) GetRateMode() string {
 	return ""
 }
 
+func (x *Position) GetCollateral() bool {
+	if x != nil {
+		return x.Collateral
+	}
+	return false
+}
+
 // Snapshot is the stored value of a portfolio for an hour.
 type Snapshot struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -652,8 +670,10 @@ type Snapshot struct {
 	UnavailableReason string `protobuf:"bytes,13,opt,name=unavailable_reason,json=unavailableReason,proto3" json:"unavailable_reason,omitempty"`
 	Assets            string `protobuf:"bytes,14,opt,name=assets,proto3" json:"assets,omitempty"`
 	Liabilities       string `protobuf:"bytes,15,opt,name=liabilities,proto3" json:"liabilities,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// As in Valuation. Empty with unavailable_reason.
+	Collateral    string `protobuf:"bytes,16,opt,name=collateral,proto3" json:"collateral,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Snapshot) Reset() {
@@ -791,6 +811,13 @@ func (x *Snapshot) GetLiabilities() string {
 	return ""
 }
 
+func (x *Snapshot) GetCollateral() string {
+	if x != nil {
+		return x.Collateral
+	}
+	return ""
+}
+
 // TimelinePoint is the value of a portfolio within one interval.
 type TimelinePoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -819,8 +846,10 @@ type TimelinePoint struct {
 	// before is. complete is false when any is.
 	OutOfDateCount int32 `protobuf:"varint,12,opt,name=out_of_date_count,json=outOfDateCount,proto3" json:"out_of_date_count,omitempty"`
 	// Those of close, which is assets less liabilities.
-	Assets        string `protobuf:"bytes,13,opt,name=assets,proto3" json:"assets,omitempty"`
-	Liabilities   string `protobuf:"bytes,14,opt,name=liabilities,proto3" json:"liabilities,omitempty"`
+	Assets      string `protobuf:"bytes,13,opt,name=assets,proto3" json:"assets,omitempty"`
+	Liabilities string `protobuf:"bytes,14,opt,name=liabilities,proto3" json:"liabilities,omitempty"`
+	// The part of assets that secures debts.
+	Collateral    string `protobuf:"bytes,15,opt,name=collateral,proto3" json:"collateral,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -949,6 +978,13 @@ func (x *TimelinePoint) GetAssets() string {
 func (x *TimelinePoint) GetLiabilities() string {
 	if x != nil {
 		return x.Liabilities
+	}
+	return ""
+}
+
+func (x *TimelinePoint) GetCollateral() string {
+	if x != nil {
+		return x.Collateral
 	}
 	return ""
 }
@@ -2729,7 +2765,7 @@ var File_purser_portfolio_v1_portfolio_service_proto protoreflect.FileDescriptor
 
 const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\n" +
-	"+purser/portfolio/v1/portfolio_service.proto\x12\x13purser.portfolio.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a$purser/portfolio/v1/allocation.proto\x1a purser/portfolio/v1/export.proto\x1a\x1dpurser/portfolio/v1/kpi.proto\x1a#purser/portfolio/v1/portfolio.proto\"\x9c\x04\n" +
+	"+purser/portfolio/v1/portfolio_service.proto\x12\x13purser.portfolio.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a$purser/portfolio/v1/allocation.proto\x1a purser/portfolio/v1/export.proto\x1a\x1dpurser/portfolio/v1/kpi.proto\x1a#purser/portfolio/v1/portfolio.proto\"\xbc\x04\n" +
 	"\tValuation\x12\x1a\n" +
 	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\tR\x05total\x12;\n" +
@@ -2744,12 +2780,15 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	" \x01(\v2!.purser.portfolio.v1.ExchangeRateR\x04rate\x12\x16\n" +
 	"\x06assets\x18\v \x01(\tR\x06assets\x12 \n" +
 	"\vliabilities\x18\f \x01(\tR\vliabilities\x129\n" +
-	"\breceipts\x18\r \x03(\v2\x1d.purser.portfolio.v1.PositionR\breceipts\"\x8b\x01\n" +
+	"\breceipts\x18\r \x03(\v2\x1d.purser.portfolio.v1.PositionR\breceipts\x12\x1e\n" +
+	"\n" +
+	"collateral\x18\x0e \x01(\tR\n" +
+	"collateral\"\x8b\x01\n" +
 	"\fExchangeRate\x12\x14\n" +
 	"\x05price\x18\x01 \x01(\tR\x05price\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x127\n" +
 	"\trate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\brateTime\x12\x14\n" +
-	"\x05stale\x18\x04 \x01(\bR\x05stale\"\xfe\x03\n" +
+	"\x05stale\x18\x04 \x01(\bR\x05stale\"\x9e\x04\n" +
 	"\bPosition\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x16\n" +
 	"\x06symbol\x18\x02 \x01(\tR\x06symbol\x12\x1a\n" +
@@ -2769,7 +2808,10 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x04kind\x18\r \x01(\x0e2 .purser.portfolio.v1.HoldingKindR\x04kind\x12\x1a\n" +
 	"\bprotocol\x18\x0e \x01(\tR\bprotocol\x12\x16\n" +
 	"\x06market\x18\x0f \x01(\tR\x06market\x12\x1b\n" +
-	"\trate_mode\x18\x10 \x01(\tR\brateMode\"\xa8\x04\n" +
+	"\trate_mode\x18\x10 \x01(\tR\brateMode\x12\x1e\n" +
+	"\n" +
+	"collateral\x18\x11 \x01(\bR\n" +
+	"collateral\"\xc8\x04\n" +
 	"\bSnapshot\x12!\n" +
 	"\fportfolio_id\x18\x01 \x01(\tR\vportfolioId\x12;\n" +
 	"\vbucket_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -2789,7 +2831,10 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\vout_of_date\x18\f \x01(\bR\toutOfDate\x12-\n" +
 	"\x12unavailable_reason\x18\r \x01(\tR\x11unavailableReason\x12\x16\n" +
 	"\x06assets\x18\x0e \x01(\tR\x06assets\x12 \n" +
-	"\vliabilities\x18\x0f \x01(\tR\vliabilities\"\xe1\x03\n" +
+	"\vliabilities\x18\x0f \x01(\tR\vliabilities\x12\x1e\n" +
+	"\n" +
+	"collateral\x18\x10 \x01(\tR\n" +
+	"collateral\"\x81\x04\n" +
 	"\rTimelinePoint\x129\n" +
 	"\n" +
 	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
@@ -2806,7 +2851,10 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x0eleft_out_count\x18\v \x01(\x05R\fleftOutCount\x12)\n" +
 	"\x11out_of_date_count\x18\f \x01(\x05R\x0eoutOfDateCount\x12\x16\n" +
 	"\x06assets\x18\r \x01(\tR\x06assets\x12 \n" +
-	"\vliabilities\x18\x0e \x01(\tR\vliabilities\"E\n" +
+	"\vliabilities\x18\x0e \x01(\tR\vliabilities\x12\x1e\n" +
+	"\n" +
+	"collateral\x18\x0f \x01(\tR\n" +
+	"collateral\"E\n" +
 	"\x13GetPortfolioRequest\x12.\n" +
 	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\"T\n" +
 	"\x14GetPortfolioResponse\x12<\n" +
