@@ -7,6 +7,7 @@ package port
 
 import (
 	"context"
+	"errors"
 	"net"
 	"strconv"
 	"time"
@@ -29,8 +30,8 @@ func Used(ctx context.Context, port int) bool {
 	d := net.Dialer{Timeout: dialTimeout}
 	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {
-		e, ok := err.(net.Error) //nolint:errorlint // Dial returns it as it is
-		return ok && e.Timeout()
+		var e net.Error
+		return errors.As(err, &e) && e.Timeout()
 	}
 	toItself := conn.LocalAddr().String() == conn.RemoteAddr().String() // the system chose it for this
 	return conn.Close() == nil && !toItself

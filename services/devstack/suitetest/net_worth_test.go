@@ -39,7 +39,7 @@ func worthOf(t *testing.T, h *walletv1.HistoricalHoldings, decimals map[string]u
 		prices[p.GetTokenId()] = p.GetPrice()
 	}
 	assets, owed, securing = new(big.Rat), new(big.Rat), new(big.Rat)
-	add := func(to *big.Rat, id, amount string) {
+	add := func(to *big.Rat, id, amount string) (priced bool) {
 		price, priced := new(big.Rat).SetString(prices[id])
 		base, ok := new(big.Int).SetString(amount, 10)
 		if !ok {
@@ -49,11 +49,11 @@ func worthOf(t *testing.T, h *walletv1.HistoricalHoldings, decimals map[string]u
 			unit := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(decimals[id])), nil)
 			to.Add(to, price.Mul(price, new(big.Rat).SetFrac(base, unit)))
 		}
+		return priced
 	}
 	for _, w := range h.GetWallets() {
 		for _, held := range w.GetHoldings() {
-			if !held.GetReceipt() {
-				add(assets, held.GetTokenId(), held.GetAmount())
+			if !held.GetReceipt() && add(assets, held.GetTokenId(), held.GetAmount()) {
 				lines++
 			}
 		}
@@ -63,8 +63,9 @@ func worthOf(t *testing.T, h *walletv1.HistoricalHoldings, decimals map[string]u
 				if p.GetKind() == walletv1.PositionKind_POSITION_KIND_BORROWED {
 					to = owed
 				}
-				add(to, p.GetTokenId(), p.GetAmount())
-				lines++
+				if add(to, p.GetTokenId(), p.GetAmount()) {
+					lines++
+				}
 				if p.GetCollateral() {
 					add(securing, p.GetTokenId(), p.GetAmount())
 				}

@@ -19,12 +19,11 @@ type atOnce struct {
 	Caller
 	expected []Call
 	answers  map[string]Answer // by callID
-	made     []Call            // those that were asked for, each once
-	noted    map[string]bool   // of made
+	made     []Call            // those that were asked for
 }
 
 func newAtOnce(c Caller, before *Calls) *atOnce {
-	a := &atOnce{Caller: c, answers: map[string]Answer{}, noted: map[string]bool{}}
+	a := &atOnce{Caller: c, answers: map[string]Answer{}}
 	if made := before.made.Load(); made != nil {
 		a.expected = *made
 	}
@@ -33,6 +32,15 @@ func newAtOnce(c Caller, before *Calls) *atOnce {
 
 // callID tells calls of a block apart.
 func callID(c Call) string { return string(c.To[:]) + string(c.Data) }
+
+// answersTo makes calls. To have another number of answers than calls is an error.
+func answersTo(ctx context.Context, c Caller, chain uint64, at block.Block, calls []Call) ([]Answer, error) {
+	answers, err := c.CallAt(ctx, chain, at, calls)
+	if err == nil && len(answers) != len(calls) {
+		err = fmt.Errorf("%d answers to %d calls", len(answers), len(calls))
+	}
+	return answers, err
+}
 
 func (a *atOnce) CallAt(ctx context.Context, chain uint64, at block.Block, calls []Call) ([]Answer, error) {
 	var open []Call
@@ -46,22 +54,16 @@ func (a *atOnce) CallAt(ctx context.Context, chain uint64, at block.Block, calls
 	}
 	for _, c := range calls {
 		add(c)
-		if id := callID(c); !a.noted[id] {
-			a.noted[id] = true
-			a.made = append(a.made, c)
-		}
 	}
+	a.made = append(a.made, calls...)
 	if len(open) > 0 {
 		for _, c := range a.expected {
 			add(c)
 		}
 		a.expected = nil
-		answers, err := a.Caller.CallAt(ctx, chain, at, open)
+		answers, err := answersTo(ctx, a.Caller, chain, at, open)
 		if err != nil {
 			return nil, err
-		}
-		if len(answers) != len(open) {
-			return nil, fmt.Errorf("%d answers to %d calls", len(answers), len(open))
 		}
 		for i, c := range open {
 			a.answers[callID(c)] = answers[i]

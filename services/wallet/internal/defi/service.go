@@ -158,10 +158,7 @@ func (s *Service) answer(ctx context.Context, c Caller, chain uint64, at block.B
 		if runs = open; len(runs) == 0 {
 			return
 		}
-		answers, err := c.CallAt(ctx, chain, at, calls)
-		if err == nil && len(answers) != len(calls) {
-			err = fmt.Errorf("%d answers to %d calls", len(answers), len(calls))
-		}
+		answers, err := answersTo(ctx, c, chain, at, calls)
 		if err != nil {
 			if ctx.Err() == nil {
 				s.log.WarnContext(ctx, "positions not read", "chain", caip.ChainID(chain), "block", at.Number,
