@@ -9,11 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// memberships of portfolio @id with the ends of their hours.
-const validMemberships = `
-	SELECT number, no_wallets, valid_from,
-	       coalesce(lead(valid_from) OVER (ORDER BY valid_from), 'infinity') AS valid_until
-	FROM memberships WHERE portfolio_id = @id`
+var validMemberships = fmt.Sprintf(membershipPeriods, "@id")
 
 // MissingHours implements snapshot.Store. An hour without wallets is missing only if it
 // has a snapshot that is out of date.

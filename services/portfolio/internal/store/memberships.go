@@ -20,6 +20,12 @@ import (
 const membershipAt = `coalesce((SELECT m.number FROM memberships m
 	WHERE m.portfolio_id = %s AND m.valid_from <= %s ORDER BY m.valid_from DESC LIMIT 1), 0)`
 
+// membershipPeriods reads the memberships of a portfolio, its verb, each with the time at which it ends.
+const membershipPeriods = `
+	SELECT number, no_wallets, valid_from,
+	       coalesce(lead(valid_from) OVER (ORDER BY valid_from), 'infinity') AS valid_until
+	FROM memberships WHERE portfolio_id = %s`
+
 type membershipRow struct {
 	PortfolioID   uuid.UUID `json:"portfolio_id"`
 	ValidFrom     time.Time `json:"valid_from"`
