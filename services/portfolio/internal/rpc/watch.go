@@ -12,6 +12,7 @@ import (
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	"github.com/purserhq/purser/services/internal/streams"
 	"github.com/purserhq/purser/services/portfolio/internal/currency"
+	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/watch"
 )
 
@@ -27,7 +28,7 @@ func (s *PortfolioServer) WatchValuation(req *portfoliov1.WatchValuationRequest,
 	if err := checkWatch(req); err != nil {
 		return err
 	}
-	p, err := s.callersPortfolio(stream.Context(), req.GetPortfolioId())
+	p, err := s.watchedPortfolio(stream.Context(), req.GetPortfolioId())
 	if err != nil {
 		return err
 	}
@@ -47,6 +48,16 @@ func (s *PortfolioServer) WatchValuation(req *portfoliov1.WatchValuationRequest,
 		return errs.Exhausted("TOO_MANY_STREAMS", "you have the most streams, and another caller needs one")
 	}
 	return err
+}
+
+// watchedPortfolio is callersPortfolio when it is the stream's turn.
+func (s *PortfolioServer) watchedPortfolio(ctx context.Context, id string) (portfolio.Portfolio, error) {
+	end, err := s.watches.Turn(ctx)
+	if err != nil {
+		return portfolio.Portfolio{}, err
+	}
+	defer end()
+	return s.callersPortfolio(ctx, id)
 }
 
 // checkWatch returns errs.Invalid with every mistake that the contract can't tell of.

@@ -29,7 +29,7 @@ const (
 	// default portfolio ends with.
 	refusedWithin = 4 * time.Second
 	// maxValuing is how many states a replica works out at once, so that a price that everybody holds is no flood of
-	// calls at the wallet service.
+	// calls at the wallet service, and a thousand streams that begin no flood of transactions.
 	maxValuing = 32
 )
 
@@ -191,14 +191,25 @@ func (s *stream) tell(o outcome) error {
 	return err
 }
 
-// value works out a state, when it is its turn.
-func (s *Service) value(ctx context.Context, p portfolio.Portfolio, code string) (o outcome) {
+// Turn waits until one of few may work for its stream, and returns what ends that. What a stream needs from the
+// database before [Service.Watch] is asked for in between: a thousand that begin at once would have each other wait
+// for a connection until they fail, and all other calls with them. The error is that of ctx.
+func (s *Service) Turn(ctx context.Context) (end func(), err error) {
 	select {
 	case s.valuing <- struct{}{}:
-		defer func() { <-s.valuing }()
+		return func() { <-s.valuing }, nil
 	case <-ctx.Done():
-		return outcome{err: ctx.Err()}
+		return nil, ctx.Err()
 	}
+}
+
+// value works out a state, when it is its turn.
+func (s *Service) value(ctx context.Context, p portfolio.Portfolio, code string) (o outcome) {
+	end, err := s.Turn(ctx)
+	if err != nil {
+		return outcome{err: err}
+	}
+	defer end()
 	limited, cancel := context.WithTimeout(ctx, valueTimeout)
 	defer cancel()
 	defer func() {
