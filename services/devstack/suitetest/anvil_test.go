@@ -71,8 +71,8 @@ type anvil struct {
 
 const anvilChain = 8453
 
-// startAnvil runs the node until the test ends. It skips the test where npm is missing.
-func startAnvil(t *testing.T) anvil {
+// startAnvil runs the node until the test ends, with more arguments. It skips the test where npm is missing.
+func startAnvil(t *testing.T, more ...string) anvil {
 	t.Helper()
 	for _, program := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(program); err != nil {
@@ -89,8 +89,8 @@ func startAnvil(t *testing.T) anvil {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	port := freePort(t)
-	cmd := exec.CommandContext(ctx, found[0], "--silent", "--chain-id", fmt.Sprint(anvilChain), "--port",
-		fmt.Sprint(port))
+	cmd := exec.CommandContext(ctx, found[0], append([]string{"--silent", "--chain-id", fmt.Sprint(anvilChain),
+		"--port", fmt.Sprint(port)}, more...)...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -309,28 +309,34 @@ func oneValue(t *testing.T, s *suite.Suite, c *demo.Clients, admin context.Conte
 // out which prices changed.
 func adoptPrices(t *testing.T, s *suite.Suite, admin context.Context) {
 	t.Helper()
-	conn, err := grpcclient.Dial(grpcclient.Config{Addr: s.Endpoints.Portfolio, Plaintext: true}, nil)
+	for range 2 {
+		runJob(admin, t, s.Endpoints.Portfolio, "recompute_snapshots")
+	}
+}
+
+// runJob triggers a job of the service at an address, and waits for the end of its runs.
+func runJob(admin context.Context, t *testing.T, addr, job string) {
+	t.Helper()
+	conn, err := grpcclient.Dial(grpcclient.Config{Addr: addr, Plaintext: true}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
 	jobs := jobsv1.NewJobServiceClient(conn)
-	for range 2 {
-		if _, err := jobs.TriggerJob(admin, &jobsv1.TriggerJobRequest{Job: "recompute_snapshots"}); err != nil {
+	if _, err := jobs.TriggerJob(admin, &jobsv1.TriggerJobRequest{Job: job}); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, time.Minute, func() bool {
+		runs, err := jobs.ListJobRuns(admin, &jobsv1.ListJobRunsRequest{Job: job})
+		if err != nil {
 			t.Fatal(err)
 		}
-		testkit.Eventually(t, time.Minute, func() bool {
-			runs, err := jobs.ListJobRuns(admin, &jobsv1.ListJobRunsRequest{Job: "recompute_snapshots"})
-			if err != nil {
-				t.Fatal(err)
+		return len(runs.GetRuns()) > 0 && !slices.ContainsFunc(runs.GetRuns(), func(r *jobsv1.JobRun) bool {
+			if r.GetError() != "" {
+				t.Fatal(r)
 			}
-			return len(runs.GetRuns()) > 0 && !slices.ContainsFunc(runs.GetRuns(), func(r *jobsv1.JobRun) bool {
-				if r.GetError() != "" {
-					t.Fatal(r)
-				}
-				return r.GetState() == jobsv1.JobRunState_JOB_RUN_STATE_DUE ||
-					r.GetState() == jobsv1.JobRunState_JOB_RUN_STATE_RUNNING
-			})
+			return r.GetState() == jobsv1.JobRunState_JOB_RUN_STATE_DUE ||
+				r.GetState() == jobsv1.JobRunState_JOB_RUN_STATE_RUNNING
 		})
-	}
+	})
 }

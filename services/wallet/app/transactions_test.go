@@ -34,6 +34,7 @@ func startOnNode(t *testing.T, url string) (service, walletv1.TransactionService
 		"PURSER_SYNC_CRON="+never, "PURSER_TRANSACTIONS_CRON="+never, "PURSER_CHAIN_RPC_URLS=1="+url)
 	s.wallets, s.tokens = walletv1.NewWalletServiceClient(conn), walletv1.NewTokenServiceClient(conn)
 	s.balances, s.jobs = walletv1.NewBalanceServiceClient(conn), jobsv1.NewJobServiceClient(conn)
+	s.holdings = walletv1.NewHoldingsServiceClient(conn)
 	return s, walletv1.NewTransactionServiceClient(conn)
 }
 
@@ -213,7 +214,7 @@ func TestTheMovementsOfAWalletAreFoundOnRealNodes(t *testing.T) {
 	}
 }
 
-// reorg replaces blocks that were searched.
+// reorg replaces blocks that were searched, which the feed of changes tells.
 func (s service) reorg(t *testing.T, n servicetest.Node, syncs func(), look func(string, ...string), before []string) {
 	t.Helper()
 	var snapshot string
@@ -222,6 +223,9 @@ func (s service) reorg(t *testing.T, n servicetest.Node, syncs func(), look func
 	syncs()
 	s.run(t, "find_transactions")
 	look("before the reorg", append(slices.Clone(before), fmt.Sprintf("TRANSFER IN %d ETH", uint64(5*ether)))...)
+	changes, _ := s.watch(s.may(t, "wallet:read", "wallet:any"), t, &walletv1.WatchChangesRequest{
+		Shard: &walletv1.Shard{Number: 0, Count: 1}})
+	kinds(t, changes, 0)
 	var ok bool
 	n.Call(t, &ok, "evm_revert", snapshot)
 	// Anvil sets its clock back with the blocks: those that come have earlier times than those that are gone.
@@ -230,6 +234,24 @@ func (s service) reorg(t *testing.T, n servicetest.Node, syncs func(), look func
 	syncs()
 	s.run(t, "find_transactions")
 	look("after the reorg", append(slices.Clone(before), "TRANSFER IN 7 ETH", "TRANSFER IN 8 ETH")...)
+	for {
+		m, err := changes.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(m.GetChanges(), func(c *walletv1.Change) bool {
+			return c.GetKind() == walletv1.ChangeKind_CHANGE_KIND_BLOCKS_REPLACED
+		})
+		if i < 0 {
+			continue
+		}
+		c := m.GetChanges()[i]
+		if since := time.Since(c.GetStartTime().AsTime()); c.GetChainId() != "eip155:1" || c.GetOwnerId() != "" ||
+			since < -time.Hour || since > 2*time.Hour || !c.GetEndTime().AsTime().Equal(c.GetChangeTime().AsTime()) {
+			t.Errorf("the feed tells of the reorg %v", c)
+		}
+		return
+	}
 }
 
 func TestListTransactionsRefusesWhatItCannotAnswer(t *testing.T) {

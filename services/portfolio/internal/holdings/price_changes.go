@@ -23,14 +23,19 @@ func NewPriceFeed(c walletv1.HoldingsServiceClient, p walletv1.PriceServiceClien
 
 // Follow implements snapshot.PriceFeed.
 func (f *PriceFeed) Follow(ctx context.Context, cursor string,
-	visit func([]snapshot.PriceChange, string) error) error {
+	visit func(snapshot.Changes, string) error) error {
 	return receiveChanges(ctx, f.changes, cursor, func(_ context.Context, m *walletv1.WatchChangesResponse) (bool,
 		error) {
-		var changes []snapshot.PriceChange
+		var changes snapshot.Changes
 		for _, c := range m.GetChanges() {
-			if c.GetKind() == walletv1.ChangeKind_CHANGE_KIND_PRICES_CHANGED {
-				changes = append(changes, snapshot.PriceChange{TokenID: c.GetTokenId(),
-					From: c.GetStartTime().AsTime(), Until: c.GetEndTime().AsTime()})
+			switch from, until := c.GetStartTime().AsTime(), c.GetEndTime().AsTime(); c.GetKind() {
+			case walletv1.ChangeKind_CHANGE_KIND_PRICES_CHANGED:
+				changes.Prices = append(changes.Prices, snapshot.PriceChange{TokenID: c.GetTokenId(), From: from,
+					Until: until})
+			case walletv1.ChangeKind_CHANGE_KIND_BLOCKS_REPLACED:
+				changes.Replaced = append(changes.Replaced, snapshot.ReplacedBlocks{Chain: c.GetChainId(), Since: from,
+					Until: until})
+			default: // of present holdings
 			}
 		}
 		return len(m.GetChanges()) > 0, visit(changes, m.GetCursor())

@@ -279,8 +279,8 @@ func (r Request) notes(s Series, p Performance) []string {
 	note(known && !s.EndComplete, "the snapshot at the end is incomplete")
 	note(s.LeftOut > 0, "snapshots left out because a wallet or the prices could not be read, or a token had no "+
 		"price for some hours: %d", s.LeftOut)
-	note(s.OutOfDate > 0, "snapshots out of date because the wallets of the portfolio changed since, which "+
-		"RecomputeSnapshots takes again: %d", s.OutOfDate)
+	note(s.OutOfDate > 0, "snapshots out of date because the wallets of the portfolio changed since, or a chain "+
+		"replaced blocks, which RecomputeSnapshots takes again: %d", s.OutOfDate)
 	note(p.Skipped > 0, "sub-periods skipped because they began with less than %s: %d", Epsilon, p.Skipped)
 	return notes
 }

@@ -33,18 +33,32 @@ type PriceChange struct {
 	Due time.Time
 }
 
+// ReplacedBlocks says that balances on a chain are others than before, or may be, since it has other blocks (a reorg).
+type ReplacedBlocks struct {
+	// Chain by its CAIP-2 id.
+	Chain string
+	// Since is the time of the last block that is the same, and Until that of the notice.
+	Since, Until time.Time
+}
+
+// Changes of what snapshots were made of.
+type Changes struct {
+	Prices   []PriceChange
+	Replaced []ReplacedBlocks
+}
+
 // HourPrice is the price of a token at the start of an hour.
 type HourPrice struct {
 	Hour  time.Time
 	Price valuation.Price
 }
 
-// PriceFeed tells which prices of the past changed.
+// PriceFeed tells which prices of the past changed, and which blocks.
 type PriceFeed interface {
-	// Follow calls visit with the changes of prices after a cursor, and the cursor after them, until there are no more
+	// Follow calls visit with the changes after a cursor, and the cursor after them, until there are no more
 	// for now. An empty cursor is the present one. errs.FailedPrecondition (CURSOR_EXPIRED) for a cursor whose next
 	// changes are not kept any more; errs.Unavailable (WALLET_UNAVAILABLE), or visit's error.
-	Follow(ctx context.Context, cursor string, visit func([]PriceChange, string) error) error
+	Follow(ctx context.Context, cursor string, visit func(Changes, string) error) error
 	// Hours calls visit with the prices of the hours that begin in [from, until), in order, some at a time.
 	// errs.NotFound for a token that is not known any more; errs.Unavailable, or visit's error.
 	Hours(ctx context.Context, tokenID string, from, until time.Time, visit func([]HourPrice) error) error
@@ -56,6 +70,9 @@ type PriceChangeStore interface {
 	PriceCursor(ctx context.Context) (string, error)
 	// NotePriceChanges stores changes together with the cursor after them.
 	NotePriceChanges(ctx context.Context, changes []PriceChange, cursor string, at time.Time) error
+	// Outdate has the snapshots taken again of the portfolios that ever held a token on a chain, those whose balances
+	// may be of replaced blocks. Doing it twice is doing it once more.
+	Outdate(ctx context.Context, r ReplacedBlocks) error
 	// DuePriceChanges returns up to limit changes that are due at a time, those first that waited longest.
 	DuePriceChanges(ctx context.Context, at time.Time, limit int) ([]PriceChange, error)
 	// HeldHours returns the stretches of a change's hours in which any portfolio holds the token, in order, and the
@@ -77,7 +94,8 @@ type PriceChangeStore interface {
 	Reprice(ctx context.Context, p portfolio.Portfolio) (repriced int, more bool, err error)
 }
 
-// PriceFollower has changes of prices reach the snapshots that are stored. It is safe for concurrent use.
+// PriceFollower has changes of prices reach the snapshots that are stored, and has those taken again whose blocks a
+// chain has replaced. It is safe for concurrent use.
 //
 // It promises: what changed while it was away is adopted later, as long as the wallet service keeps its changes; a
 // snapshot changes if it holds the token in one of the hours, and no other does; its amounts stay, and no chain is
@@ -131,9 +149,16 @@ func (f *PriceFollower) note(ctx context.Context) error {
 	reading, stop := context.WithTimeout(ctx, followTime)
 	defer stop()
 	noted := false
-	err = f.feed.Follow(reading, cursor, func(changes []PriceChange, next string) error {
+	err = f.feed.Follow(reading, cursor, func(changes Changes, next string) error {
 		noted = true
-		return f.store.NotePriceChanges(ctx, changes, next, f.now())
+		for _, r := range changes.Replaced {
+			f.log.InfoContext(ctx, "a chain has replaced blocks: snapshots of their time are taken again",
+				"chain", r.Chain, "since", r.Since, "until", r.Until)
+			if err := f.store.Outdate(ctx, r); err != nil {
+				return err
+			}
+		}
+		return f.store.NotePriceChanges(ctx, changes.Prices, next, f.now())
 	})
 	if noted && ctx.Err() == nil && reading.Err() != nil {
 		return nil // the next run goes on

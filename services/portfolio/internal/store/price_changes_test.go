@@ -30,7 +30,7 @@ type walletPrices struct {
 }
 
 func (w *walletPrices) Follow(_ context.Context, cursor string,
-	visit func([]snapshot.PriceChange, string) error) error {
+	visit func(snapshot.Changes, string) error) error {
 	at := len(w.changes)
 	if cursor != "" {
 		if _, err := fmt.Sscan(cursor, &at); err != nil {
@@ -41,11 +41,11 @@ func (w *walletPrices) Follow(_ context.Context, cursor string,
 		return errs.FailedPrecondition("CURSOR_EXPIRED", "not kept any more")
 	}
 	for ; at < len(w.changes); at++ {
-		if err := visit(w.changes[at:at+1], fmt.Sprint(at+1)); err != nil {
+		if err := visit(snapshot.Changes{Prices: w.changes[at : at+1]}, fmt.Sprint(at+1)); err != nil {
 			return err
 		}
 	}
-	return visit(nil, fmt.Sprint(at))
+	return visit(snapshot.Changes{}, fmt.Sprint(at))
 }
 
 func (w *walletPrices) Hours(_ context.Context, token string, from, until time.Time,

@@ -226,7 +226,8 @@ func (s *Snapshots) LastSnapshot(ctx context.Context, portfolioID uuid.UUID,
 	}
 	if row.OutOfDate {
 		v.IncompleteReasons = append(v.IncompleteReasons,
-			"the wallets of the portfolio changed since the snapshot was taken; RecomputeSnapshots takes it again")
+			"the wallets of the portfolio changed since the snapshot was taken, or a chain replaced blocks; "+
+				"RecomputeSnapshots takes it again")
 	}
 	return v, err
 }

@@ -16,6 +16,8 @@ import (
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/internal/feed"
 	"github.com/purserhq/purser/services/internal/streams"
+	"github.com/purserhq/purser/services/wallet/internal/block"
+	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
@@ -108,6 +110,7 @@ var changeKinds = map[string]walletv1.ChangeKind{
 	wallet.BalancesChanged: walletv1.ChangeKind_CHANGE_KIND_BALANCES_CHANGED,
 	wallet.OwnerErased:     walletv1.ChangeKind_CHANGE_KIND_OWNER_ERASED,
 	wallet.PricesChanged:   walletv1.ChangeKind_CHANGE_KIND_PRICES_CHANGED,
+	wallet.BlocksReplaced:  walletv1.ChangeKind_CHANGE_KIND_BLOCKS_REPLACED,
 }
 
 // changeToProto gives a change of a later release, which this one doesn't know, no kind.
@@ -124,6 +127,9 @@ func changeToProto(c feed.Change) *walletv1.Change {
 	}
 	if r, err := price.ParseHourRange(c.Detail); c.Kind == wallet.PricesChanged && err == nil {
 		m.TokenId, m.StartTime, m.EndTime = r.TokenID, timestamppb.New(r.From), timestamppb.New(r.Until)
+	}
+	if r, err := block.ParseReplaced(c.Detail); c.Kind == wallet.BlocksReplaced && err == nil {
+		m.ChainId, m.StartTime, m.EndTime = caip.ChainID(r.Chain), timestamppb.New(r.Since), m.GetChangeTime()
 	}
 	return m
 }

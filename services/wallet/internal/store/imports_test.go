@@ -303,7 +303,8 @@ func TestMovementsAddUpWithImportsToo(t *testing.T) {
 						keep := max(1, len(c.blocks)-imports.IntN(3))
 						c.blocks = c.blocks[:keep]
 						c.add()
-						if _, err := moved.Rollback(t.Context(), 1, uint64(keep-1)); err != nil {
+						_, err := moved.Rollback(t.Context(), uint64(keep-1), block.Replaced{Chain: 1})
+						if err != nil {
 							t.Fatal(err)
 						}
 					}

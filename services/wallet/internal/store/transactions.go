@@ -13,8 +13,10 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/internal/feed"
 	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/transaction"
+	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
 // Transactions implements transaction.Store and transaction.ScanStore.
@@ -191,55 +193,18 @@ func (s *Transactions) Checkpoints(ctx context.Context, chain uint64) ([]block.B
 const maxCheckpoints = 256
 
 // Rollback implements transaction.ScanStore.
-func (s *Transactions) Rollback(ctx context.Context, chain, after uint64) (removed int, err error) {
-	err = s.inTx(ctx, func(conn *pgx.Conn) error {
-		if err := lockScans(ctx, conn, chain); err != nil {
+func (s *Transactions) Rollback(ctx context.Context, after uint64, r block.Replaced) (removed int, err error) {
+	err = postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+		removed = 0
+		err := postgres.Raw(tx, func(conn *pgx.Conn) (err error) {
+			removed, err = rollback(ctx, conn, r.Chain, after)
 			return err
-		}
-		rows, err := conn.Query(ctx, `
-			SELECT id FROM wallets WHERE split_part(account, ':', 2) = $1 ORDER BY id FOR NO KEY UPDATE`,
-			fmt.Sprint(chain))
+		})
 		if err != nil {
 			return err
 		}
-		wallets, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
-		if err != nil {
-			return err
-		}
-		rows, err = conn.Query(ctx, `
-			WITH moved AS (DELETE FROM transactions WHERE wallet_id = ANY($1) AND block_number > $2
-			               RETURNING wallet_id, token_id),
-			     changed AS (DELETE FROM balance_changes WHERE wallet_id = ANY($1) AND block_number > $2
-			                 RETURNING wallet_id, token_id)
-			SELECT wallet_id, token_id, count(*) FROM (SELECT * FROM moved UNION ALL SELECT * FROM changed) AS gone
-			GROUP BY 1, 2 ORDER BY 1, 2`, wallets, int64(after))
-		if err != nil {
-			return err
-		}
-		var t touched
-		for rows.Next() {
-			var w uuid.UUID
-			var id string
-			var n int
-			if err := rows.Scan(&w, &id, &n); err != nil {
-				return err
-			}
-			removed += n
-			t.add(w, id, int64(after)+1)
-		}
-		if err := rows.Err(); err != nil {
-			return err
-		}
-		_, err = conn.Exec(ctx, `UPDATE transaction_scans SET scanned_block = $2
-			WHERE wallet_id = ANY($1) AND scanned_block > $2`, wallets, int64(after))
-		if err == nil {
-			_, err = conn.Exec(ctx, "DELETE FROM scanned_blocks WHERE chain = $1 AND block_number > $2", int64(chain),
-				int64(after))
-		}
-		if err != nil {
-			return err
-		}
-		return adjust(ctx, conn, t)
+		// Nobody waits for it, so no reader is woken.
+		return feed.Append(tx, feed.Change{Kind: wallet.BlocksReplaced, Detail: r.String()})
 	})
 	if err != nil {
 		return 0, fmt.Errorf("roll back transactions: %w", err)
@@ -247,15 +212,61 @@ func (s *Transactions) Rollback(ctx context.Context, chain, after uint64) (remov
 	return removed, nil
 }
 
+func rollback(ctx context.Context, conn *pgx.Conn, chain, after uint64) (removed int, err error) {
+	if err := lockScans(ctx, conn, chain); err != nil {
+		return 0, err
+	}
+	rows, err := conn.Query(ctx, `
+		SELECT id FROM wallets WHERE split_part(account, ':', 2) = $1 ORDER BY id FOR NO KEY UPDATE`,
+		fmt.Sprint(chain))
+	if err != nil {
+		return 0, err
+	}
+	wallets, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err != nil {
+		return 0, err
+	}
+	rows, err = conn.Query(ctx, `
+		WITH moved AS (DELETE FROM transactions WHERE wallet_id = ANY($1) AND block_number > $2
+		               RETURNING wallet_id, token_id),
+		     changed AS (DELETE FROM balance_changes WHERE wallet_id = ANY($1) AND block_number > $2
+		                 RETURNING wallet_id, token_id)
+		SELECT wallet_id, token_id, count(*) FROM (SELECT * FROM moved UNION ALL SELECT * FROM changed) AS gone
+		GROUP BY 1, 2 ORDER BY 1, 2`, wallets, int64(after))
+	if err != nil {
+		return 0, err
+	}
+	var t touched
+	for rows.Next() {
+		var w uuid.UUID
+		var id string
+		var n int
+		if err := rows.Scan(&w, &id, &n); err != nil {
+			return 0, err
+		}
+		removed += n
+		t.add(w, id, int64(after)+1)
+	}
+	if err := rows.Err(); err != nil {
+		return 0, err
+	}
+	_, err = conn.Exec(ctx, `UPDATE transaction_scans SET scanned_block = $2
+		WHERE wallet_id = ANY($1) AND scanned_block > $2`, wallets, int64(after))
+	if err == nil {
+		_, err = conn.Exec(ctx, "DELETE FROM scanned_blocks WHERE chain = $1 AND block_number > $2", int64(chain),
+			int64(after))
+	}
+	if err != nil {
+		return 0, err
+	}
+	return removed, adjust(ctx, conn, t)
+}
+
 // lockScans has one transaction at a time change the scans of a chain.
 func lockScans(ctx context.Context, conn *pgx.Conn, chain uint64) error {
 	_, err := conn.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended('transaction_scans:' || $1::text, 0))",
 		fmt.Sprint(chain))
 	return err
-}
-
-func (s *Transactions) inTx(ctx context.Context, fn func(*pgx.Conn) error) error {
-	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error { return postgres.Raw(tx, fn) })
 }
 
 // touched are wallets' tokens whose movements or balances changed, each since a block.

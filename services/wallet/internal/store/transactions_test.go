@@ -117,7 +117,7 @@ func TestMovementsAlwaysAddUpToTheBalance(t *testing.T) {
 					if c.rand.IntN(2) == 0 { // a sync comes before the reorg is noticed
 						f.syncAt(t, wallets, c)
 					}
-					if _, err := moved.Rollback(t.Context(), 1, uint64(keep-1)); err != nil {
+					if _, err := moved.Rollback(t.Context(), uint64(keep-1), block.Replaced{Chain: 1}); err != nil {
 						t.Fatal(err)
 					}
 				}

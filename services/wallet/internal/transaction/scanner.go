@@ -110,13 +110,14 @@ func (s *Scanner) checkReorg(ctx context.Context, chain uint64) error {
 	if err != nil {
 		return err
 	}
-	changed, common := false, uint64(0)
+	// Without a common block: no older one can be replaced.
+	changed, common := false, block.Block{Time: time.Now().Add(-block.FinalAfter)}
 	for i, c := range checkpoints {
 		if present[i] == (block.Block{}) {
 			continue
 		}
 		if present[i].Hash == c.Hash {
-			common = c.Number
+			common = present[i]
 			break
 		}
 		changed = true
@@ -124,11 +125,11 @@ func (s *Scanner) checkReorg(ctx context.Context, chain uint64) error {
 	if !changed {
 		return nil
 	}
-	removed, err := s.store.Rollback(ctx, chain, common)
+	removed, err := s.store.Rollback(ctx, common.Number, block.Replaced{Chain: chain, Since: common.Time})
 	if err != nil {
 		return err
 	}
-	s.log.WarnContext(ctx, "transactions rolled back after a reorg", "chain", chain, "block", common,
+	s.log.WarnContext(ctx, "transactions rolled back after a reorg", "chain", chain, "block", common.Number,
 		"removed", removed)
 	return nil
 }

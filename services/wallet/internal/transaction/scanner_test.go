@@ -38,9 +38,9 @@ func (s *slowScans) SaveStep(ctx context.Context, step transaction.Step) (int, e
 	return 1, nil
 }
 
-func (s *slowScans) Checkpoints(context.Context, uint64) ([]block.Block, error) { return nil, nil }
-func (s *slowScans) Rollback(context.Context, uint64, uint64) (int, error)      { return 0, nil }
-func (s *slowScans) Chains() []uint64                                           { return []uint64{1} }
+func (s *slowScans) Checkpoints(context.Context, uint64) ([]block.Block, error)    { return nil, nil }
+func (s *slowScans) Rollback(context.Context, uint64, block.Replaced) (int, error) { return 0, nil }
+func (s *slowScans) Chains() []uint64                                              { return []uint64{1} }
 func (s *slowScans) KnownTokens(context.Context, []string) (map[string]token.Token, error) {
 	return map[string]token.Token{}, nil
 }

@@ -174,8 +174,9 @@ type ScanStore interface {
 	// first.
 	Checkpoints(ctx context.Context, chain uint64) ([]block.Block, error)
 	// Rollback removes what was found after a block of a chain, and has it looked for
-	// again. It returns how many movements were removed.
-	Rollback(ctx context.Context, chain, after uint64) (int, error)
+	// again. It tells the feed of changes that the blocks since then were replaced. It
+	// returns how many movements were removed.
+	Rollback(ctx context.Context, after uint64, r block.Replaced) (int, error)
 	// KnownTokens returns those of the tokens that are known, by id.
 	KnownTokens(ctx context.Context, ids []string) (map[string]token.Token, error)
 }

@@ -10,4 +10,6 @@ const (
 	OwnerErased     = "OWNER_ERASED"     // has no wallet
 	// PricesChanged is everybody's: it has no owner and no wallet, but the text of a price.HourRange as its detail.
 	PricesChanged = "PRICES_CHANGED"
+	// BlocksReplaced is everybody's too; its detail is the text of a block.Replaced.
+	BlocksReplaced = "BLOCKS_REPLACED"
 )

@@ -663,7 +663,8 @@ type Snapshot struct {
 	// not so. So total is too low, and GetTimeline and GetPerformance leave the snapshot out.
 	// It is found when the price or the wallet is back, and unset until then.
 	PriceGap bool `protobuf:"varint,11,opt,name=price_gap,json=priceGap,proto3" json:"price_gap,omitempty"`
-	// It is of other wallets than the portfolio has in this hour; complete is false then.
+	// It is of other wallets than the portfolio has in this hour, or of blocks that a chain has
+	// replaced; complete is false then.
 	OutOfDate bool `protobuf:"varint,12,opt,name=out_of_date,json=outOfDate,proto3" json:"out_of_date,omitempty"`
 	// RATE_UNAVAILABLE: the rate of the currency in this hour is not known. total, assets,
 	// liabilities and net_flow are empty then.

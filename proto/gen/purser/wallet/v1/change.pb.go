@@ -44,6 +44,9 @@ const (
 	// has mended or added some. It is of no owner, and only in streams of shards, in those of each. The first reading of
 	// an hour is no change.
 	ChangeKind_CHANGE_KIND_PRICES_CHANGED ChangeKind = 6
+	// The chain chain_id has replaced its last blocks (a reorg): balances of any wallet on it between start_time and
+	// end_time are others than before, or may be. It is of no owner, and only in streams of shards, in those of each.
+	ChangeKind_CHANGE_KIND_BLOCKS_REPLACED ChangeKind = 7
 )
 
 // Enum value maps for ChangeKind.
@@ -56,6 +59,7 @@ var (
 		4: "CHANGE_KIND_BALANCES_CHANGED",
 		5: "CHANGE_KIND_OWNER_ERASED",
 		6: "CHANGE_KIND_PRICES_CHANGED",
+		7: "CHANGE_KIND_BLOCKS_REPLACED",
 	}
 	ChangeKind_value = map[string]int32{
 		"CHANGE_KIND_UNSPECIFIED":      0,
@@ -65,6 +69,7 @@ var (
 		"CHANGE_KIND_BALANCES_CHANGED": 4,
 		"CHANGE_KIND_OWNER_ERASED":     5,
 		"CHANGE_KIND_PRICES_CHANGED":   6,
+		"CHANGE_KIND_BLOCKS_REPLACED":  7,
 	}
 )
 
@@ -154,7 +159,7 @@ func (x *Shard) GetCount() int32 {
 type Change struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Kind  ChangeKind             `protobuf:"varint,1,opt,name=kind,proto3,enum=purser.wallet.v1.ChangeKind" json:"kind,omitempty"`
-	// Empty with CHANGE_KIND_PRICES_CHANGED, which is everybody's.
+	// Empty with CHANGE_KIND_PRICES_CHANGED and CHANGE_KIND_BLOCKS_REPLACED, which are everybody's.
 	OwnerId  string `protobuf:"bytes,2,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
 	WalletId string `protobuf:"bytes,3,opt,name=wallet_id,json=walletId,proto3" json:"wallet_id,omitempty"`
 	// The block of the new balances, with CHANGE_KIND_BALANCES_CHANGED; 0 otherwise.
@@ -162,10 +167,13 @@ type Change struct {
 	// When it was made; its commit was a moment later.
 	ChangeTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=change_time,json=changeTime,proto3" json:"change_time,omitempty"`
 	// With CHANGE_KIND_PRICES_CHANGED: the token, by its CAIP-19 id, or the currency, by its code; and the hours that
-	// begin at or after start_time and before end_time.
-	TokenId       string                 `protobuf:"bytes,6,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
-	StartTime     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	EndTime       *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// begin at or after start_time and before end_time. With CHANGE_KIND_BLOCKS_REPLACED, start_time is that of the last
+	// block known to be the same, and end_time is change_time.
+	TokenId   string                 `protobuf:"bytes,6,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	EndTime   *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// CAIP-2, with CHANGE_KIND_BLOCKS_REPLACED.
+	ChainId       string `protobuf:"bytes,9,opt,name=chain_id,json=chainId,proto3" json:"chain_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -254,6 +262,13 @@ func (x *Change) GetEndTime() *timestamppb.Timestamp {
 		return x.EndTime
 	}
 	return nil
+}
+
+func (x *Change) GetChainId() string {
+	if x != nil {
+		return x.ChainId
+	}
+	return ""
 }
 
 type WatchChangesRequest struct {
@@ -383,7 +398,7 @@ const file_purser_wallet_v1_change_proto_rawDesc = "" +
 	"\x06number\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xff\x01(\x00R\x06number\x12 \n" +
 	"\x05count\x18\x02 \x01(\x05B\n" +
-	"\xbaH\a\x1a\x05\x18\x80\x02(\x01R\x05count\"\xdf\x02\n" +
+	"\xbaH\a\x1a\x05\x18\x80\x02(\x01R\x05count\"\xfa\x02\n" +
 	"\x06Change\x120\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1c.purser.wallet.v1.ChangeKindR\x04kind\x12\x19\n" +
 	"\bowner_id\x18\x02 \x01(\tR\aownerId\x12\x1b\n" +
@@ -394,14 +409,15 @@ const file_purser_wallet_v1_change_proto_rawDesc = "" +
 	"\btoken_id\x18\x06 \x01(\tR\atokenId\x129\n" +
 	"\n" +
 	"start_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
-	"\bend_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"\x8d\x01\n" +
+	"\bend_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x19\n" +
+	"\bchain_id\x18\t \x01(\tR\achainId\"\x8d\x01\n" +
 	"\x13WatchChangesRequest\x12\x1f\n" +
 	"\x06cursor\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18@R\x06cursor\x12&\n" +
 	"\bowner_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\aownerId\x12-\n" +
 	"\x05shard\x18\x03 \x01(\v2\x17.purser.wallet.v1.ShardR\x05shard\"b\n" +
 	"\x14WatchChangesResponse\x122\n" +
 	"\achanges\x18\x01 \x03(\v2\x18.purser.wallet.v1.ChangeR\achanges\x12\x16\n" +
-	"\x06cursor\x18\x02 \x01(\tR\x06cursor*\xe9\x01\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor*\x8a\x02\n" +
 	"\n" +
 	"ChangeKind\x12\x1b\n" +
 	"\x17CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x1e\n" +
@@ -410,7 +426,8 @@ const file_purser_wallet_v1_change_proto_rawDesc = "" +
 	"\x1aCHANGE_KIND_WALLET_DELETED\x10\x03\x12 \n" +
 	"\x1cCHANGE_KIND_BALANCES_CHANGED\x10\x04\x12\x1c\n" +
 	"\x18CHANGE_KIND_OWNER_ERASED\x10\x05\x12\x1e\n" +
-	"\x1aCHANGE_KIND_PRICES_CHANGED\x10\x06B@Z>github.com/purserhq/purser/proto/gen/purser/wallet/v1;walletv1b\x06proto3"
+	"\x1aCHANGE_KIND_PRICES_CHANGED\x10\x06\x12\x1f\n" +
+	"\x1bCHANGE_KIND_BLOCKS_REPLACED\x10\aB@Z>github.com/purserhq/purser/proto/gen/purser/wallet/v1;walletv1b\x06proto3"
 
 var (
 	file_purser_wallet_v1_change_proto_rawDescOnce sync.Once
