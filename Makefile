@@ -154,11 +154,12 @@ prove: setup .build ## Run the proofs at full size and print their figures
 	@awk '/^(=== RUN|=== NAME|=== CONT)/ {test=$$3} \
 	  /figure: / {sub(/.*figure: /, ""); printf "%-70s %s\n", test, $$0}' .build/prove.log
 
-# Tests that run nodes of others have "Real" in their names.
+# Tests that run nodes and programs of others have "Real" in their names.
 REAL := ./services/wallet/app ./services/wallet/internal/chain ./services/wallet/internal/defi \
-  ./services/devstack/chain ./services/devstack/suitetest
+  ./services/devstack/chain ./services/devstack/suitetest ./services/portfolio/app \
+  ./services/portfolio/internal/performance
 .PHONY: real
-real: setup .build ## Run what needs real nodes (anvil, hardhat) at full size, of PKG or all, and print the figures
+real: setup .build ## Run what needs programs of others (anvil, hardhat, hledger, LibreOffice) at full size, of PKG or all
 	@PURSER_PROVE=1 go test $(RACE) -count=1 -timeout 40m -v -run 'Real' $(or $(PKG),$(REAL)) \
 	  > .build/real.log 2>&1 || \
 	  { grep -E '^ *--- (FAIL|SKIP)' .build/real.log; tail -50 .build/real.log; exit 1; }

@@ -109,7 +109,7 @@ func (s service) withHostileTokens(ctx context.Context, t *testing.T) (from, unt
 }
 
 // What a spreadsheet opens is what was stored: no id is a number, no number another one, and nothing is computed.
-func TestASpreadsheetOpensWhatWasExported(t *testing.T) {
+func TestARealSpreadsheetOpensWhatWasExported(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	ctx, _ := s.newUser(t, "portfolio:read", "portfolio:write")
@@ -173,7 +173,7 @@ func TestASpreadsheetOpensWhatWasExported(t *testing.T) {
 }
 
 // Without what exports do, a spreadsheet changes what it opens: so the test above would notice.
-func TestASpreadsheetChangesAFileWithoutTheseRules(t *testing.T) {
+func TestARealSpreadsheetChangesAFileWithoutTheseRules(t *testing.T) {
 	t.Parallel()
 	row := opened(t, "bare.csv", []byte("id;price;units\r\n007;0.125;123456789012345678901234567890\r\n"),
 		"CSV:59,34,76,1,,1031")[0]
