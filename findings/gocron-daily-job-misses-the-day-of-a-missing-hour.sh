@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Software:  github.com/go-co-op/gocron/v2 v2.21.2 with github.com/robfig/cron/v3 v3.0.1
-# Expected:  a job that is scheduled once a day in a zone with summer time runs once a day: on the day on which the clock
-#            jumps over its time right after the jump, as the cron of Debian has it, and once on the day on which the
-#            clock shows it twice.
+# Expected:  a job that is scheduled once a day in a zone with summer time runs once a day: on the day on which the
+#            clock jumps over its time right after the jump, as the cron of Debian has it, and once on the day on which
+#            the clock shows it twice.
 # Observed:  on the day on which the clock jumps over its time it does not run at all. That need not be at night: in
 #            America/Santiago it is a job at midnight. On the other day it runs once, at the first of the two.
 # Cause:     the next run is the next moment at which the wall clock shows the time, whichever day that is.
-# Care:      no error and no late run tells of it. Schedule in UTC, or at an hour that no zone of the deployment skips; or
-#            have the job find out what is due, rather than believe that it is called each day.
+# Care:      no error and no late run tells of it. Schedule in UTC, or at an hour that no zone of the deployment skips;
+#            or have the job find out what is due, rather than believe that it is called each day.
 # Output:    02:30 in Europe/Berlin: 2026-03-28T02:30+01:00 2026-03-30T02:30+02:00
 #            02:30 in Europe/Berlin: 2026-10-25T02:30+02:00 2026-10-26T02:30+01:00
 #            00:00 in America/Santiago: 2026-09-05T00:00-04:00 2026-09-07T00:00-03:00
