@@ -127,3 +127,25 @@ func (e Event) check() error {
 	}
 	return nil
 }
+
+// Replace has these events, which are in their order, in place of those that it has. It makes those anew that follow
+// the first that differs, as differs says of an event by its index, and returns its index. The error is that of Put.
+func (h *History) Replace(events []Event, differs func(i int) bool) (first int, err error) {
+	for first < min(len(events), len(h.events)) && !differs(first) {
+		first++
+	}
+	for _, e := range events[first:] {
+		if err := e.check(); err != nil {
+			return first, err
+		}
+	}
+	if first == len(events) && first == len(h.events) {
+		return first, nil
+	}
+	h.events = append(slices.Clip(h.events[:first]), events[first:]...)
+	h.again(first)
+	return first, nil
+}
+
+// AllLots returns the open lots of each wallet that has some; under "" those of all where they are together.
+func (h *History) AllLots() map[string][]Lot { return h.ledger().AllLots() }

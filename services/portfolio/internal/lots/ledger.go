@@ -34,6 +34,17 @@ func (l *Ledger) Lots(wallet string) []Lot {
 	return l.book(wallet).lots.Items()
 }
 
+// AllLots returns the open lots of each wallet that has some; under "" those of all where they are together.
+func (l *Ledger) AllLots() map[string][]Lot {
+	out := map[string][]Lot{}
+	for wallet, b := range l.books {
+		if b.lots.Len() > 0 {
+			out[wallet] = b.lots.Items()
+		}
+	}
+	return out
+}
+
 func (l *Ledger) book(wallet string) *book {
 	if !l.perWallet {
 		wallet = ""

@@ -88,15 +88,15 @@ func (l *Lot) take(quantity *big.Int) Lot {
 	part := *l
 	part.Quantity = new(big.Int).Set(quantity)
 	if l.Cost != nil {
-		part.Cost = share(l.Cost, quantity, l.Quantity)
+		part.Cost = Share(l.Cost, quantity, l.Quantity)
 		l.Cost = new(big.Int).Sub(l.Cost, part.Cost)
 	}
 	l.Quantity = new(big.Int).Sub(l.Quantity, quantity)
 	return part
 }
 
-// share is total × part / whole, rounded half to even; whole is above 0.
-func share(total, part, whole *big.Int) *big.Int {
+// Share is total × part / whole, rounded half to even; whole is above 0.
+func Share(total, part, whole *big.Int) *big.Int {
 	product := new(big.Int).Mul(total, part)
 	quotient, rest := product.DivMod(product, whole, new(big.Int))
 	if c := rest.Lsh(rest, 1).Cmp(whole); c > 0 || c == 0 && quotient.Bit(0) == 1 {
@@ -131,7 +131,7 @@ func (d *Disposal) divide() {
 	rest, quantity := new(big.Int).Set(d.Value), new(big.Int).Set(d.Quantity)
 	for i := range d.Parts {
 		p := &d.Parts[i]
-		p.Proceeds = share(rest, p.Lot.Quantity, quantity)
+		p.Proceeds = Share(rest, p.Lot.Quantity, quantity)
 		rest.Sub(rest, p.Proceeds)
 		quantity.Sub(quantity, p.Lot.Quantity)
 		if p.Lot.Cost != nil {

@@ -62,7 +62,7 @@ func (b *bundle) add(quantity, value *big.Int) {
 func (b *bundle) take(quantity *big.Int) *big.Int {
 	var part *big.Int
 	if b.value != nil {
-		part = share(b.value, quantity, b.quantity)
+		part = Share(b.value, quantity, b.quantity)
 		b.value = new(big.Int).Sub(b.value, part)
 	}
 	if b.quantity = new(big.Int).Sub(b.quantity, quantity); b.quantity.Sign() == 0 {

@@ -188,7 +188,7 @@ func (u *us) wash(d Disposal, p Part) (w Wash) {
 		if q.Sign() == 0 {
 			continue
 		}
-		denied := share(rest, q, open)
+		denied := Share(rest, q, open)
 		rest.Sub(rest, denied)
 		b.left, open = new(big.Int).Sub(b.left, q), new(big.Int).Sub(open, q)
 		if w.Loss == nil {
@@ -232,7 +232,7 @@ func (l *Ledger) raise(id string, by *big.Int) {
 		if !found {
 			continue
 		}
-		part := share(rest, lot.Quantity, quantity)
+		part := Share(rest, lot.Quantity, quantity)
 		rest.Sub(rest, part)
 		quantity.Sub(quantity, lot.Quantity)
 		b.remove(lot)
