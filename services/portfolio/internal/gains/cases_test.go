@@ -112,15 +112,18 @@ func TestIdentificationsHoldFromTheirTimeOn(t *testing.T) {
 		given []Identification
 		want  string
 	}{
-		"none":                           {nil, "150 130"}, // the fee took one of the cheap ones
-		"at its time":                    {[]Identification{say(sold, "", dear)}, "50 150"},
-		"after it":                       {[]Identification{say(sold.Add(time.Nanosecond), "", dear)}, "150 50"},
-		"after both":                     {[]Identification{say(sold.Add(2*time.Hour), "", dear)}, "150 130"},
-		"before a fee":                   {[]Identification{say(on(2024, 1, 20), "", dear)}, "50 150"},
-		"changed before it":              {[]Identification{say(on(2024, 2, 2), "", dear), say(on(2024, 2, 3), "", cheap)}, "150 130"},
-		"for the other":                  {[]Identification{say(on(2024, 2, 2), "h4", dear)}, "150 50"},
-		"for another wallet":             {[]Identification{{Wallet: "b", Token: "X", Picks: say(sold, "", dear).Picks}}, "150 130"},
-		"one for it before a newer next": {[]Identification{say(on(2024, 2, 2), "h3", dear), say(on(2024, 2, 3), "", cheap)}, "50 150"},
+		"none":         {nil, "150 130"}, // the fee took one of the cheap ones
+		"at its time":  {[]Identification{say(sold, "", dear)}, "50 150"},
+		"after it":     {[]Identification{say(sold.Add(time.Nanosecond), "", dear)}, "150 50"},
+		"after both":   {[]Identification{say(sold.Add(2*time.Hour), "", dear)}, "150 130"},
+		"before a fee": {[]Identification{say(on(2024, 1, 20), "", dear)}, "50 150"},
+		"changed before it": {[]Identification{say(on(2024, 2, 2), "", dear), say(on(2024, 2, 3), "", cheap)},
+			"150 130"},
+		"for the other": {[]Identification{say(on(2024, 2, 2), "h4", dear)}, "150 50"},
+		"for another wallet": {[]Identification{{Wallet: "b", Token: "X", Picks: say(sold, "", dear).Picks}},
+			"150 130"},
+		"one for it before a newer next": {[]Identification{say(on(2024, 2, 2), "h3", dear),
+			say(on(2024, 2, 3), "", cheap)}, "50 150"},
 	} {
 		events := Events(moved, nil, prices)["X"]
 		Identify("X", events, tc.given, nil)

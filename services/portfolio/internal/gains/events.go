@@ -25,20 +25,27 @@ func Events(movements []Movement, assets Assets, worth Worth) map[string][]Event
 	for i := range movements {
 		order[i] = &movements[i]
 	}
-	slices.SortStableFunc(order, (*Movement).compare)
+	if !slices.IsSortedFunc(order, (*Movement).compare) {
+		slices.SortStableFunc(order, (*Movement).compare)
+	}
 	for _, group := range groups(order, assets) {
 		b.group(group)
 	}
-	for asset, events := range b.out {
-		slices.SortStableFunc(events, func(x, y Event) int { return x.order.compare(y.order) })
-		for i := range events {
-			if i > 0 && events[i].Time.Equal(events[i-1].Time) {
-				events[i].Seq = events[i-1].Seq + 1
-			}
-		}
-		b.out[asset] = events
+	for _, events := range b.out {
+		inOrder(events)
 	}
 	return b.out
+}
+
+// inOrder sorts events, and numbers those of one time.
+func inOrder(events []Event) {
+	slices.SortStableFunc(events, func(x, y Event) int { return x.order.compare(y.order) })
+	for i := range events {
+		events[i].Seq = 0
+		if i > 0 && events[i].Time.Equal(events[i-1].Time) {
+			events[i].Seq = events[i-1].Seq + 1
+		}
+	}
 }
 
 // groups puts together what belongs to one transaction: what has one hash; adjustments of a wallet at one block; and
@@ -48,10 +55,7 @@ func groups(order []*Movement, assets Assets) [][]*Movement {
 	index := map[string]int{}
 	coming := map[side][]int{} // groups of one movement that came without a hash
 	for _, m := range order {
-		key := m.Hash
-		if m.Kind == Adjustment && key == "" {
-			key = fmt.Sprintf("%s %d %d", m.Wallet, m.Block, m.Time.UnixMicro())
-		}
+		key := m.transaction()
 		i, found := index[key]
 		if !found || key == "" {
 			i = len(out)

@@ -11,6 +11,7 @@ package gains
 
 import (
 	"cmp"
+	"fmt"
 	"math/big"
 	"time"
 
@@ -48,6 +49,15 @@ type Movement struct {
 	Block      uint64
 	Index, Log int32
 	Row        string
+}
+
+// transaction names what belongs together: a hash, or the adjustments of a wallet at one block; empty for an import
+// without a hash.
+func (m *Movement) transaction() string {
+	if m.Hash == "" && m.Kind == Adjustment {
+		return fmt.Sprintf("%s %d %d", m.Wallet, m.Block, m.Time.UnixMicro())
+	}
+	return m.Hash
 }
 
 // compare orders movements as they happened.

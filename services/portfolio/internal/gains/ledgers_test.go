@@ -2,6 +2,7 @@ package gains
 
 import (
 	"fmt"
+	"maps"
 	"math/big"
 	"slices"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/purserhq/purser/services/portfolio/internal/currency"
 	"github.com/purserhq/purser/services/portfolio/internal/lots"
 )
 
@@ -167,37 +169,60 @@ func bookOf(r *rapid.T, asset string, rules Rules, events []Event) *Book {
 	return b
 }
 
-// A movement that comes late, is mended or is taken out gives the same as all anew.
+// A movement that comes late, is mended or is taken out gives the same as all anew; so does a price that comes late.
 func TestALateMovementGivesTheSameAsAllAnew(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		moved := drawnMovements(r, rapid.IntRange(5, 80).Draw(r, "transactions"))
 		rules := rapid.SampledFrom(everyRule()).Draw(r, "rules")
-		books := map[string]*Book{}
-		for range 6 {
+		rules.Zone = time.UTC
+		var assets Assets
+		if rapid.IntRange(0, 3).Draw(r, "same") == 0 {
+			assets = Assets{"X": "X", "Y": "X"}
+		}
+		v := &values{tokens: map[string]Token{}, prices: map[TokenHour]Price{}, rates: map[int64]currency.Rate{}}
+		for i, m := range moved {
+			h := hourOf(m.Token, m.Time)
+			v.prices[h] = Price{USD: fmt.Sprint(1 + i%7)}
+			v.rates[h.Hour] = currency.USD()
+		}
+		l := NewLedger(rules, assets)
+		for range 8 {
 			some := slices.Clone(moved)
-			for range rapid.IntRange(0, 4).Draw(r, "out") {
+			for range rapid.IntRange(0, 3).Draw(r, "out") {
 				if len(some) > 1 {
 					i := rapid.IntRange(0, len(some)-1).Draw(r, "which")
 					some = slices.Delete(some, i, i+1)
 				}
 			}
-			if i := rapid.IntRange(0, len(some)-1).Draw(r, "mended"); rapid.Bool().Draw(r, "mends") {
+			i := rapid.IntRange(0, len(some)-1).Draw(r, "mended")
+			switch rapid.IntRange(0, 3).Draw(r, "mends") {
+			case 0:
 				some[i].Amount = new(big.Int).Add(some[i].Amount, big.NewInt(1))
+			case 1:
+				some[i].Hash = ""
+			case 2:
+				v = &values{tokens: v.tokens, prices: maps.Clone(v.prices), rates: v.rates}
+				v.prices[hourOf(some[i].Token, some[i].Time)] = Price{USD: "1.5"}
 			}
-			for asset, events := range Events(some, nil, hourly{}) {
-				if books[asset] == nil {
-					books[asset] = bookOf(r, asset, rules, nil)
-				}
-				if err := books[asset].Set(events); err != nil {
+			anew := NewLedger(rules, assets)
+			for _, of := range []*Ledger{l, anew} {
+				of.Prepare(slices.Clone(some), v)
+				if err := of.Compute(of.events); err != nil {
 					r.Fatal(err)
 				}
-				anew := bookOf(r, asset, rules, events)
-				if got, want := fmt.Sprint(bookText(books[asset])), fmt.Sprint(bookText(anew)); got != want {
-					r.Fatalf("%+v: %s\nwant\n%s", rules, got, want)
-				}
+			}
+			if got, want := ledgerText(l), ledgerText(anew); got != want {
+				r.Fatalf("%+v: %s\nwant\n%s", rules, got, want)
 			}
 		}
 	})
+}
+
+func ledgerText(l *Ledger) (out string) {
+	for _, asset := range slices.Sorted(maps.Keys(l.books)) {
+		out += fmt.Sprintln(asset, told(l.events[asset]), bookText(l.books[asset]))
+	}
+	return out
 }
 
 // bookText is all that a book says.

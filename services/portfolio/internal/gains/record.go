@@ -68,9 +68,10 @@ func (r *Result) allows(i Identification) error {
 			}
 			moved = true
 			if asset == of && i.Hash != "" && e.Hash == i.Hash && e.Kind == lots.Dispose && e.Cause != PaidFee {
-				return errs.FailedPrecondition("DISPOSED_ALREADY", fmt.Sprintf("transaction %s disposed of the token at %s: "+
-					"lots are identified before a disposal or at its time, and not changed after it", i.Hash,
-					e.Time.UTC().Format(time.RFC3339))).With("dispose_time", e.Time.UTC().Format(time.RFC3339))
+				at := e.Time.UTC().Format(time.RFC3339)
+				return errs.FailedPrecondition("DISPOSED_ALREADY", fmt.Sprintf("transaction %s disposed of the token "+
+					"at %s: lots are identified before a disposal or at its time, and not changed after it", i.Hash,
+					at)).With("dispose_time", at)
 			}
 		}
 	}
@@ -88,8 +89,8 @@ func (r *Result) allows(i Identification) error {
 			return errs.FailedPrecondition("LOT_NOT_AVAILABLE", "the wallet has no open lot "+p.Lot+" of the token; "+
 				"LotService.ListLots lists them").With("lot_id", p.Lot)
 		case has.Cmp(p.Quantity) < 0:
-			return errs.FailedPrecondition("LOT_NOT_AVAILABLE", fmt.Sprintf("lot %s has %s base units now, got %s", p.Lot,
-				has, p.Quantity)).With("lot_id", p.Lot)
+			return errs.FailedPrecondition("LOT_NOT_AVAILABLE", fmt.Sprintf("lot %s has %s base units now, got %s",
+				p.Lot, has, p.Quantity)).With("lot_id", p.Lot)
 		}
 	}
 	return nil

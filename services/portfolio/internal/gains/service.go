@@ -2,7 +2,6 @@ package gains
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -78,20 +77,20 @@ type Service struct {
 	members Members
 	now     func() time.Time
 
-	mu     sync.Mutex
-	ledger map[string]*ledger
-	used   []string // the keys of ledger, the one used last at the end
+	mu   sync.Mutex
+	kept map[string]*kept
+	used []string // the keys of kept, the one used last at the end
 }
 
 // NewService returns the service.
 func NewService(src Source, st Store, r Rates, m Members, now func() time.Time) *Service {
-	return &Service{source: src, store: st, rates: r, members: m, now: now, ledger: map[string]*ledger{}}
+	return &Service{source: src, store: st, rates: r, members: m, now: now, kept: map[string]*kept{}}
 }
 
-// ledger has the books of an owner by given options.
-type ledger struct {
+// kept is what was computed last of an owner by given options.
+type kept struct {
 	mu     sync.Mutex
-	books  map[string]*Book
+	ledger *Ledger
 	events int // guarded by Service.mu
 }
 
@@ -131,83 +130,74 @@ func (s *Service) Read(ctx context.Context, p portfolio.Portfolio, o Options) (*
 		return nil, err
 	}
 	s.readPrices(ctx, moved.Prices)
-	v := &values{tokens: moved.Tokens, prices: moved.Prices, stale: map[TokenHour]bool{}}
+	v := &values{tokens: moved.Tokens, prices: moved.Prices}
 	if v.rates, err = s.ratesOf(ctx, o.Currency, moved.Movements); err != nil {
 		return nil, err
 	}
-	r.Movements, r.Tokens = len(moved.Movements), moved.Tokens
-	r.events = Events(moved.Movements, o.assets, v)
-	r.Unpriced, r.Stale = unpriced(r.events), len(v.stale)
-	r.assets = slices.Sorted(maps.Keys(r.events))
-	if o.Rules.Method == Specific {
-		given, err := s.store.Identifications(ctx, p.Owner)
-		if err != nil {
+	r.Movements, r.Tokens, r.Stale = len(moved.Movements), moved.Tokens, v.stale()
+	var given []Identification
+	if o.Method == Specific {
+		if given, err = s.store.Identifications(ctx, p.Owner); err != nil {
 			return nil, err
 		}
-		for asset, events := range r.events {
-			Identify(asset, events, given, o.assets)
-		}
 	}
-	return r, s.compute(p.Owner, r)
+	if err := s.compute(p.Owner, r, moved.Movements, v, given); err != nil {
+		return nil, errs.Internal(err)
+	}
+	r.Unpriced, r.assets = unpriced(r.events), slices.Sorted(maps.Keys(r.events))
+	return r, nil
 }
 
-// compute sets what comes of the events. What earlier calls computed of equal events is taken from them.
-func (s *Service) compute(owner uuid.UUID, r *Result) error {
+// compute sets the events and what comes of them. It goes on from what was computed last.
+func (s *Service) compute(owner uuid.UUID, r *Result, moved []Movement, v *values, given []Identification) error {
 	key := owner.String() + " " + r.key()
-	l := s.take(key)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	r.parts, r.open = map[string][]Part{}, map[string][]Open{}
+	k := s.take(key, r.Options)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.ledger.Prepare(moved, v)
+	r.events, r.parts, r.open = maps.Clone(k.ledger.events), map[string][]Part{}, map[string][]Open{}
 	count := 0
-	for asset := range l.books {
-		if r.events[asset] == nil {
-			delete(l.books, asset)
-		}
-	}
 	for asset, events := range r.events {
-		b := l.books[asset]
-		if b == nil {
-			var err error
-			if b, err = NewBook(asset, r.Rules); err != nil {
-				return errs.Internal(err)
-			}
-			l.books[asset] = b
+		if len(given) > 0 {
+			r.events[asset] = slices.Clone(events)
+			Identify(asset, r.events[asset], given, r.Options.assets)
 		}
-		if err := b.Set(events); err != nil {
-			delete(l.books, asset)
-			return errs.Internal(fmt.Errorf("lots of %s: %w", asset, err))
-		}
-		r.parts[asset], r.open[asset] = b.Parts(), b.Open()
 		count += len(events)
 	}
-	s.keep(key, l, count)
+	if err := k.ledger.Compute(r.events); err != nil {
+		return err
+	}
+	for asset, b := range k.ledger.books {
+		r.parts[asset], r.open[asset] = b.Parts(), b.Open()
+	}
+	s.keep(key, k, count)
 	return nil
 }
 
-// take returns the ledger of a key.
-func (s *Service) take(key string) *ledger {
+// take returns what is kept of a key.
+func (s *Service) take(key string, o Options) *kept {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if l := s.ledger[key]; l != nil {
-		return l
+	if k := s.kept[key]; k != nil {
+		return k
 	}
-	return &ledger{books: map[string]*Book{}}
+	return &kept{ledger: NewLedger(o.Rules, o.assets)}
 }
 
-// keep notes a ledger as the one used last, and forgets those used longest ago while there are too many events.
-func (s *Service) keep(key string, l *ledger, events int) {
+// keep notes what was used last, and forgets what was used longest ago while there are too many events.
+func (s *Service) keep(key string, k *kept, events int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l.events = events
-	s.ledger[key] = l
-	s.used = append(slices.DeleteFunc(s.used, func(k string) bool { return k == key }), key)
+	k.events = events
+	s.kept[key] = k
+	s.used = append(slices.DeleteFunc(s.used, func(other string) bool { return other == key }), key)
 	all := 0
-	for _, k := range s.used {
-		all += s.ledger[k].events + 100 // what an empty one has
+	for _, other := range s.used {
+		all += s.kept[other].events + 100 // what an empty one has
 	}
 	for all > keptEvents && len(s.used) > 1 {
-		all -= s.ledger[s.used[0]].events + 100
-		delete(s.ledger, s.used[0])
+		all -= s.kept[s.used[0]].events + 100
+		delete(s.kept, s.used[0])
 		s.used = s.used[1:]
 	}
 }

@@ -44,7 +44,16 @@ type values struct {
 	tokens map[string]Token
 	prices map[TokenHour]Price
 	rates  map[int64]currency.Rate
-	stale  map[TokenHour]bool
+}
+
+// stale is how many hours of tokens have a price or a rate that was stale.
+func (v *values) stale() (n int) {
+	for hour, price := range v.prices {
+		if rate := v.rates[hour.Hour]; price.USD != "" && rate.Known() && (price.Stale || rate.Stale) {
+			n++
+		}
+	}
+	return n
 }
 
 // Of implements Worth.
@@ -64,9 +73,6 @@ func (v *values) Of(token string, at time.Time, amount *big.Int) (*big.Int, stri
 	value, err := worth(amount, v.tokens[token].Decimals, price.USD, rate)
 	if err != nil || value == nil {
 		return nil, valuation.ReasonOutOfRange
-	}
-	if price.Stale || rate.Stale {
-		v.stale[hour] = true
 	}
 	return value, ""
 }

@@ -48,7 +48,8 @@ func (r *Movements) Movements(ctx context.Context, owner uuid.UUID) (gains.Moved
 		case err != nil:
 			return moved, unavailable(err)
 		case m.GetOwnerId() != owner.String():
-			return moved, errs.Internal(fmt.Errorf("transactions of owner %q, requested those of %s", m.GetOwnerId(), owner))
+			return moved, errs.Internal(fmt.Errorf("transactions of owner %q, requested those of %s", m.GetOwnerId(),
+				owner))
 		}
 		for _, t := range m.GetTokens() {
 			if t.GetDecimals() > math.MaxUint8 {
@@ -59,8 +60,8 @@ func (r *Movements) Movements(ctx context.Context, owner uuid.UUID) (gains.Moved
 		}
 		count += int64(len(m.GetMovements()))
 		if count > gains.MaxMovements {
-			return moved, errs.Exhausted("TOO_MANY_TRANSACTIONS", fmt.Sprintf("the wallets have more than %d transactions, "+
-				"the most of which lots are computed", gains.MaxMovements))
+			return moved, errs.Exhausted("TOO_MANY_TRANSACTIONS", fmt.Sprintf("the wallets have more than %d "+
+				"transactions, the most of which lots are computed", gains.MaxMovements))
 		}
 		for _, t := range m.GetMovements() {
 			if err := addMovement(&moved, t); err != nil {
@@ -96,9 +97,9 @@ func addMovement(to *gains.Moved, m *walletv1.Movement) error {
 	}
 	at := m.GetBlockTime().AsTime()
 	to.Movements = append(to.Movements, gains.Movement{Wallet: m.GetWalletId(), Token: m.GetTokenId(), Kind: kind,
-		In: in, Amount: amount, Counterparty: m.GetCounterpartyAddress(), CounterpartyWallet: m.GetCounterpartyWalletId(),
-		Hash: m.GetTransactionHash(), Time: at, Block: m.GetBlockNumber(), Index: m.GetTransactionIndex(),
-		Log: m.GetLogIndex(), Row: m.GetRowId()})
+		In: in, Amount: amount, Counterparty: m.GetCounterpartyAddress(),
+		CounterpartyWallet: m.GetCounterpartyWalletId(), Hash: m.GetTransactionHash(), Time: at,
+		Block: m.GetBlockNumber(), Index: m.GetTransactionIndex(), Log: m.GetLogIndex(), Row: m.GetRowId()})
 	hour := gains.TokenHour{Token: m.GetTokenId(), Hour: at.Truncate(time.Hour).Unix()}
 	if before, has := to.Prices[hour]; !has || before.Unread {
 		to.Prices[hour] = gains.Price{USD: m.GetPrice(), Stale: m.GetPriceStale(), Unread: m.GetPriceUnread()}

@@ -151,10 +151,11 @@ func TestWhatIsMissingIsNotGuessed(t *testing.T) {
 func TestAWrongEventChangesNothing(t *testing.T) {
 	l, _ := run(t, FIFO, event(Acquire, on(2024, 1, 1), 1, 10, "100"))
 	for name, e := range map[string]Event{
-		"no quantity":      {Kind: Dispose, Quantity: new(big.Int)},
-		"a cost below 0":   event(Acquire, on(2024, 1, 2), 2, 1, "-1"),
-		"an unknown kind":  {Kind: 9, Quantity: big.NewInt(1)},
-		"an unknown lot":   {Kind: Dispose, Quantity: big.NewInt(5), Picks: []Pick{{"1", big.NewInt(2)}, {"x", big.NewInt(1)}}},
+		"no quantity":     {Kind: Dispose, Quantity: new(big.Int)},
+		"a cost below 0":  event(Acquire, on(2024, 1, 2), 2, 1, "-1"),
+		"an unknown kind": {Kind: 9, Quantity: big.NewInt(1)},
+		"an unknown lot": {Kind: Dispose, Quantity: big.NewInt(5), Picks: []Pick{{"1", big.NewInt(2)},
+			{"x", big.NewInt(1)}}},
 		"more than it has": {Kind: Dispose, Quantity: big.NewInt(50), Picks: []Pick{{"1", big.NewInt(11)}}},
 		"more than is sold": {Kind: Dispose, Quantity: big.NewInt(5), Picks: []Pick{{"1", big.NewInt(3)},
 			{"1", big.NewInt(3)}}},

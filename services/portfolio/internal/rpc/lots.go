@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/big"
 	"regexp"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -54,8 +55,10 @@ func CheckLots(m proto.Message) error {
 		return nil
 	}
 	err := lotOptions(r.GetOptions()).Check()
-	if t, ok := m.(interface{ GetTokenId() string }); ok && t.GetTokenId() != "" && !currency.IsTokenID(t.GetTokenId()) {
-		err = errs.AllInvalid(err, errs.Invalid("token_id", "must be a CAIP-19 id, "+errs.Given(t.GetTokenId())))
+	if t, ok := m.(interface{ GetTokenId() string }); ok {
+		if id := t.GetTokenId(); id != "" && !currency.IsTokenID(id) {
+			err = errs.AllInvalid(err, errs.Invalid("token_id", "must be a CAIP-19 id, "+errs.Given(id)))
+		}
 	}
 	if t, ok := m.(ranged); ok {
 		_, rangeErr := lotScope("", t)
@@ -67,19 +70,19 @@ func CheckLots(m proto.Message) error {
 		_, requestErr := requests.ID(r)
 		err = errs.AllInvalid(err, identifyErr, requestErr)
 	case *portfoliov1.GetPnlRequest:
-		for _, g := range r.GetGroupBy() {
-			if g == portfoliov1.PnlGroup_PNL_GROUP_WALLET && r.GetOptions().GetView() == portfoliov1.LotView_LOT_VIEW_UK {
-				err = errs.AllInvalid(err, errs.Invalid("group_by", "must be without PNL_GROUP_WALLET in the view of the "+
-					"United Kingdom, whose disposals are of all wallets"))
-			}
+		if r.GetOptions().GetView() == portfoliov1.LotView_LOT_VIEW_UK &&
+			slices.Contains(r.GetGroupBy(), portfoliov1.PnlGroup_PNL_GROUP_WALLET) {
+			err = errs.AllInvalid(err, errs.Invalid("group_by", "must be without PNL_GROUP_WALLET in the view of the "+
+				"United Kingdom, whose disposals are of all wallets"))
 		}
 	}
 	return err
 }
 
 func lotOptions(o *portfoliov1.LotOptions) gains.Options {
-	out := gains.Options{Rules: gains.Rules{Method: lots.Method(o.GetMethod()), View: gains.View(o.GetView()),
-		PerWallet: o.GetPerWallet(), WashSales: o.GetWashSales()}, ZoneName: o.GetTimeZone(), Currency: o.GetCurrency()}
+	out := gains.Options{ZoneName: o.GetTimeZone(), Currency: o.GetCurrency(),
+		Rules: gains.Rules{Method: lots.Method(o.GetMethod()), View: gains.View(o.GetView()),
+			PerWallet: o.GetPerWallet(), WashSales: o.GetWashSales()}}
 	for _, s := range o.GetSameAssets() {
 		out.Same = append(out.Same, s.GetTokenIds())
 	}
@@ -112,14 +115,12 @@ func lotScope(token string, r ranged) (s gains.Scope, err error) {
 }
 
 // read computes the lots of a portfolio of the caller.
-func (s *LotServer) read(ctx context.Context, id string, o *portfoliov1.LotOptions) (portfolio.Portfolio,
-	*gains.Result, error) {
+func (s *LotServer) read(ctx context.Context, id string, o *portfoliov1.LotOptions) (*gains.Result, error) {
 	p, err := callersPortfolio(ctx, s.portfolios, id)
 	if err != nil {
-		return p, nil, err
+		return nil, err
 	}
-	r, err := s.gains.Read(ctx, p, lotOptions(o))
-	return p, r, err
+	return s.gains.Read(ctx, p, lotOptions(o))
 }
 
 func lotQuery(method string, p portfolio.Portfolio, o *portfoliov1.LotOptions, s gains.Scope) page.Query {
@@ -194,7 +195,7 @@ func (s *LotServer) GetPnl(ctx context.Context, req *portfoliov1.GetPnlRequest) 
 	if err != nil {
 		return nil, err
 	}
-	_, r, err := s.read(ctx, req.GetPortfolioId(), req.GetOptions())
+	r, err := s.read(ctx, req.GetPortfolioId(), req.GetOptions())
 	if err != nil {
 		return nil, err
 	}
@@ -244,7 +245,7 @@ func (s *LotServer) ExportLots(req *portfoliov1.ExportLotsRequest,
 		return err
 	}
 	defer end()
-	_, r, err := s.read(ctx, req.GetPortfolioId(), req.GetOptions())
+	r, err := s.read(ctx, req.GetPortfolioId(), req.GetOptions())
 	if err != nil {
 		return err
 	}

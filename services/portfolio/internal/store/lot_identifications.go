@@ -58,8 +58,8 @@ func (s *Identifications) Identify(ctx context.Context, i gains.Identification, 
 				return fmt.Errorf("count identifications: %w", err)
 			}
 			if count >= maxIdentifications {
-				return errs.Exhausted("TOO_MANY_IDENTIFICATIONS", fmt.Sprintf("you have %d records of identified lots, the "+
-					"most that are kept", count))
+				return errs.Exhausted("TOO_MANY_IDENTIFICATIONS", fmt.Sprintf("you have %d records of identified lots, "+
+					"the most that are kept", count))
 			}
 			out, err = insertIdentification(ctx, tx, i)
 			return err
@@ -102,7 +102,8 @@ func (s *Identifications) Identifications(ctx context.Context, owner uuid.UUID) 
 			var i gains.Identification
 			var ids, quantities []string
 			var at time.Time
-			_, err = pgx.ForEachRow(rows, []any{&i.ID, &i.Wallet, &i.Token, &i.Hash, &ids, &quantities, &at}, func() error {
+			columns := []any{&i.ID, &i.Wallet, &i.Token, &i.Hash, &ids, &quantities, &at}
+			_, err = pgx.ForEachRow(rows, columns, func() error {
 				next := i
 				next.Owner, next.Recorded, next.Picks = owner, at.UTC(), nil
 				for n, id := range ids {

@@ -46,8 +46,9 @@ const (
 // now; where lots are of all wallets together, that is INVALID_ARGUMENT, since they are of no wallet. An empty
 // portfolio_id selects the default portfolio, and one of somebody else is NOT_FOUND.
 //
-// All methods: UNAVAILABLE (WALLET_UNAVAILABLE) while the wallet service is. INVALID_ARGUMENT for options that
-// contradict each other, for what is no currency or time zone, and for a page_token of another query.
+// All methods: UNAVAILABLE (WALLET_UNAVAILABLE) while the wallet service is, (RATE_UNAVAILABLE) while the currency has
+// no rate now. INVALID_ARGUMENT for options that contradict each other, for what is no currency or time
+// zone, and for a page_token of another query.
 // RESOURCE_EXHAUSTED (TOO_MANY_TRANSACTIONS) for an owner with more than 200,000 transactions.
 type LotServiceClient interface {
 	// ListLots returns the open lots by token and wallet, in the order in which they would be taken.
@@ -168,8 +169,9 @@ func (c *lotServiceClient) IdentifyLots(ctx context.Context, in *IdentifyLotsReq
 // now; where lots are of all wallets together, that is INVALID_ARGUMENT, since they are of no wallet. An empty
 // portfolio_id selects the default portfolio, and one of somebody else is NOT_FOUND.
 //
-// All methods: UNAVAILABLE (WALLET_UNAVAILABLE) while the wallet service is. INVALID_ARGUMENT for options that
-// contradict each other, for what is no currency or time zone, and for a page_token of another query.
+// All methods: UNAVAILABLE (WALLET_UNAVAILABLE) while the wallet service is, (RATE_UNAVAILABLE) while the currency has
+// no rate now. INVALID_ARGUMENT for options that contradict each other, for what is no currency or time
+// zone, and for a page_token of another query.
 // RESOURCE_EXHAUSTED (TOO_MANY_TRANSACTIONS) for an owner with more than 200,000 transactions.
 type LotServiceServer interface {
 	// ListLots returns the open lots by token and wallet, in the order in which they would be taken.
