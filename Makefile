@@ -156,7 +156,7 @@ prove: setup .build ## Run the proofs at full size and print their figures
 
 # Tests that run nodes of others have "Real" in their names.
 REAL := ./services/wallet/app ./services/wallet/internal/chain ./services/wallet/internal/defi \
-  ./services/devstack/chain ./services/devstack/suitetest
+  ./services/devstack/chain ./services/devstack/suitetest ./services/portfolio/internal/gains
 .PHONY: real
 real: setup .build ## Run what needs real nodes (anvil, hardhat) at full size, of PKG or all, and print the figures
 	@PURSER_PROVE=1 go test $(RACE) -count=1 -timeout 40m -v -run 'Real' $(or $(PKG),$(REAL)) \

@@ -87,8 +87,8 @@ func BenchmarkLotsOfOneOwner(b *testing.B) {
 			}
 			b.Run(fmt.Sprintf("%s/one edit at %d %%", name, share), func(b *testing.B) {
 				for b.Loop() {
-					mended := slices.Clone(moved)
-					mended[late].Amount = new(big.Int).Add(l.moved[late].Amount, big.NewInt(1))
+					mended := slices.Clone(l.moved)
+					mended[late].Amount = new(big.Int).Add(mended[late].Amount, big.NewInt(1))
 					l.set(b, mended, v)
 				}
 				b.ReportMetric(kept, "kept-bytes")

@@ -39,16 +39,31 @@ func (l *Ledger) Prepare(moved []Movement, v *values) {
 		h := hourOf(moved[i].Token, moved[i].Time)
 		worths[i] = worthOf{v.prices[h], v.rates[h.Hour].Price}
 	}
-	same := func(i, j int) bool { return moved[i].same(&l.moved[j]) && worths[i] == l.worths[j] }
-	first := 0
-	for first < min(len(moved), len(l.moved)) && same(first, first) {
-		first++
+	var changed []Movement
+	for i, j := 0, 0; i < len(moved) || j < len(l.moved); {
+		c := 0
+		switch {
+		case i == len(moved):
+			c = 1
+		case j == len(l.moved):
+			c = -1
+		default:
+			c = moved[i].compare(&l.moved[j])
+		}
+		differs := c != 0 || !moved[i].same(&l.moved[j]) || worths[i] != l.worths[j]
+		if differs && c <= 0 {
+			changed = append(changed, moved[i])
+		}
+		if differs && c >= 0 {
+			changed = append(changed, l.moved[j])
+		}
+		if c <= 0 {
+			i++
+		}
+		if c >= 0 {
+			j++
+		}
 	}
-	tail := 0
-	for tail < min(len(moved), len(l.moved))-first && same(len(moved)-1-tail, len(l.moved)-1-tail) {
-		tail++
-	}
-	changed := append(slices.Clone(l.moved[first:len(l.moved)-tail]), moved[first:len(moved)-tail]...)
 	before := l.moved
 	l.moved, l.worths = moved, worths
 	keys, alone := transactionsOf(changed)

@@ -95,8 +95,8 @@ type LotView int32
 const (
 	// method and per_wallet say all.
 	LotView_LOT_VIEW_UNSPECIFIED LotView = 0
-	// The United Kingdom: the same day, the 30 days after it, then the section 104 pool, of all wallets together. What is
-	// disposed of on a day is one disposal.
+	// The United Kingdom: the same day, the 30 days after it, then the section 104 pool, of all wallets together. What
+	// is disposed of on a day is one disposal.
 	LotView_LOT_VIEW_UK LotView = 1
 	// The United States: FIFO, LIFO, HIFO or SPECIFIC; lots are of all wallets together before 2025 and of each wallet
 	// from then on; long-term after more than a year; wash sales are marked.
@@ -431,8 +431,8 @@ func (LotContent) EnumDescriptor() ([]byte, []int) {
 	return file_purser_portfolio_v1_lot_service_proto_rawDescGZIP(), []int{6}
 }
 
-// SameAsset are tokens that count as one, such as a coin and its wrapped form, or a token and the receipt of a protocol
-// for it: changing one for the other is no disposal. One unit of each has to be worth one of the others.
+// SameAsset are tokens that count as one, such as a coin and its wrapped form, or a token and the receipt of a
+// protocol for it: changing one for the other is no disposal. One unit of each has to be worth one of the others.
 type SameAsset struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// CAIP-19 ids with the same decimals. The first names the asset.
@@ -487,13 +487,13 @@ type LotOptions struct {
 	// IANA name, for the borders of days and periods; that of the view when empty: Europe/London, America/New_York,
 	// America/Toronto; otherwise UTC.
 	TimeZone string `protobuf:"bytes,4,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"`
-	// USD, EUR, GBP, CHF, JPY or the CAIP-19 id of a token that has a price; USD when empty. Each value is converted at
-	// the rate of its hour.
+	// USD, EUR, GBP, CHF, JPY or the CAIP-19 id of a token that has a price; USD when empty. Each value is converted
+	// at the rate of its hour.
 	Currency string `protobuf:"bytes,5,opt,name=currency,proto3" json:"currency,omitempty"`
 	// Wrapped and receipt tokens that are the same asset. All others are disposed of when they are changed.
 	SameAssets []*SameAsset `protobuf:"bytes,6,rep,name=same_assets,json=sameAssets,proto3" json:"same_assets,omitempty"`
-	// With LOT_VIEW_US: a loss is denied as far as a replacement is acquired in the 30 days before or after, and is added
-	// to its cost. Otherwise it is marked only. Set it for all tokens.
+	// With LOT_VIEW_US: a loss is denied as far as a replacement is acquired in the 30 days before or after, and is
+	// added to its cost. Otherwise it is marked only. Set it for all tokens.
 	WashSales bool `protobuf:"varint,7,opt,name=wash_sales,json=washSales,proto3" json:"wash_sales,omitempty"`
 	// With LOT_VIEW_US: the tokens that are securities, for which wash_sales holds.
 	SecurityTokenIds []string `protobuf:"bytes,8,rep,name=security_token_ids,json=securityTokenIds,proto3" json:"security_token_ids,omitempty"`
@@ -604,8 +604,8 @@ type Lot struct {
 	// In base units, and in whole tokens as a decimal, exactly.
 	Quantity      string `protobuf:"bytes,7,opt,name=quantity,proto3" json:"quantity,omitempty"`
 	TokenQuantity string `protobuf:"bytes,8,opt,name=token_quantity,json=tokenQuantity,proto3" json:"token_quantity,omitempty"`
-	// What the quantity cost, with its part of fees: a decimal with 8 places in the currency of the state, rounded half to
-	// even; empty when it isn't known. So are those that follow.
+	// What the quantity cost, with its part of fees: a decimal with 8 places in the currency of the state, rounded
+	// half to even; empty when it isn't known. So are those that follow.
 	Cost string `protobuf:"bytes,9,opt,name=cost,proto3" json:"cost,omitempty"`
 	// What it is worth now, and that less cost.
 	Value         string `protobuf:"bytes,10,opt,name=value,proto3" json:"value,omitempty"`
@@ -970,8 +970,8 @@ type Unpriced struct {
 	// The start of the hour whose price or rate is missing.
 	HourTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=hour_time,json=hourTime,proto3" json:"hour_time,omitempty"`
 	// NO_PRICE: the sources had none. SOURCE_UNAVAILABLE: it could not be read yet, call again. RATE_UNAVAILABLE: the
-	// currency has no rate in the hour. VALUE_OUT_OF_RANGE: it would be 1e30 or more. UNMATCHED_TRANSFER: it came from an
-	// own wallet that doesn't know of it.
+	// currency has no rate in the hour. VALUE_OUT_OF_RANGE: it would be 1e30 or more. UNMATCHED_TRANSFER: it came from
+	// an own wallet that doesn't know of it.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// What would mend it, in words.
 	Fix           string `protobuf:"bytes,4,opt,name=fix,proto3" json:"fix,omitempty"`
@@ -1158,8 +1158,8 @@ type ListLotsRequest struct {
 	TokenId string `protobuf:"bytes,3,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
 	// In lots: 1 to 1000; 200 when 0.
 	PageSize int32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// next_page_token of the previous page of the same query; empty for the first page. Each page is read anew: a lot that
-	// was taken in the meantime is left out.
+	// next_page_token of the previous page of the same query; empty for the first page. Each page is read anew: a lot
+	// that was taken in the meantime is left out.
 	PageToken     string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1545,8 +1545,8 @@ func (x *GetPnlRequest) GetPeriod() PnlPeriod {
 	return PnlPeriod_PNL_PERIOD_UNSPECIFIED
 }
 
-// RealizedPnl is what disposals of a token, wallet and period gained. What has no known gain is in unpriced_count, and
-// in none of the sums.
+// RealizedPnl is what disposals of a token, wallet and period gained. What has no known gain is in unpriced_count,
+// and in none of the sums.
 type RealizedPnl struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty unless rows are by token, wallet or period.

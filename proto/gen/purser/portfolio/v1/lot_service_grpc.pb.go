@@ -31,25 +31,27 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // LotService says from which acquisitions of a token each disposal took, and what was gained: from what moved the
-// balances of the owner's wallets, as the wallet service has it, at the prices and rates of the hours in which it did.
-// Nothing of it is stored but what IdentifyLots is told. It is arithmetic by stated rules (docs/lots.md), and no advice.
+// balances of the owner's wallets, as the wallet service has it, at the prices and rates of the hours in which it
+// did. Nothing of it is stored but what IdentifyLots is told. It is arithmetic by stated rules (docs/lots.md), and
+// no advice.
 //
-//   - A transaction that takes one token out of the owner's wallets and brings another is a swap: a disposal of the one
-//     and an acquisition of the other, both at the value of what came in, or of what went out where that isn't known.
-//   - What else comes in is income at its value; what else goes out is a disposal at its value. Adjustments are too: what
-//     comes is the interest of a token, what goes is what it lost.
+//   - A transaction that takes one token out of the owner's wallets and brings another is a swap: a disposal of the
+//     one and an acquisition of the other, both at the value of what came in, or of what went out where that isn't
+//     known.
+//   - What else comes in is income at its value; what else goes out is a disposal at its value. Adjustments are too:
+//     what comes is the interest of a token, what goes is what it lost.
 //   - A move between own wallets is neither. It carries the times and the costs of the lots that it takes.
-//   - A fee is counted once: it is taken off the proceeds of the disposals of its transaction, or, where there are none,
-//     added to the cost of its acquisitions. The coins that paid it are disposed of at their value.
+//   - A fee is counted once: it is taken off the proceeds of the disposals of its transaction, or, where there are
+//     none, added to the cost of its acquisitions. The coins that paid it are disposed of at their value.
 //
-// Lots are those of all wallets of the owner. A portfolio with some of them has the lots and disposals of its wallets of
-// now; where lots are of all wallets together, that is INVALID_ARGUMENT, since they are of no wallet. An empty
-// portfolio_id selects the default portfolio, and one of somebody else is NOT_FOUND.
+// Lots are those of all wallets of the owner. A portfolio with some of them has the lots and disposals of its
+// wallets of now; where lots are of all wallets together, that is INVALID_ARGUMENT, since they are of no wallet. An
+// empty portfolio_id selects the default portfolio, and one of somebody else is NOT_FOUND.
 //
-// All methods: UNAVAILABLE (WALLET_UNAVAILABLE) while the wallet service is, (RATE_UNAVAILABLE) while the currency has
-// no rate now. INVALID_ARGUMENT for options that contradict each other, for what is no currency or time
-// zone, and for a page_token of another query.
-// RESOURCE_EXHAUSTED (TOO_MANY_TRANSACTIONS) for an owner with more than 200,000 transactions.
+// All methods: UNAVAILABLE (WALLET_UNAVAILABLE) while the wallet service is, (RATE_UNAVAILABLE) while the currency
+// has no rate now. INVALID_ARGUMENT for options that contradict each other, for what is no currency or time zone,
+// and for a page_token of another query. RESOURCE_EXHAUSTED (TOO_MANY_TRANSACTIONS) for an owner with more than
+// 200,000 transactions.
 type LotServiceClient interface {
 	// ListLots returns the open lots by token and wallet, in the order in which they would be taken.
 	ListLots(ctx context.Context, in *ListLotsRequest, opts ...grpc.CallOption) (*ListLotsResponse, error)
@@ -60,25 +62,27 @@ type LotServiceClient interface {
 	// GetPnl returns what was gained by disposals in a range, and what the open lots would gain now, in rows by token,
 	// wallet and period.
 	//
-	// INVALID_ARGUMENT as in ListDisposals. RESOURCE_EXHAUSTED (TOO_MANY_ROWS) for more than 5,000 rows: ask for longer
-	// periods, or for less in group_by.
+	// INVALID_ARGUMENT as in ListDisposals. RESOURCE_EXHAUSTED (TOO_MANY_ROWS) for more than 5,000 rows: ask for
+	// longer periods, or for less in group_by.
 	GetPnl(ctx context.Context, in *GetPnlRequest, opts ...grpc.CallOption) (*GetPnlResponse, error)
-	// ExportLots returns the parts of a file with the disposals of a range, or with the open lots. The rules of the file
-	// are those of ExportSnapshots.
+	// ExportLots returns the parts of a file with the disposals of a range, or with the open lots. The rules of the
+	// file are those of ExportSnapshots.
 	//
 	// INVALID_ARGUMENT as in ListDisposals. FAILED_PRECONDITION (TOO_MANY_ROWS) for more than 50,000 rows in an XLSX
-	// file. RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) for more than 4 exports of one caller on a replica. DEADLINE_EXCEEDED
-	// (READER_TOO_SLOW) when a message was not taken for 30 seconds.
+	// file. RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) for more than 4 exports of one caller on a replica.
+	// DEADLINE_EXCEEDED (READER_TOO_SLOW) when a message was not taken for 30 seconds.
 	ExportLots(ctx context.Context, in *ExportLotsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportLotsResponse], error)
-	// IdentifyLots records from which lots the next disposal of a token by a wallet takes (specific identification), for
-	// LOT_METHOD_SPECIFIC. It is of the first disposal at or after the time of the record, fees apart; the newest record
-	// at or before the disposal counts. So it can be changed until the disposal, by another record, and not after it.
+	// IdentifyLots records from which lots the next disposal of a token by a wallet takes (specific identification),
+	// for LOT_METHOD_SPECIFIC. It is of the first disposal at or after the time of the record, fees apart; the newest
+	// record at or before the disposal counts. So it can be changed until the disposal, by another record, and not
+	// after it.
 	//
-	// NOT_FOUND for a wallet that the caller or the portfolio doesn't have, or that nothing moved. FAILED_PRECONDITION (DISPOSED_ALREADY) when the transaction
-	// that it is for is in the wallet's history with an earlier time: lots are identified at the latest when they are
-	// disposed of. FAILED_PRECONDITION (LOT_NOT_AVAILABLE) for a lot that the wallet hasn't now, or has less of.
-	// RESOURCE_EXHAUSTED (TOO_MANY_IDENTIFICATIONS) for more than 10,000 of an owner. With a request_id the call can be
-	// repeated and returns the same; with another content it is INVALID_ARGUMENT.
+	// NOT_FOUND for a wallet that the caller or the portfolio doesn't have, or that nothing moved. FAILED_PRECONDITION
+	// (DISPOSED_ALREADY) when the transaction that it is for is in the wallet's history with an earlier time: lots are
+	// identified at the latest when they are disposed of. FAILED_PRECONDITION (LOT_NOT_AVAILABLE) for a lot that the
+	// wallet hasn't now, or has less of. RESOURCE_EXHAUSTED (TOO_MANY_IDENTIFICATIONS) for more than 10,000 of an
+	// owner. With a request_id the call can be repeated and returns the same; with another content it is
+	// INVALID_ARGUMENT.
 	IdentifyLots(ctx context.Context, in *IdentifyLotsRequest, opts ...grpc.CallOption) (*IdentifyLotsResponse, error)
 }
 
@@ -154,25 +158,27 @@ func (c *lotServiceClient) IdentifyLots(ctx context.Context, in *IdentifyLotsReq
 // for forward compatibility.
 //
 // LotService says from which acquisitions of a token each disposal took, and what was gained: from what moved the
-// balances of the owner's wallets, as the wallet service has it, at the prices and rates of the hours in which it did.
-// Nothing of it is stored but what IdentifyLots is told. It is arithmetic by stated rules (docs/lots.md), and no advice.
+// balances of the owner's wallets, as the wallet service has it, at the prices and rates of the hours in which it
+// did. Nothing of it is stored but what IdentifyLots is told. It is arithmetic by stated rules (docs/lots.md), and
+// no advice.
 //
-//   - A transaction that takes one token out of the owner's wallets and brings another is a swap: a disposal of the one
-//     and an acquisition of the other, both at the value of what came in, or of what went out where that isn't known.
-//   - What else comes in is income at its value; what else goes out is a disposal at its value. Adjustments are too: what
-//     comes is the interest of a token, what goes is what it lost.
+//   - A transaction that takes one token out of the owner's wallets and brings another is a swap: a disposal of the
+//     one and an acquisition of the other, both at the value of what came in, or of what went out where that isn't
+//     known.
+//   - What else comes in is income at its value; what else goes out is a disposal at its value. Adjustments are too:
+//     what comes is the interest of a token, what goes is what it lost.
 //   - A move between own wallets is neither. It carries the times and the costs of the lots that it takes.
-//   - A fee is counted once: it is taken off the proceeds of the disposals of its transaction, or, where there are none,
-//     added to the cost of its acquisitions. The coins that paid it are disposed of at their value.
+//   - A fee is counted once: it is taken off the proceeds of the disposals of its transaction, or, where there are
+//     none, added to the cost of its acquisitions. The coins that paid it are disposed of at their value.
 //
-// Lots are those of all wallets of the owner. A portfolio with some of them has the lots and disposals of its wallets of
-// now; where lots are of all wallets together, that is INVALID_ARGUMENT, since they are of no wallet. An empty
-// portfolio_id selects the default portfolio, and one of somebody else is NOT_FOUND.
+// Lots are those of all wallets of the owner. A portfolio with some of them has the lots and disposals of its
+// wallets of now; where lots are of all wallets together, that is INVALID_ARGUMENT, since they are of no wallet. An
+// empty portfolio_id selects the default portfolio, and one of somebody else is NOT_FOUND.
 //
-// All methods: UNAVAILABLE (WALLET_UNAVAILABLE) while the wallet service is, (RATE_UNAVAILABLE) while the currency has
-// no rate now. INVALID_ARGUMENT for options that contradict each other, for what is no currency or time
-// zone, and for a page_token of another query.
-// RESOURCE_EXHAUSTED (TOO_MANY_TRANSACTIONS) for an owner with more than 200,000 transactions.
+// All methods: UNAVAILABLE (WALLET_UNAVAILABLE) while the wallet service is, (RATE_UNAVAILABLE) while the currency
+// has no rate now. INVALID_ARGUMENT for options that contradict each other, for what is no currency or time zone,
+// and for a page_token of another query. RESOURCE_EXHAUSTED (TOO_MANY_TRANSACTIONS) for an owner with more than
+// 200,000 transactions.
 type LotServiceServer interface {
 	// ListLots returns the open lots by token and wallet, in the order in which they would be taken.
 	ListLots(context.Context, *ListLotsRequest) (*ListLotsResponse, error)
@@ -183,25 +189,27 @@ type LotServiceServer interface {
 	// GetPnl returns what was gained by disposals in a range, and what the open lots would gain now, in rows by token,
 	// wallet and period.
 	//
-	// INVALID_ARGUMENT as in ListDisposals. RESOURCE_EXHAUSTED (TOO_MANY_ROWS) for more than 5,000 rows: ask for longer
-	// periods, or for less in group_by.
+	// INVALID_ARGUMENT as in ListDisposals. RESOURCE_EXHAUSTED (TOO_MANY_ROWS) for more than 5,000 rows: ask for
+	// longer periods, or for less in group_by.
 	GetPnl(context.Context, *GetPnlRequest) (*GetPnlResponse, error)
-	// ExportLots returns the parts of a file with the disposals of a range, or with the open lots. The rules of the file
-	// are those of ExportSnapshots.
+	// ExportLots returns the parts of a file with the disposals of a range, or with the open lots. The rules of the
+	// file are those of ExportSnapshots.
 	//
 	// INVALID_ARGUMENT as in ListDisposals. FAILED_PRECONDITION (TOO_MANY_ROWS) for more than 50,000 rows in an XLSX
-	// file. RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) for more than 4 exports of one caller on a replica. DEADLINE_EXCEEDED
-	// (READER_TOO_SLOW) when a message was not taken for 30 seconds.
+	// file. RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) for more than 4 exports of one caller on a replica.
+	// DEADLINE_EXCEEDED (READER_TOO_SLOW) when a message was not taken for 30 seconds.
 	ExportLots(*ExportLotsRequest, grpc.ServerStreamingServer[ExportLotsResponse]) error
-	// IdentifyLots records from which lots the next disposal of a token by a wallet takes (specific identification), for
-	// LOT_METHOD_SPECIFIC. It is of the first disposal at or after the time of the record, fees apart; the newest record
-	// at or before the disposal counts. So it can be changed until the disposal, by another record, and not after it.
+	// IdentifyLots records from which lots the next disposal of a token by a wallet takes (specific identification),
+	// for LOT_METHOD_SPECIFIC. It is of the first disposal at or after the time of the record, fees apart; the newest
+	// record at or before the disposal counts. So it can be changed until the disposal, by another record, and not
+	// after it.
 	//
-	// NOT_FOUND for a wallet that the caller or the portfolio doesn't have, or that nothing moved. FAILED_PRECONDITION (DISPOSED_ALREADY) when the transaction
-	// that it is for is in the wallet's history with an earlier time: lots are identified at the latest when they are
-	// disposed of. FAILED_PRECONDITION (LOT_NOT_AVAILABLE) for a lot that the wallet hasn't now, or has less of.
-	// RESOURCE_EXHAUSTED (TOO_MANY_IDENTIFICATIONS) for more than 10,000 of an owner. With a request_id the call can be
-	// repeated and returns the same; with another content it is INVALID_ARGUMENT.
+	// NOT_FOUND for a wallet that the caller or the portfolio doesn't have, or that nothing moved. FAILED_PRECONDITION
+	// (DISPOSED_ALREADY) when the transaction that it is for is in the wallet's history with an earlier time: lots are
+	// identified at the latest when they are disposed of. FAILED_PRECONDITION (LOT_NOT_AVAILABLE) for a lot that the
+	// wallet hasn't now, or has less of. RESOURCE_EXHAUSTED (TOO_MANY_IDENTIFICATIONS) for more than 10,000 of an
+	// owner. With a request_id the call can be repeated and returns the same; with another content it is
+	// INVALID_ARGUMENT.
 	IdentifyLots(context.Context, *IdentifyLotsRequest) (*IdentifyLotsResponse, error)
 	mustEmbedUnimplementedLotServiceServer()
 }
