@@ -67,12 +67,13 @@ func (l *fakeLedger) StreamTransactions(r *walletv1.StreamTransactionsRequest,
 	return stream.Send(&walletv1.StreamTransactionsResponse{OwnerId: owner, MovementCount: &count})
 }
 
-// moved is a movement: "wallet in|out|fee|adjin|adjout amount token [hash] [>wallet]". Dollars cost 1, and other tokens
-// have no price.
+// moved is a movement: "wallet in|out|fee|adjin|adjout amount token [hash] [>wallet]". Dollars cost 1, and other
+// tokens have no price.
 func moved(at time.Time, text string) *walletv1.Movement {
 	f := strings.Fields(text)
-	m := &walletv1.Movement{WalletId: f[0], Amount: f[2], BlockTime: timestamppb.New(at), BlockNumber: uint64(at.Unix()),
-		Kind: walletv1.TransactionKind_TRANSACTION_KIND_TRANSFER, Direction: walletv1.Direction_DIRECTION_OUT,
+	m := &walletv1.Movement{WalletId: f[0], Amount: f[2], BlockTime: timestamppb.New(at),
+		BlockNumber: uint64(at.Unix()),
+		Kind:        walletv1.TransactionKind_TRANSACTION_KIND_TRANSFER, Direction: walletv1.Direction_DIRECTION_OUT,
 		TokenId: map[string]string{"usd": usd, "coin": coin, "small": small}[f[3]]}
 	if m.TokenId == usd {
 		m.Price = "1"

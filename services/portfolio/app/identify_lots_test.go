@@ -30,8 +30,10 @@ func TestIdentifiedLotsAreTakenByTheNextDisposal(t *testing.T) {
 		t.Fatal(listed, err)
 	}
 	cheap, dear := listed.GetLots()[0].GetLotId(), listed.GetLots()[1].GetLotId()
-	record := func(hash string, request string, picks ...*portfoliov1.LotPick) (*portfoliov1.LotIdentification, error) {
-		resp, err := s.lots.IdentifyLots(ctx, &portfoliov1.IdentifyLotsRequest{WalletId: w, TokenId: coin, Picks: picks,
+	record := func(hash string, request string, picks ...*portfoliov1.LotPick) (*portfoliov1.LotIdentification,
+		error) {
+		resp, err := s.lots.IdentifyLots(ctx, &portfoliov1.IdentifyLotsRequest{WalletId: w, TokenId: coin,
+			Picks:           picks,
 			TransactionHash: hash, RequestId: request, Options: specific})
 		return resp.GetIdentification(), err
 	}
@@ -109,8 +111,9 @@ func TestIdentifiedLotsAreErasedWithTheirOwner(t *testing.T) {
 		t.Fatal(err)
 	}
 	identify := func() error {
-		_, err := s.lots.IdentifyLots(ctx, &portfoliov1.IdentifyLotsRequest{WalletId: w, TokenId: usd, Options: specific,
-			Picks: []*portfoliov1.LotPick{{LotId: listed.GetLots()[0].GetLotId(), Quantity: "1"}}})
+		_, err := s.lots.IdentifyLots(ctx, &portfoliov1.IdentifyLotsRequest{WalletId: w, TokenId: usd,
+			Options: specific,
+			Picks:   []*portfoliov1.LotPick{{LotId: listed.GetLots()[0].GetLotId(), Quantity: "1"}}})
 		return err
 	}
 	if err := identify(); err != nil {

@@ -1,7 +1,7 @@
 -- +goose Up
 
--- What IdentifyLots was told: from which lots a disposal takes. A row is never changed, so that what was recorded at or
--- before a disposal stays what it was.
+-- What IdentifyLots was told: from which lots a disposal takes. A row is never changed, so that what was recorded at
+-- or before a disposal stays what it was.
 CREATE TABLE lot_identifications (
     owner_id         uuid        NOT NULL,
     id               uuid        NOT NULL,

@@ -49,7 +49,8 @@ func TestAllMovementsOfAnOwnerAreStreamedWithTheirPrices(t *testing.T) {
 	s.exec(t, `INSERT INTO tokens (id, chain, symbol, name, decimals, verified)
 		VALUES ('eip155:1/slip44:60', 'eip155:1', 'ETH', 'Ether', 18, true) ON CONFLICT DO NOTHING`)
 	var wallets []string
-	for _, account := range []string{"0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed", "0x00000000000000000000000000000000000000a1"} {
+	for _, account := range []string{"0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed",
+		"0x00000000000000000000000000000000000000a1"} {
 		w, err := s.wallets.CreateWallet(ctx, &walletv1.CreateWalletRequest{Account: "eip155:1:" + account})
 		if err != nil {
 			t.Fatal(err)
@@ -58,18 +59,21 @@ func TestAllMovementsOfAnOwnerAreStreamedWithTheirPrices(t *testing.T) {
 	}
 	// Each wallet has them at the same times; every third hour has a price, every fourth is known to have none.
 	for _, w := range wallets {
-		s.exec(t, fmt.Sprintf(`INSERT INTO transactions (wallet_id, block_number, transaction_index, log_index, token_id,
+		s.exec(t, fmt.Sprintf(`
+			INSERT INTO transactions (wallet_id, block_number, transaction_index, log_index, token_id,
 				kind, amount, counterparty, hash, block_hash, block_time)
 			SELECT '%s', i, 0, 0, 'eip155:1/slip44:60', 'TRANSFER', i, '0x00000000000000000000000000000000000000a1',
 				decode(lpad(to_hex(i), 64, '0'), 'hex'), '\x00', '%s'::timestamptz + i * interval '1 hour'
 			FROM generate_series(1, %d) AS i`, w, first.Format(time.RFC3339), n))
 	}
 	s.exec(t, fmt.Sprintf(`INSERT INTO price_history (token_id, hour, price, source, price_time, fetched_at)
-		SELECT 'eip155:1/slip44:60', h, CASE i %% 3 WHEN 0 THEN i + 0.5 END, CASE i %% 3 WHEN 0 THEN 'test' ELSE '' END,
+		SELECT 'eip155:1/slip44:60', h, CASE i %% 3 WHEN 0 THEN i + 0.5 END,
+			CASE i %% 3 WHEN 0 THEN 'test' ELSE '' END,
 		       CASE i %% 3 WHEN 0 THEN h - interval '1 minute' * (i %% 2) * 600 END,
 		       CASE i %% 5 WHEN 0 THEN timestamptz 'epoch' ELSE now() END
 		FROM (SELECT i, date_trunc('hour', '%s'::timestamptz + i * interval '1 hour') AS h
-		      FROM generate_series(1, %d) AS i) AS hours WHERE i %% 3 = 0 OR i %% 4 = 0`, first.Format(time.RFC3339), n))
+		      FROM generate_series(1, %d) AS i) AS hours
+		WHERE i %% 3 = 0 OR i %% 4 = 0`, first.Format(time.RFC3339), n))
 	all, tokens, err := streamed(ctx, transactions, "")
 	if err != nil || len(all) != 2*n || tokens != 1 {
 		t.Fatalf("%d movements, %d tokens, %v", len(all), tokens, err)
@@ -78,7 +82,8 @@ func TestAllMovementsOfAnOwnerAreStreamedWithTheirPrices(t *testing.T) {
 	for i, m := range all {
 		k := i/2 + 1
 		key := m.GetWalletId() + m.GetTransactionHash()
-		if seen[key] || m.GetAmount() != fmt.Sprint(k) || m.GetBlockTime().AsTime() != first.Add(time.Duration(k)*time.Hour) {
+		if seen[key] || m.GetAmount() != fmt.Sprint(k) ||
+			m.GetBlockTime().AsTime() != first.Add(time.Duration(k)*time.Hour) {
 			t.Fatalf("movement %d is %v", i, m)
 		}
 		seen[key] = true

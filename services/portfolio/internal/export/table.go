@@ -8,8 +8,8 @@ type Column = column
 // ColumnKind is what the cells of a column are.
 type ColumnKind = kind
 
-// Kinds of columns. Cells of ID and Text are strings, of Number decimals as strings with "" for none, of Count integers,
-// of Boolean bools, of Instant times.
+// Kinds of columns. Cells of ID and Text are strings, of Number decimals as strings with "" for none, of Count
+// integers, of Boolean bools, of Instant times.
 const (
 	ID      = id // text of ours, with a prefix
 	Text    = text

@@ -63,7 +63,8 @@ func BenchmarkLotsOfOneOwner(b *testing.B) {
 	const n = 100_000
 	moved, v := manyMovements(n)
 	for name, rules := range map[string]Rules{"FIFO": {Method: lots.FIFO, PerWallet: true},
-		"HIFO": {Method: lots.HIFO, PerWallet: true}, "average": {Method: lots.Average}, "US": {View: US}, "UK": {View: UK}} {
+		"HIFO": {Method: lots.HIFO, PerWallet: true}, "average": {Method: lots.Average}, "US": {View: US},
+		"UK": {View: UK}} {
 		rules.Zone = time.UTC
 		b.Run(name+"/100000 transactions", func(b *testing.B) {
 			b.ReportAllocs()

@@ -202,7 +202,8 @@ func (b *Book) setUK(events []lots.Event) error {
 			}
 		}
 		for i, p := range d.Parts {
-			out := Part{Asset: b.asset, Disposal: b.asset + " " + d.Date.Format(time.DateOnly), Number: i, Time: d.Date,
+			out := Part{Asset: b.asset, Disposal: b.asset + " " + d.Date.Format(time.DateOnly), Number: i,
+				Time:     d.Date,
 				Quantity: p.Quantity, Proceeds: p.Proceeds, Cost: p.Cost, Gain: p.Gain, Acquired: p.Acquired,
 				Rule: p.Rule, Missing: p.Rule == lots.NotFound, Fact: Fact{Token: b.asset, Reason: reason}}
 			b.parts = append(b.parts, out)

@@ -100,7 +100,8 @@ func TestAWashSaleIsDeniedOnRequestOrForSecuritiesOnly(t *testing.T) {
 func TestIdentificationsHoldFromTheirTimeOn(t *testing.T) {
 	sold := on(2024, 3, 1)
 	moved := all(trade(on(2024, 1, 1), 1, 10, "100", ""), trade(on(2024, 1, 2), 2, 10, "300", ""),
-		moves(on(2024, 2, 1), "a fee 1 X h0"), trade(sold, 3, -5, "200", ""), trade(sold.Add(time.Hour), 4, -5, "200", ""))
+		moves(on(2024, 2, 1), "a fee 1 X h0"), trade(sold, 3, -5, "200", ""), trade(sold.Add(time.Hour), 4, -5,
+			"200", ""))
 	prices := dollars
 	acquired := Events(moved, nil, prices)["X"]
 	dear, cheap := acquired[1].ID, acquired[0].ID

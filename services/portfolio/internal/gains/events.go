@@ -297,7 +297,8 @@ func (b *builder) event(kind lots.Kind, at place, m *Movement, role string, quan
 		name = fmt.Sprintf("%d %d %d %d %s", m.Block, m.Time.UnixMicro(), m.Index, m.Log, m.Row)
 	}
 	sum := sha256.Sum256([]byte(strings.Join([]string{m.Token, at.wallet, name, role}, "\n")))
-	e := Event{Fact: f, order: m, Event: lots.Event{ID: "lot:" + hex.EncodeToString(sum[:12]), Kind: kind, Time: m.Time,
+	e := Event{Fact: f, order: m, Event: lots.Event{ID: "lot:" + hex.EncodeToString(sum[:12]), Kind: kind,
+		Time:   m.Time,
 		Wallet: at.wallet, Quantity: quantity}}
 	b.out[at.asset] = append(b.out[at.asset], e)
 	return &b.out[at.asset][len(b.out[at.asset])-1]

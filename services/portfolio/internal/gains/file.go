@@ -100,7 +100,8 @@ func (r *Result) partRow(p *Part) []any {
 	t, _ := r.Token(p.Asset)
 	return []any{prefixed("disposal:", strings.TrimPrefix(p.Disposal, "lot:")), p.Asset, t.Symbol,
 		prefixed("wallet:", p.Wallet), p.Time, p.Acquired, causeNames[p.Cause],
-		export.Padded(Decimal(p.Quantity, t.Decimals)), "base:" + p.Quantity.String(), Money(p.Proceeds), Money(p.Cost),
+		export.Padded(Decimal(p.Quantity, t.Decimals)), "base:" + p.Quantity.String(), Money(p.Proceeds),
+		Money(p.Cost),
 		Money(p.Gain), r.Currency, p.Lot, p.Missing, ruleNames[p.Rule], p.LongTerm, Money(p.Wash.Loss), p.Denied,
 		prefixed("tx:", p.Hash), p.Reason, p.Unmet}
 }

@@ -50,7 +50,8 @@ func FuzzFilesOfLots(f *testing.F) {
 				name := lines[0][i]
 				switch {
 				case cell == "":
-				case strings.ContainsRune("=+@\t\r", rune(cell[0])), cell[0] == '-' && (name == "symbol" || name == "unmet_reason"):
+				case strings.ContainsRune("=+@\t\r", rune(cell[0])), cell[0] == '-' && (name == "symbol" ||
+					name == "unmet_reason"):
 					t.Errorf("%s is %q", name, cell)
 				case threeDecimals.MatchString(cell) && name != "symbol" && name != "unmet_reason":
 					t.Errorf("%s is %q: a thousand in some languages", name, cell)

@@ -41,7 +41,7 @@ func (l *Ledger) Prepare(moved []Movement, v *values) {
 	}
 	var changed []Movement
 	for i, j := 0, 0; i < len(moved) || j < len(l.moved); {
-		c := 0
+		var c int
 		switch {
 		case i == len(moved):
 			c = 1
@@ -81,7 +81,8 @@ func byPlace(a, b Movement) int { return a.compare(&b) }
 
 // same reports whether two movements are equal.
 func (m *Movement) same(o *Movement) bool {
-	return m.Wallet == o.Wallet && m.Token == o.Token && m.Kind == o.Kind && m.In == o.In && m.Amount.Cmp(o.Amount) == 0 &&
+	return m.Wallet == o.Wallet && m.Token == o.Token && m.Kind == o.Kind && m.In == o.In &&
+		m.Amount.Cmp(o.Amount) == 0 &&
 		m.Counterparty == o.Counterparty && m.CounterpartyWallet == o.CounterpartyWallet && m.Hash == o.Hash &&
 		m.Time.Equal(o.Time) && m.Block == o.Block && m.Index == o.Index && m.Log == o.Log && m.Row == o.Row
 }

@@ -228,7 +228,8 @@ func ledgerText(l *Ledger) (out string) {
 // bookText is all that a book says.
 func bookText(b *Book) (out []string) {
 	for _, p := range b.Parts() {
-		out = append(out, fmt.Sprint(p.Disposal, p.Number, p.Wallet, p.Time, p.seq, p.Quantity, p.Proceeds, p.Cost, p.Gain,
+		out = append(out, fmt.Sprint(p.Disposal, p.Number, p.Wallet, p.Time, p.seq, p.Quantity, p.Proceeds, p.Cost,
+			p.Gain,
 			p.Lot, p.Acquired, p.Missing, p.Rule, p.LongTerm, p.Wash, p.Unmet, p.Cause, p.Hash, p.Reason, "\n"))
 	}
 	for _, o := range b.Open() {

@@ -36,7 +36,8 @@ func (o Options) withDefaults() (Options, error) {
 	var methodErr, walletErr, zoneErr, sameErr, washErr error
 	switch m := o.Method; {
 	case (o.View == UK || o.View == Canada) && m != 0:
-		methodErr = errs.Invalid("options.method", "must be unset with this view, whose rules say which lots are taken")
+		methodErr = errs.Invalid("options.method",
+			"must be unset with this view, whose rules say which lots are taken")
 	case o.View == US && m == lots.Average:
 		methodErr = errs.Invalid("options.method", "must be FIFO, LIFO, HIFO or SPECIFIC with the view of the United "+
 			"States, got AVERAGE")
@@ -94,8 +95,9 @@ func (o Options) checkDecimals(tokens map[string]Token) error {
 			case first == "":
 				first = id
 			case t.Decimals != tokens[first].Decimals:
-				return errs.Invalid(fmt.Sprintf("options.same_assets[%d].token_ids", i), fmt.Sprintf("must have the same "+
-					"decimals: %s has %d, %s has %d", first, tokens[first].Decimals, id, t.Decimals))
+				return errs.Invalid(fmt.Sprintf("options.same_assets[%d].token_ids", i),
+					fmt.Sprintf("must have the same decimals: %s has %d, %s has %d", first, tokens[first].Decimals, id,
+						t.Decimals))
 			}
 		}
 	}
@@ -105,7 +107,8 @@ func (o Options) checkDecimals(tokens map[string]Token) error {
 // byWallet reports whether open lots are of wallets.
 func (o Options) byWallet() bool { return o.PerWallet || o.View == US }
 
-// key tells options apart, as far as lots depend on them. Values differ by currency too, so that what is kept is of one.
+// key tells options apart, as far as lots depend on them. Values differ by currency too, so that what is kept is of
+// one.
 func (o Options) key() string {
 	var securities []string
 	for t := range o.Securities {

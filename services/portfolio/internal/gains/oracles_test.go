@@ -113,7 +113,8 @@ func randomTrades(random *rand.Rand, method lots.Method, text *strings.Builder, 
 			e.Kind, e.Quantity = lots.Acquire, big.NewInt(q)
 			e.Value = new(big.Int).Mul(big.NewInt(unit), big.NewInt(q))
 			held = append(held, lot{e.ID, day, q, unit})
-			fmt.Fprintf(text, "%s *\n  Assets:%s  %d COIN {%s USD}\n  Assets:Cash\n", day, name, q, Money(big.NewInt(unit)))
+			fmt.Fprintf(text, "%s *\n  Assets:%s  %d COIN {%s USD}\n  Assets:Cash\n", day, name, q,
+				Money(big.NewInt(unit)))
 			events = append(events, e)
 			continue
 		}

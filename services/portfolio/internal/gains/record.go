@@ -51,7 +51,8 @@ func (s *Service) ofPortfolio(ctx context.Context, p portfolio.Portfolio, wallet
 		return p, nil
 	}
 	m, err := s.members.Now(ctx, p)
-	if err == nil && !slices.ContainsFunc(m.Membership.Wallets, func(id uuid.UUID) bool { return id.String() == wallet }) {
+	if err == nil && !slices.ContainsFunc(m.Membership.Wallets,
+		func(id uuid.UUID) bool { return id.String() == wallet }) {
 		err = errs.NotFound("wallet " + wallet)
 	}
 	return p, err

@@ -38,7 +38,8 @@ type Moved struct {
 
 // Source reads from the wallet service.
 type Source interface {
-	// Movements returns all of an owner, errs.Exhausted (TOO_MANY_TRANSACTIONS), errs.Unavailable (WALLET_UNAVAILABLE).
+	// Movements returns all of an owner, errs.Exhausted (TOO_MANY_TRANSACTIONS), errs.Unavailable
+	// (WALLET_UNAVAILABLE).
 	Movements(ctx context.Context, owner uuid.UUID) (Moved, error)
 	// PriceHours returns the prices of a token in the hours from one to before another; errs.NotFound for a token that
 	// isn't known.
@@ -125,7 +126,8 @@ func (s *Service) Read(ctx context.Context, p portfolio.Portfolio, o Options) (*
 	if err != nil {
 		return nil, err
 	}
-	moved.Movements = slices.DeleteFunc(moved.Movements, func(m Movement) bool { return moved.Tokens[m.Token].Ignored })
+	moved.Movements = slices.DeleteFunc(moved.Movements,
+		func(m Movement) bool { return moved.Tokens[m.Token].Ignored })
 	if err := o.checkDecimals(moved.Tokens); err != nil {
 		return nil, err
 	}
@@ -208,8 +210,9 @@ func (s *Service) walletsOf(ctx context.Context, p portfolio.Portfolio, o Option
 		return nil, nil //nolint:nilnil // all of them
 	}
 	if !o.byWallet() {
-		return nil, errs.Invalid("portfolio_id", "must be that of the default portfolio, or empty, where lots are of all "+
-			"wallets together: they are of no wallet then; set options.per_wallet for one with some wallets")
+		return nil, errs.Invalid("portfolio_id",
+			"must be that of the default portfolio, or empty, where lots are of all wallets together: they are of no "+
+				"wallet then; set options.per_wallet for one with some wallets")
 	}
 	m, err := s.members.Now(ctx, p)
 	if err != nil {
@@ -222,8 +225,8 @@ func (s *Service) walletsOf(ctx context.Context, p portfolio.Portfolio, o Option
 	return wallets, nil
 }
 
-// readPrices reads those that are not stored yet, as far as the caller's time and the deployment allow. The others stay
-// unread.
+// readPrices reads those that are not stored yet, as far as the caller's time and the deployment allow. The others
+// stay unread.
 func (s *Service) readPrices(ctx context.Context, prices map[TokenHour]Price) {
 	missing := map[string][]int64{}
 	now := s.now().Unix()

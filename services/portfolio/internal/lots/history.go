@@ -100,7 +100,8 @@ func (h *History) again(first int) {
 	}
 }
 
-// force makes an event that was checked. If its picks can't be taken, it takes by the method, and the disposal says so.
+// force makes an event that was checked. If its picks can't be taken, it takes by the method, and the disposal says
+// so.
 func (l *Ledger) force(e Event) *Disposal {
 	d, err := l.Apply(e)
 	if err == nil {

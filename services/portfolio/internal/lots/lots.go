@@ -4,8 +4,8 @@
 // lot is below zero. Moves between own wallets carry the time and the cost of what is moved. Of two methods the gains
 // differ, but their sum doesn't once everything is disposed of.
 //
-// A lot whose cost isn't known makes unknown what it is part of, and nothing else. A disposal of more than there is has
-// a part without a lot, whose cost isn't known either: an acquisition is missing then. Nothing is guessed.
+// A lot whose cost isn't known makes unknown what it is part of, and nothing else. A disposal of more than there is
+// has a part without a lot, whose cost isn't known either: an acquisition is missing then. Nothing is guessed.
 //
 // It knows one token at a time, and no prices: values come with the events.
 package lots

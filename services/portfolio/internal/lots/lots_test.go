@@ -78,7 +78,8 @@ func open(l *Ledger, wallet string) string {
 
 // CoinTracker, an example of FIFO: 1 for 100, 3 for 500 each; one sold at 1,000 and two at 2,000 each.
 func TestFIFOAsPublished(t *testing.T) {
-	l, disposals := run(t, FIFO, event(Acquire, on(2012, 1, 1), 1, 1, "100"), event(Acquire, on(2016, 5, 1), 2, 3, "1500"),
+	l, disposals := run(t, FIFO, event(Acquire, on(2012, 1, 1), 1, 1, "100"), event(Acquire, on(2016, 5, 1), 2, 3,
+		"1500"),
 		event(Dispose, on(2017, 4, 1), 3, 1, "1000"), event(Dispose, on(2017, 6, 1), 4, 2, "4000"))
 	if got := gains(disposals); got != "900 3000" || open(l, "") != "2:1@500" {
 		t.Errorf("gains of %s, left %s", got, open(l, ""))
@@ -125,7 +126,8 @@ func TestAMoveKeepsTimeAndCost(t *testing.T) {
 		return e
 	}
 	move := func(from, to string, at time.Time, n, quantity int64) Event {
-		return Event{ID: fmt.Sprint(n), Kind: Move, Time: at, Seq: n, Wallet: from, To: to, Quantity: big.NewInt(quantity)}
+		return Event{ID: fmt.Sprint(n), Kind: Move, Time: at, Seq: n, Wallet: from, To: to,
+			Quantity: big.NewInt(quantity)}
 	}
 	l, disposals := run(t, FIFO, in("a", event(Acquire, on(2024, 1, 1), 1, 10, "100")),
 		in("b", event(Acquire, on(2024, 1, 2), 2, 10, "900")), move("a", "b", on(2024, 1, 3), 3, 6),
@@ -182,7 +184,7 @@ func TestNothingIsLostWhateverTheMethod(t *testing.T) {
 			quantity := rapid.Int64Range(1, 1000).Draw(r, "quantity")
 			e.Kind = rapid.SampledFrom([]Kind{Acquire, Acquire, Dispose, Move}).Draw(r, "kind")
 			if i >= n { // all that is left
-				e.Kind, e.Wallet, quantity = Dispose, wallets[i-n], 1000
+				e.Kind, e.Wallet = Dispose, wallets[i-n]
 				quantity = held[e.Wallet]
 			}
 			if e.Kind != Acquire {

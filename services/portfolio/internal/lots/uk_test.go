@@ -52,13 +52,15 @@ func TestTheRulesOfTheUnitedKingdomAsPublished(t *testing.T) {
 			"53", "30 days 3:24, 30 days 1:9, pool 2:20", "8@8"},
 		"more than there is": {[]Event{event(Acquire, on(2018, 1, 1), 1, 1, "10"),
 			event(Dispose, on(2019, 6, 1), 2, 3, "30")}, "0", "pool 1:0, not found 2:?", "0@0"},
-		"what isn't known": {[]Event{event(Acquire, on(2018, 1, 1), 1, 1, ""), event(Acquire, on(2018, 1, 2), 2, 1, "1"),
+		"what isn't known": {[]Event{event(Acquire, on(2018, 1, 1), 1, 1, ""), event(Acquire, on(2018, 1, 2), 2, 1,
+			"1"),
 			event(Dispose, on(2019, 6, 1), 3, 2, "30"), event(Acquire, on(2020, 1, 2), 4, 1, "5"),
 			event(Dispose, on(2020, 6, 1), 5, 1, "6")}, "1", "pool 2:?, pool 1:1", "0@0"},
 	} {
 		days, pool, err := UK(tc.events, time.UTC)
 		gain, rules := ukGains(days)
-		if got := pool.Quantity.String() + "@" + shown(pool.Cost); err != nil || gain != tc.gain || rules != tc.rules ||
+		if got := pool.Quantity.String() + "@" + shown(pool.Cost); err != nil || gain != tc.gain ||
+			rules != tc.rules ||
 			got != tc.pool {
 			t.Errorf("%s: a gain of %s by %q, and a pool of %s, %v", name, gain, rules, got, err)
 		}

@@ -37,8 +37,8 @@ type Wash struct {
 	Replacements []string // events
 }
 
-// LongTerm reports whether what was acquired and disposed of on these days was held for more than a year: the day of the
-// disposal counts, that of the acquisition doesn't (Rev. Rul. 66-7).
+// LongTerm reports whether what was acquired and disposed of on these days was held for more than a year: the day of
+// the disposal counts, that of the acquisition doesn't (Rev. Rul. 66-7).
 func LongTerm(acquired, disposed time.Time, zone *time.Location) bool {
 	a := acquired.In(zone)
 	from := time.Date(a.Year(), a.Month(), a.Day()+1, 0, 0, 0, 0, zone)
@@ -46,8 +46,8 @@ func LongTerm(acquired, disposed time.Time, zone *time.Location) bool {
 }
 
 // US makes events under the rules of the United States and returns the disposals in their order, and the ledger after
-// them. At the turn to lots by wallet the open lots, the oldest first, fill the balances of the wallets in the order of
-// their names (the global allocation of Rev. Proc. 2024-28); what a balance has beyond them has no known cost.
+// them. At the turn to lots by wallet the open lots, the oldest first, fill the balances of the wallets in the order
+// of their names (the global allocation of Rev. Proc. 2024-28); what a balance has beyond them has no known cost.
 //
 // Not here: the holding period of what was sold is not added to that of its replacement, and options and contracts to
 // acquire are no replacements.
@@ -162,8 +162,8 @@ func (u *us) day(t time.Time) time.Time {
 	return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, u.Zone)
 }
 
-// wash finds replacements of a part that was sold at a loss: acquisitions of the 30 days before it that are still held,
-// and of the 30 days after it. Each replaces its quantity once.
+// wash finds replacements of a part that was sold at a loss: acquisitions of the 30 days before it that are still
+// held, and of the 30 days after it. Each replaces its quantity once.
 func (u *us) wash(d Disposal, p Part) (w Wash) {
 	begin, end := u.day(d.Time).AddDate(0, 0, -washDays), u.day(d.Time).AddDate(0, 0, washDays+1)
 	for u.first < len(u.bought) && u.events[u.bought[u.first].event].Time.Before(begin) {

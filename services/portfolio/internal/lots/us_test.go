@@ -63,7 +63,8 @@ func TestAWashSaleAsPublished(t *testing.T) {
 		}
 	}
 	// Half of it again: half of the loss.
-	d, l := runUS(t, USOptions{Method: FIFO, WashSales: true}, bought, sold, event(Acquire, on(2024, 6, 4), 3, 50, "400"))
+	d, l := runUS(t, USOptions{Method: FIFO, WashSales: true}, bought, sold, event(Acquire, on(2024, 6, 4), 3, 50,
+		"400"))
 	if shown(d[0].Washed[0].Loss) != "125" || open(l, "") != "3:50@525" {
 		t.Errorf("of half %s is denied, left %s", shown(d[0].Washed[0].Loss), open(l, ""))
 	}

@@ -40,7 +40,8 @@ func partToProto(r *gains.Result, p *gains.Part) *portfoliov1.DisposalPart {
 		Decimals: uint32(t.Decimals), WalletId: p.Wallet, DisposeTime: timestamppb.New(p.Time),
 		Cause: portfoliov1.LotCause(p.Cause), TransactionHash: p.Hash, Quantity: p.Quantity.String(),
 		TokenQuantity: gains.Decimal(p.Quantity, t.Decimals), Proceeds: gains.Money(p.Proceeds),
-		Cost: gains.Money(p.Cost), Gain: gains.Money(p.Gain), LotId: p.Lot, AcquireTime: timeToProto(p.Acquired), Missing: p.Missing,
+		Cost: gains.Money(p.Cost), Gain: gains.Money(p.Gain), LotId: p.Lot, AcquireTime: timeToProto(p.Acquired),
+		Missing:  p.Missing,
 		LongTerm: p.LongTerm, WashLoss: gains.Money(p.Wash.Loss), WashDenied: p.Denied, UnmetReason: p.Unmet,
 		ReplacementLotIds: p.Wash.Replacements[:min(len(p.Wash.Replacements), maxReplacements)]}
 	if p.Rule != 0 && p.Rule != lots.NotFound {

@@ -47,7 +47,8 @@ func (s *Identifications) Identify(ctx context.Context, i gains.Identification, 
 			if err := erasure.Guard(tx, i.Owner); err != nil {
 				return err
 			}
-			err := tx.Exec("SELECT pg_advisory_xact_lock(hashtextextended('purser: identifications of ' || ?::uuid, 0))",
+			err := tx.Exec(
+				"SELECT pg_advisory_xact_lock(hashtextextended('purser: identifications of ' || ?::uuid, 0))",
 				i.Owner).Error
 			if err != nil {
 				return fmt.Errorf("lock the number of identifications: %w", err)
@@ -58,8 +59,8 @@ func (s *Identifications) Identify(ctx context.Context, i gains.Identification, 
 				return fmt.Errorf("count identifications: %w", err)
 			}
 			if count >= maxIdentifications {
-				return errs.Exhausted("TOO_MANY_IDENTIFICATIONS", fmt.Sprintf("you have %d records of identified lots, "+
-					"the most that are kept", count))
+				return errs.Exhausted("TOO_MANY_IDENTIFICATIONS",
+					fmt.Sprintf("you have %d records of identified lots, the most that are kept", count))
 			}
 			out, err = insertIdentification(ctx, tx, i)
 			return err

@@ -33,7 +33,8 @@ func NewOwners(db *postgres.DB, c *Caches, valuations *cache.Cache[valuation.Val
 func (s *Owners) Owners(ctx context.Context, after uuid.UUID, limit int) (ids []uuid.UUID, err error) {
 	err = s.db.Gorm(ctx).Raw(`
 		(SELECT DISTINCT owner_id FROM portfolios WHERE owner_id > @after ORDER BY owner_id LIMIT @limit)
-		UNION (SELECT DISTINCT owner_id FROM lot_identifications WHERE owner_id > @after ORDER BY owner_id LIMIT @limit)
+		UNION (
+			SELECT DISTINCT owner_id FROM lot_identifications WHERE owner_id > @after ORDER BY owner_id LIMIT @limit)
 		UNION (SELECT DISTINCT owner_id FROM requests WHERE owner_id > @after ORDER BY owner_id LIMIT @limit)
 		ORDER BY owner_id LIMIT @limit`, map[string]any{"after": after, "limit": limit}).Scan(&ids).Error
 	if err != nil {

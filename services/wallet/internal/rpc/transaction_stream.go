@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// maxMovementStreams bounds the streams of StreamTransactions on one replica, each of which has a connection to the
-	// database; maxMovementStreamsPerCaller those of one caller.
+	// maxMovementStreams bounds the streams of StreamTransactions on one replica, each of which has a connection to
+	// the database; maxMovementStreamsPerCaller those of one caller.
 	maxMovementStreams, maxMovementStreamsPerCaller = 8, 8
 	// movementSendTime is how long a message of StreamTransactions may wait for its reader.
 	movementSendTime = 10 * time.Second
