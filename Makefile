@@ -157,9 +157,9 @@ prove: setup .build ## Run the proofs at full size and print their figures
 # Tests that run nodes and programs of others have "Real" in their names.
 REAL := ./services/wallet/app ./services/wallet/internal/chain ./services/wallet/internal/defi \
   ./services/devstack/chain ./services/devstack/suitetest ./services/portfolio/app \
-  ./services/portfolio/internal/performance
+  ./services/portfolio/internal/performance ./services/portfolio/internal/gains
 .PHONY: real
-real: setup .build ## Run what needs programs of others (anvil, hardhat, hledger, LibreOffice) at full size, of PKG or all
+real: setup .build ## Run what needs programs of others (anvil, hardhat, hledger and more) at full size, of PKG or all
 	@PURSER_PROVE=1 go test $(RACE) -count=1 -timeout 40m -v -run 'Real' $(or $(PKG),$(REAL)) \
 	  > .build/real.log 2>&1 || \
 	  { grep -E '^ *--- (FAIL|SKIP)' .build/real.log; tail -50 .build/real.log; exit 1; }

@@ -37,7 +37,9 @@ func examples() map[protoreflect.FullName]string {
 		"purser.auth.v1.StartOAuthRequest":           `{"provider":"local","redirectUri":"http://127.0.0.1/"}`,
 		"purser.jobs.v1.TriggerJobRequest":           `{"job":"<job>"}`,
 		"purser.wallet.v1.StreamHoldingsRequest":     `{"shard":{"count":1}}`,
-		"purser.wallet.v1.CreateWalletRequest":       `{"account":"eip155:31337:` + someAddress + `"}`,
+		"purser.portfolio.v1.IdentifyLotsRequest": `{"tokenId":"eip155:31337/slip44:60","picks":[{"lotId":"lot:` +
+			strings.Repeat("0", 24) + `","quantity":"1"}]}`,
+		"purser.wallet.v1.CreateWalletRequest": `{"account":"eip155:31337:` + someAddress + `"}`,
 	}
 }
 

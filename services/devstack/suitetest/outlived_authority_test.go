@@ -243,9 +243,8 @@ func (x *matrix) streams(t *testing.T, token string) (wait func() error) {
 				if _, refused := refusals()[reasonOf(err)]; refused {
 					break
 				}
-				if errors.Is(err, io.EOF) && (s.full == walletv1.HoldingsService_StreamHoldings_FullMethodName ||
-					s.full == portfoliov1.PortfolioService_ExportSnapshots_FullMethodName) {
-					break // it ends by itself, once everything is read
+				if errors.Is(err, io.EOF) && endsByItself(s.full) {
+					break
 				}
 				if err != nil {
 					return fmt.Errorf("%s: %w", s.full, err)
@@ -254,6 +253,18 @@ func (x *matrix) streams(t *testing.T, token string) (wait func() error) {
 		}
 		return nil
 	}
+}
+
+// endsByItself reports whether a stream ends once everything is read.
+func endsByItself(method string) bool {
+	switch method {
+	case walletv1.HoldingsService_StreamHoldings_FullMethodName,
+		walletv1.TransactionService_StreamTransactions_FullMethodName,
+		portfoliov1.PortfolioService_ExportSnapshots_FullMethodName,
+		portfoliov1.LotService_ExportLots_FullMethodName:
+		return true
+	}
+	return false
 }
 
 // tryEnding ends an authority, and checks that its changes are refused at once, its reads soon, and that its streams

@@ -89,6 +89,7 @@ func TestAnotherUsersResourcesAreNotFound(t *testing.T) {
 				}
 			}
 			setTimes(in)
+			setLots(in)
 			err := invokeWith(t, s, m, mallory.GetAccessToken(), in)
 			if rule.Permission != "" && strings.HasPrefix(rule.Permission, "admin:") {
 				wantError(t, err, codes.PermissionDenied, "PERMISSION_MISSING")
@@ -114,6 +115,23 @@ func TestAnotherUsersResourcesAreNotFound(t *testing.T) {
 	if after := allData(t, c, alice); after != before {
 		t.Errorf("another user changed\n%s\nto\n%s", before, after)
 	}
+}
+
+// setLots sets what IdentifyLots requires.
+func setLots(in *dynamicpb.Message) {
+	if in.Descriptor().FullName() != "purser.portfolio.v1.IdentifyLotsRequest" {
+		return
+	}
+	fields := in.Descriptor().Fields()
+	if f := fields.ByName("wallet_id"); !in.Has(f) {
+		in.Set(f, protoreflect.ValueOfString(uuid.NewString()))
+	}
+	in.Set(fields.ByName("token_id"), protoreflect.ValueOfString("eip155:31337/slip44:60"))
+	list := in.Mutable(fields.ByName("picks")).List()
+	pick := list.AppendMutable().Message()
+	pick.Set(pick.Descriptor().Fields().ByName("lot_id"),
+		protoreflect.ValueOfString("lot:"+strings.Repeat("0", 24)))
+	pick.Set(pick.Descriptor().Fields().ByName("quantity"), protoreflect.ValueOfString("1"))
 }
 
 // setTimes sets the required times of a request.

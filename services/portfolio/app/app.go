@@ -10,8 +10,10 @@ import (
 	_ "time/tzdata" // time zones, also where the system has none
 
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/purserhq/purser/pkg/cache"
+	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/process"
@@ -23,6 +25,7 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/currency"
 	"github.com/purserhq/purser/services/portfolio/internal/defi"
 	"github.com/purserhq/purser/services/portfolio/internal/export"
+	"github.com/purserhq/purser/services/portfolio/internal/gains"
 	"github.com/purserhq/purser/services/portfolio/internal/holdings"
 	"github.com/purserhq/purser/services/portfolio/internal/kpi"
 	"github.com/purserhq/purser/services/portfolio/internal/performance"
@@ -49,7 +52,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	defer b.CloseOnError(&err)
 	wallet, err := grpcclient.Dial(cfg.Wallet, append(
 		access.Idempotent(walletv1.HoldingsService_ServiceDesc.ServiceName),
-		access.Idempotent(walletv1.PriceService_ServiceDesc.ServiceName)...))
+		append(access.Idempotent(walletv1.PriceService_ServiceDesc.ServiceName),
+			access.Idempotent(walletv1.TransactionService_ServiceDesc.ServiceName)...)...))
 	if err != nil {
 		return nil, err
 	}
@@ -94,9 +98,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	}
 	rates := currency.NewService(store.NewCurrencyRates(b.DB, time.Now),
 		holdings.NewRates(prices, time.Now), time.Now)
+	named := portfolio.NewNamed(portfolioStore, holdingsReader, cfg.PortfoliosPerOwner, time.Now)
 	methods := rpc.NewPortfolioServer(rpc.Services{
-		Portfolios: portfolios, Snapshots: snapshots,
-		Named:        portfolio.NewNamed(portfolioStore, holdingsReader, cfg.PortfoliosPerOwner, time.Now),
+		Portfolios: portfolios, Snapshots: snapshots, Named: named,
 		Timelines:    timeline.NewService(snapshotStore, rates, time.Now),
 		Performances: performance.NewService(snapshotStore, rates, time.Now), Currencies: rates,
 		Figures:     kpi.NewService(portfolios, snapshotStore, rates, time.Now),
@@ -104,10 +108,13 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		Exporter:    export.NewService(snapshotStore, rates, time.Now),
 		Watches:     watch.NewService(hub, portfolios, rates),
 	})
-	server.CheckMessages(methods.Check)
+	server.CheckMessages(func(m proto.Message) error { return errs.AllInvalid(methods.Check(m), rpc.CheckLots(m)) })
 	portfoliov1.RegisterPortfolioServiceServer(server, methods)
 	portfoliov1.RegisterDefiServiceServer(server,
 		rpc.NewDefiServer(portfolios, defi.NewService(portfolios, holdingsReader, rates)))
+	portfoliov1.RegisterLotServiceServer(server, rpc.NewLotServer(portfolios, gains.NewService(
+		holdings.NewMovements(walletv1.NewTransactionServiceClient(wallet), prices),
+		store.NewIdentifications(b.DB), rates, named, time.Now)))
 	scheduled.Register(server, chassis.TriggerChecks{Before: chassis.CheckAuthority(auth)})
 	return b.Listen(ctx, server)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/big"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,12 +26,17 @@ type fakeRates struct {
 	walletv1.UnimplementedPriceServiceServer
 	unavailable atomic.Bool
 	calls       atomic.Int64
+	tokens      sync.Map // the prices of more tokens, by id
 }
 
 func rateOfHour(h time.Time) string { return fmt.Sprintf("1.%04d", h.Unix()/3600%997) }
 
 func (r *fakeRates) price(id string, h time.Time) (*walletv1.Price, error) {
 	p := &walletv1.Price{TokenId: id, Currency: "USD", Source: "test", PriceTime: timestamppb.New(h.Add(-time.Minute))}
+	if price, ok := r.tokens.Load(id); ok {
+		p.Price = price.(string)
+		return p, nil
+	}
 	switch id {
 	case "EUR":
 		p.Price = rateOfHour(h)
@@ -51,8 +57,12 @@ func (r *fakeRates) GetPrices(_ context.Context, req *walletv1.GetPricesRequest)
 	if r.unavailable.Load() {
 		return nil, status.Error(codes.Unavailable, "away")
 	}
-	p, _ := r.price(req.GetTokenIds()[0], time.Now().Truncate(time.Hour))
-	return &walletv1.GetPricesResponse{Prices: []*walletv1.Price{p}}, nil
+	resp := &walletv1.GetPricesResponse{}
+	for _, id := range req.GetTokenIds() {
+		p, _ := r.price(id, time.Now().Truncate(time.Hour))
+		resp.Prices = append(resp.Prices, p)
+	}
+	return resp, nil
 }
 
 func (r *fakeRates) ListPriceHistory(_ context.Context,

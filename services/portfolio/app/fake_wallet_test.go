@@ -32,6 +32,7 @@ type fakeWallet struct {
 	more        *walletv1.GetHoldingsResponse // besides
 	history     fakeHistory
 	rates       fakeRates
+	ledger      fakeLedger
 	own         []ownedWallet // what it has instead, if any were set
 	owned       bool
 }
@@ -85,6 +86,7 @@ func (w *fakeWallet) serve(t *testing.T) string {
 	s := grpc.NewServer()
 	walletv1.RegisterHoldingsServiceServer(s, w)
 	walletv1.RegisterPriceServiceServer(s, &w.rates)
+	walletv1.RegisterTransactionServiceServer(s, &w.ledger)
 	go func() { _ = s.Serve(lis) }() // ends with Stop
 	t.Cleanup(s.Stop)
 	return lis.Addr().String()

@@ -131,7 +131,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 				rpc.LinkedIdentities(auth, log), cfg.SIWE, time.Now),
 			syncs, rpc.Limits{Calls: calls, SyncsPerMinute: cfg.SyncsPerMinute}))
 	walletv1.RegisterBalanceServiceServer(server, rpc.NewBalanceServer(walletRules, wallets, imports))
-	walletv1.RegisterTransactionServiceServer(server, rpc.NewTransactionServer(transactions, imports))
+	walletv1.RegisterTransactionServiceServer(server, rpc.NewTransactionServer(transactions, imports,
+		cfg.Price.Stale))
 	walletv1.RegisterPositionServiceServer(server, rpc.NewPositionServer(wallets))
 	walletv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(tokens,
 		chainlist.NewService(nodes, tokens, log, time.Now), resets))

@@ -33,6 +33,8 @@ func NewOwners(db *postgres.DB, c *Caches, valuations *cache.Cache[valuation.Val
 func (s *Owners) Owners(ctx context.Context, after uuid.UUID, limit int) (ids []uuid.UUID, err error) {
 	err = s.db.Gorm(ctx).Raw(`
 		(SELECT DISTINCT owner_id FROM portfolios WHERE owner_id > @after ORDER BY owner_id LIMIT @limit)
+		UNION (
+			SELECT DISTINCT owner_id FROM lot_identifications WHERE owner_id > @after ORDER BY owner_id LIMIT @limit)
 		UNION (SELECT DISTINCT owner_id FROM requests WHERE owner_id > @after ORDER BY owner_id LIMIT @limit)
 		ORDER BY owner_id LIMIT @limit`, map[string]any{"after": after, "limit": limit}).Scan(&ids).Error
 	if err != nil {
@@ -51,6 +53,14 @@ func (s *Owners) EraseSome(tx *gorm.DB, owner uuid.UUID) (stale []cache.Invalida
 	}
 	stale = s.stale(owner, ids)
 	if len(ids) == 0 {
+		identified := tx.Exec(`DELETE FROM lot_identifications WHERE (owner_id, id) IN (
+			SELECT owner_id, id FROM lot_identifications WHERE owner_id = ? LIMIT ?)`, owner, maxErasedRows)
+		if identified.Error != nil {
+			return nil, false, fmt.Errorf("erase identifications: %w", identified.Error)
+		}
+		if identified.RowsAffected == maxErasedRows {
+			return stale, true, nil
+		}
 		done := tx.Exec(`DELETE FROM requests WHERE (owner_id, request_id) IN (
 			SELECT owner_id, request_id FROM requests WHERE owner_id = ? LIMIT ?)`, owner, maxErasedRows)
 		if done.Error != nil {

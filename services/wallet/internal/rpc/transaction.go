@@ -13,6 +13,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/page"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/internal/streams"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/importing"
 	"github.com/purserhq/purser/services/wallet/internal/transaction"
@@ -23,11 +24,14 @@ type TransactionServer struct {
 	walletv1.UnimplementedTransactionServiceServer
 	transactions transaction.Store
 	imports      *importing.Service
+	priceStale   time.Duration
+	streams      *streams.Pool
 }
 
-// NewTransactionServer serves movements of balances.
-func NewTransactionServer(s transaction.Store, i *importing.Service) *TransactionServer {
-	return &TransactionServer{transactions: s, imports: i}
+// NewTransactionServer serves movements of balances. Prices are stale that are older than priceStale at their hours.
+func NewTransactionServer(s transaction.Store, i *importing.Service, priceStale time.Duration) *TransactionServer {
+	return &TransactionServer{transactions: s, imports: i, priceStale: priceStale,
+		streams: streams.NewPool(maxMovementStreams, maxMovementStreamsPerCaller)}
 }
 
 // ListTransactions implements the RPC.

@@ -205,13 +205,14 @@ const (
 
 func pastTokens(ctx context.Context, conn *pgx.Conn, ids []string) (map[string]token.Token, error) {
 	rows, err := conn.Query(ctx, `
-		SELECT id, symbol, name, decimals, verified, without_code FROM tokens WHERE id = ANY($1::text[])`, ids)
+		SELECT id, symbol, name, decimals, verified, without_code, spam FROM tokens WHERE id = ANY($1::text[])`, ids)
 	if err != nil {
 		return nil, err
 	}
 	tokens := make(map[string]token.Token, len(ids))
 	var r tokenRow
-	_, err = pgx.ForEachRow(rows, []any{&r.ID, &r.Symbol, &r.Name, &r.Decimals, &r.Verified, &r.WithoutCode},
+	_, err = pgx.ForEachRow(rows, []any{&r.ID, &r.Symbol, &r.Name, &r.Decimals, &r.Verified, &r.WithoutCode,
+		&r.Spam},
 		func() (err error) {
 			tokens[r.ID], err = tokenFromRow(r)
 			return err

@@ -113,7 +113,16 @@ func (s *Transactions) List(ctx context.Context, owner uuid.UUID, f transaction.
 	return out, nil
 }
 
-func movementFromRow(r movementRow) (transaction.Movement, error) {
+func movementFromRow(r movementRow) (m transaction.Movement, err error) {
+	if m, err = movementWithout(r); err != nil {
+		return m, err
+	}
+	m.Token, err = tokenFromRow(r.Token)
+	return m, err
+}
+
+// movementWithout is a movement without its token.
+func movementWithout(r movementRow) (transaction.Movement, error) {
 	m := transaction.Movement{
 		Position: transaction.Position{Block: uint64(max(0, r.BlockNumber)), TransactionIndex: r.TransactionIndex,
 			LogIndex: r.LogIndex, TokenID: r.TokenID},
@@ -124,10 +133,6 @@ func movementFromRow(r movementRow) (transaction.Movement, error) {
 	}
 	if r.CounterpartyWallet != nil {
 		m.CounterpartyWallet = *r.CounterpartyWallet
-	}
-	var err error
-	if m.Token, err = tokenFromRow(r.Token); err != nil {
-		return m, err
 	}
 	text := r.Amount
 	switch {

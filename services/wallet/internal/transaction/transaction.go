@@ -26,6 +26,7 @@ import (
 
 	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
+	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
@@ -207,4 +208,16 @@ type Store interface {
 	// in the filter a transfer between two wallets of the owner is one movement, that
 	// of the sender.
 	List(ctx context.Context, owner uuid.UUID, f Filter, after *Cursor, limit int) ([]Movement, error)
+	// Stream calls visit with all movements of an owner, oldest first and as of one moment, at
+	// most limit at a time. A transfer between two wallets of the owner is there for each.
+	Stream(ctx context.Context, owner uuid.UUID, limit int, visit func([]Priced) error) error
+}
+
+// Priced is a movement with the price of its token at the start of its hour.
+type Priced struct {
+	Movement
+	// Price is zero when the sources had none, and when it is Unread: not stored yet, or to be
+	// read again.
+	Price  price.Price
+	Unread bool
 }

@@ -656,6 +656,306 @@ func (x *ImportTransactionsResponse) GetResult() *ImportResult {
 	return nil
 }
 
+type StreamTransactionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The owner of the wallets; the caller when empty. Another owner requires the permission
+	// wallet:any, which is for service accounts.
+	OwnerId       string `protobuf:"bytes,1,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamTransactionsRequest) Reset() {
+	*x = StreamTransactionsRequest{}
+	mi := &file_purser_wallet_v1_transaction_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamTransactionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamTransactionsRequest) ProtoMessage() {}
+
+func (x *StreamTransactionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_transaction_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamTransactionsRequest.ProtoReflect.Descriptor instead.
+func (*StreamTransactionsRequest) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_transaction_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *StreamTransactionsRequest) GetOwnerId() string {
+	if x != nil {
+		return x.OwnerId
+	}
+	return ""
+}
+
+type StreamTransactionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 500. Ordered by block_time, block, place in the block and wallet.
+	Movements []*Movement `protobuf:"bytes,1,rep,name=movements,proto3" json:"movements,omitempty"`
+	// The tokens of the movements that no earlier message has.
+	Tokens []*Token `protobuf:"bytes,2,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	// The owner of the wallets.
+	OwnerId string `protobuf:"bytes,3,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
+	// In the last message only, so a stream without it isn't whole: how many there were.
+	MovementCount *int64 `protobuf:"varint,4,opt,name=movement_count,json=movementCount,proto3,oneof" json:"movement_count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamTransactionsResponse) Reset() {
+	*x = StreamTransactionsResponse{}
+	mi := &file_purser_wallet_v1_transaction_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamTransactionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamTransactionsResponse) ProtoMessage() {}
+
+func (x *StreamTransactionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_transaction_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamTransactionsResponse.ProtoReflect.Descriptor instead.
+func (*StreamTransactionsResponse) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_transaction_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *StreamTransactionsResponse) GetMovements() []*Movement {
+	if x != nil {
+		return x.Movements
+	}
+	return nil
+}
+
+func (x *StreamTransactionsResponse) GetTokens() []*Token {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+func (x *StreamTransactionsResponse) GetOwnerId() string {
+	if x != nil {
+		return x.OwnerId
+	}
+	return ""
+}
+
+func (x *StreamTransactionsResponse) GetMovementCount() int64 {
+	if x != nil && x.MovementCount != nil {
+		return *x.MovementCount
+	}
+	return 0
+}
+
+// Movement is a Transaction in few bytes, with the price of its hour.
+type Movement struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	WalletId string                 `protobuf:"bytes,1,opt,name=wallet_id,json=walletId,proto3" json:"wallet_id,omitempty"`
+	// CAIP-19.
+	TokenId   string          `protobuf:"bytes,2,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	Kind      TransactionKind `protobuf:"varint,3,opt,name=kind,proto3,enum=purser.wallet.v1.TransactionKind" json:"kind,omitempty"`
+	Direction Direction       `protobuf:"varint,4,opt,name=direction,proto3,enum=purser.wallet.v1.Direction" json:"direction,omitempty"`
+	// As in Transaction.
+	Amount string `protobuf:"bytes,5,opt,name=amount,proto3" json:"amount,omitempty"`
+	// The address on the other side of a transfer, 0x and 40 hexadecimal digits in lower case; empty where Transaction
+	// has none.
+	CounterpartyAddress  string                 `protobuf:"bytes,6,opt,name=counterparty_address,json=counterpartyAddress,proto3" json:"counterparty_address,omitempty"`
+	CounterpartyWalletId string                 `protobuf:"bytes,7,opt,name=counterparty_wallet_id,json=counterpartyWalletId,proto3" json:"counterparty_wallet_id,omitempty"`
+	TransactionHash      string                 `protobuf:"bytes,8,opt,name=transaction_hash,json=transactionHash,proto3" json:"transaction_hash,omitempty"`
+	BlockNumber          uint64                 `protobuf:"varint,9,opt,name=block_number,json=blockNumber,proto3" json:"block_number,omitempty"`
+	BlockTime            *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=block_time,json=blockTime,proto3" json:"block_time,omitempty"`
+	// The places of the transaction in its block and of the event among those of the block; of an import, a fee and an
+	// adjustment numbers that tell it apart.
+	TransactionIndex int32  `protobuf:"varint,11,opt,name=transaction_index,json=transactionIndex,proto3" json:"transaction_index,omitempty"`
+	LogIndex         int32  `protobuf:"varint,12,opt,name=log_index,json=logIndex,proto3" json:"log_index,omitempty"`
+	Imported         bool   `protobuf:"varint,13,opt,name=imported,proto3" json:"imported,omitempty"`
+	RowId            string `protobuf:"bytes,14,opt,name=row_id,json=rowId,proto3" json:"row_id,omitempty"`
+	// Of one whole token in USD at the start of the hour of block_time: the last price at or before it. Empty when the
+	// sources had none, and when price_unread.
+	Price      string `protobuf:"bytes,15,opt,name=price,proto3" json:"price,omitempty"`
+	PriceStale bool   `protobuf:"varint,16,opt,name=price_stale,json=priceStale,proto3" json:"price_stale,omitempty"`
+	// The price was not read yet. PriceService.ListPriceHistory reads it.
+	PriceUnread   bool `protobuf:"varint,17,opt,name=price_unread,json=priceUnread,proto3" json:"price_unread,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Movement) Reset() {
+	*x = Movement{}
+	mi := &file_purser_wallet_v1_transaction_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Movement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Movement) ProtoMessage() {}
+
+func (x *Movement) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_transaction_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Movement.ProtoReflect.Descriptor instead.
+func (*Movement) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_transaction_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Movement) GetWalletId() string {
+	if x != nil {
+		return x.WalletId
+	}
+	return ""
+}
+
+func (x *Movement) GetTokenId() string {
+	if x != nil {
+		return x.TokenId
+	}
+	return ""
+}
+
+func (x *Movement) GetKind() TransactionKind {
+	if x != nil {
+		return x.Kind
+	}
+	return TransactionKind_TRANSACTION_KIND_UNSPECIFIED
+}
+
+func (x *Movement) GetDirection() Direction {
+	if x != nil {
+		return x.Direction
+	}
+	return Direction_DIRECTION_UNSPECIFIED
+}
+
+func (x *Movement) GetAmount() string {
+	if x != nil {
+		return x.Amount
+	}
+	return ""
+}
+
+func (x *Movement) GetCounterpartyAddress() string {
+	if x != nil {
+		return x.CounterpartyAddress
+	}
+	return ""
+}
+
+func (x *Movement) GetCounterpartyWalletId() string {
+	if x != nil {
+		return x.CounterpartyWalletId
+	}
+	return ""
+}
+
+func (x *Movement) GetTransactionHash() string {
+	if x != nil {
+		return x.TransactionHash
+	}
+	return ""
+}
+
+func (x *Movement) GetBlockNumber() uint64 {
+	if x != nil {
+		return x.BlockNumber
+	}
+	return 0
+}
+
+func (x *Movement) GetBlockTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BlockTime
+	}
+	return nil
+}
+
+func (x *Movement) GetTransactionIndex() int32 {
+	if x != nil {
+		return x.TransactionIndex
+	}
+	return 0
+}
+
+func (x *Movement) GetLogIndex() int32 {
+	if x != nil {
+		return x.LogIndex
+	}
+	return 0
+}
+
+func (x *Movement) GetImported() bool {
+	if x != nil {
+		return x.Imported
+	}
+	return false
+}
+
+func (x *Movement) GetRowId() string {
+	if x != nil {
+		return x.RowId
+	}
+	return ""
+}
+
+func (x *Movement) GetPrice() string {
+	if x != nil {
+		return x.Price
+	}
+	return ""
+}
+
+func (x *Movement) GetPriceStale() bool {
+	if x != nil {
+		return x.PriceStale
+	}
+	return false
+}
+
+func (x *Movement) GetPriceUnread() bool {
+	if x != nil {
+		return x.PriceUnread
+	}
+	return false
+}
+
 var File_purser_wallet_v1_transaction_service_proto protoreflect.FileDescriptor
 
 const file_purser_wallet_v1_transaction_service_proto_rawDesc = "" +
@@ -709,7 +1009,36 @@ const file_purser_wallet_v1_transaction_service_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x03 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"T\n" +
 	"\x1aImportTransactionsResponse\x126\n" +
-	"\x06result\x18\x01 \x01(\v2\x1e.purser.wallet.v1.ImportResultR\x06result*\x8d\x01\n" +
+	"\x06result\x18\x01 \x01(\v2\x1e.purser.wallet.v1.ImportResultR\x06result\"C\n" +
+	"\x19StreamTransactionsRequest\x12&\n" +
+	"\bowner_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\aownerId\"\xe1\x01\n" +
+	"\x1aStreamTransactionsResponse\x128\n" +
+	"\tmovements\x18\x01 \x03(\v2\x1a.purser.wallet.v1.MovementR\tmovements\x12/\n" +
+	"\x06tokens\x18\x02 \x03(\v2\x17.purser.wallet.v1.TokenR\x06tokens\x12\x19\n" +
+	"\bowner_id\x18\x03 \x01(\tR\aownerId\x12*\n" +
+	"\x0emovement_count\x18\x04 \x01(\x03H\x00R\rmovementCount\x88\x01\x01B\x11\n" +
+	"\x0f_movement_count\"\x95\x05\n" +
+	"\bMovement\x12\x1b\n" +
+	"\twallet_id\x18\x01 \x01(\tR\bwalletId\x12\x19\n" +
+	"\btoken_id\x18\x02 \x01(\tR\atokenId\x125\n" +
+	"\x04kind\x18\x03 \x01(\x0e2!.purser.wallet.v1.TransactionKindR\x04kind\x129\n" +
+	"\tdirection\x18\x04 \x01(\x0e2\x1b.purser.wallet.v1.DirectionR\tdirection\x12\x16\n" +
+	"\x06amount\x18\x05 \x01(\tR\x06amount\x121\n" +
+	"\x14counterparty_address\x18\x06 \x01(\tR\x13counterpartyAddress\x124\n" +
+	"\x16counterparty_wallet_id\x18\a \x01(\tR\x14counterpartyWalletId\x12)\n" +
+	"\x10transaction_hash\x18\b \x01(\tR\x0ftransactionHash\x12!\n" +
+	"\fblock_number\x18\t \x01(\x04R\vblockNumber\x129\n" +
+	"\n" +
+	"block_time\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\tblockTime\x12+\n" +
+	"\x11transaction_index\x18\v \x01(\x05R\x10transactionIndex\x12\x1b\n" +
+	"\tlog_index\x18\f \x01(\x05R\blogIndex\x12\x1a\n" +
+	"\bimported\x18\r \x01(\bR\bimported\x12\x15\n" +
+	"\x06row_id\x18\x0e \x01(\tR\x05rowId\x12\x14\n" +
+	"\x05price\x18\x0f \x01(\tR\x05price\x12\x1f\n" +
+	"\vprice_stale\x18\x10 \x01(\bR\n" +
+	"priceStale\x12!\n" +
+	"\fprice_unread\x18\x11 \x01(\bR\vpriceUnread*\x8d\x01\n" +
 	"\x0fTransactionKind\x12 \n" +
 	"\x1cTRANSACTION_KIND_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19TRANSACTION_KIND_TRANSFER\x10\x01\x12\x18\n" +
@@ -719,9 +1048,10 @@ const file_purser_wallet_v1_transaction_service_proto_rawDesc = "" +
 	"\x15DIRECTION_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fDIRECTION_IN\x10\x01\x12\x11\n" +
 	"\rDIRECTION_OUT\x10\x02\x12\x12\n" +
-	"\x0eDIRECTION_SELF\x10\x032\x9e\x02\n" +
+	"\x0eDIRECTION_SELF\x10\x032\xa8\x03\n" +
 	"\x12TransactionService\x12\x7f\n" +
-	"\x10ListTransactions\x12).purser.wallet.v1.ListTransactionsRequest\x1a*.purser.wallet.v1.ListTransactionsResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x01\x12\x86\x01\n" +
+	"\x10ListTransactions\x12).purser.wallet.v1.ListTransactionsRequest\x1a*.purser.wallet.v1.ListTransactionsResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x01\x12\x87\x01\n" +
+	"\x12StreamTransactions\x12+.purser.wallet.v1.StreamTransactionsRequest\x1a,.purser.wallet.v1.StreamTransactionsResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x010\x01\x12\x86\x01\n" +
 	"\x12ImportTransactions\x12+.purser.wallet.v1.ImportTransactionsRequest\x1a,.purser.wallet.v1.ImportTransactionsResponse\"\x15\x8a\xe7\x18\x0e\x1a\fwallet:write\x90\x02\x02B@Z>github.com/purserhq/purser/proto/gen/purser/wallet/v1;walletv1b\x06proto3"
 
 var (
@@ -737,7 +1067,7 @@ func file_purser_wallet_v1_transaction_service_proto_rawDescGZIP() []byte {
 }
 
 var file_purser_wallet_v1_transaction_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_purser_wallet_v1_transaction_service_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_purser_wallet_v1_transaction_service_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_purser_wallet_v1_transaction_service_proto_goTypes = []any{
 	(TransactionKind)(0),               // 0: purser.wallet.v1.TransactionKind
 	(Direction)(0),                     // 1: purser.wallet.v1.Direction
@@ -747,33 +1077,43 @@ var file_purser_wallet_v1_transaction_service_proto_goTypes = []any{
 	(*TransactionRow)(nil),             // 5: purser.wallet.v1.TransactionRow
 	(*ImportTransactionsRequest)(nil),  // 6: purser.wallet.v1.ImportTransactionsRequest
 	(*ImportTransactionsResponse)(nil), // 7: purser.wallet.v1.ImportTransactionsResponse
-	(*Token)(nil),                      // 8: purser.wallet.v1.Token
-	(*timestamppb.Timestamp)(nil),      // 9: google.protobuf.Timestamp
-	(*ImportResult)(nil),               // 10: purser.wallet.v1.ImportResult
+	(*StreamTransactionsRequest)(nil),  // 8: purser.wallet.v1.StreamTransactionsRequest
+	(*StreamTransactionsResponse)(nil), // 9: purser.wallet.v1.StreamTransactionsResponse
+	(*Movement)(nil),                   // 10: purser.wallet.v1.Movement
+	(*Token)(nil),                      // 11: purser.wallet.v1.Token
+	(*timestamppb.Timestamp)(nil),      // 12: google.protobuf.Timestamp
+	(*ImportResult)(nil),               // 13: purser.wallet.v1.ImportResult
 }
 var file_purser_wallet_v1_transaction_service_proto_depIdxs = []int32{
-	8,  // 0: purser.wallet.v1.Transaction.token:type_name -> purser.wallet.v1.Token
+	11, // 0: purser.wallet.v1.Transaction.token:type_name -> purser.wallet.v1.Token
 	0,  // 1: purser.wallet.v1.Transaction.kind:type_name -> purser.wallet.v1.TransactionKind
 	1,  // 2: purser.wallet.v1.Transaction.direction:type_name -> purser.wallet.v1.Direction
-	9,  // 3: purser.wallet.v1.Transaction.block_time:type_name -> google.protobuf.Timestamp
+	12, // 3: purser.wallet.v1.Transaction.block_time:type_name -> google.protobuf.Timestamp
 	0,  // 4: purser.wallet.v1.ListTransactionsRequest.kinds:type_name -> purser.wallet.v1.TransactionKind
-	9,  // 5: purser.wallet.v1.ListTransactionsRequest.start_time:type_name -> google.protobuf.Timestamp
-	9,  // 6: purser.wallet.v1.ListTransactionsRequest.end_time:type_name -> google.protobuf.Timestamp
+	12, // 5: purser.wallet.v1.ListTransactionsRequest.start_time:type_name -> google.protobuf.Timestamp
+	12, // 6: purser.wallet.v1.ListTransactionsRequest.end_time:type_name -> google.protobuf.Timestamp
 	2,  // 7: purser.wallet.v1.ListTransactionsResponse.transactions:type_name -> purser.wallet.v1.Transaction
 	0,  // 8: purser.wallet.v1.TransactionRow.kind:type_name -> purser.wallet.v1.TransactionKind
 	1,  // 9: purser.wallet.v1.TransactionRow.direction:type_name -> purser.wallet.v1.Direction
-	9,  // 10: purser.wallet.v1.TransactionRow.time:type_name -> google.protobuf.Timestamp
+	12, // 10: purser.wallet.v1.TransactionRow.time:type_name -> google.protobuf.Timestamp
 	5,  // 11: purser.wallet.v1.ImportTransactionsRequest.transactions:type_name -> purser.wallet.v1.TransactionRow
-	10, // 12: purser.wallet.v1.ImportTransactionsResponse.result:type_name -> purser.wallet.v1.ImportResult
-	3,  // 13: purser.wallet.v1.TransactionService.ListTransactions:input_type -> purser.wallet.v1.ListTransactionsRequest
-	6,  // 14: purser.wallet.v1.TransactionService.ImportTransactions:input_type -> purser.wallet.v1.ImportTransactionsRequest
-	4,  // 15: purser.wallet.v1.TransactionService.ListTransactions:output_type -> purser.wallet.v1.ListTransactionsResponse
-	7,  // 16: purser.wallet.v1.TransactionService.ImportTransactions:output_type -> purser.wallet.v1.ImportTransactionsResponse
-	15, // [15:17] is the sub-list for method output_type
-	13, // [13:15] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	13, // 12: purser.wallet.v1.ImportTransactionsResponse.result:type_name -> purser.wallet.v1.ImportResult
+	10, // 13: purser.wallet.v1.StreamTransactionsResponse.movements:type_name -> purser.wallet.v1.Movement
+	11, // 14: purser.wallet.v1.StreamTransactionsResponse.tokens:type_name -> purser.wallet.v1.Token
+	0,  // 15: purser.wallet.v1.Movement.kind:type_name -> purser.wallet.v1.TransactionKind
+	1,  // 16: purser.wallet.v1.Movement.direction:type_name -> purser.wallet.v1.Direction
+	12, // 17: purser.wallet.v1.Movement.block_time:type_name -> google.protobuf.Timestamp
+	3,  // 18: purser.wallet.v1.TransactionService.ListTransactions:input_type -> purser.wallet.v1.ListTransactionsRequest
+	8,  // 19: purser.wallet.v1.TransactionService.StreamTransactions:input_type -> purser.wallet.v1.StreamTransactionsRequest
+	6,  // 20: purser.wallet.v1.TransactionService.ImportTransactions:input_type -> purser.wallet.v1.ImportTransactionsRequest
+	4,  // 21: purser.wallet.v1.TransactionService.ListTransactions:output_type -> purser.wallet.v1.ListTransactionsResponse
+	9,  // 22: purser.wallet.v1.TransactionService.StreamTransactions:output_type -> purser.wallet.v1.StreamTransactionsResponse
+	7,  // 23: purser.wallet.v1.TransactionService.ImportTransactions:output_type -> purser.wallet.v1.ImportTransactionsResponse
+	21, // [21:24] is the sub-list for method output_type
+	18, // [18:21] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_purser_wallet_v1_transaction_service_proto_init() }
@@ -784,13 +1124,14 @@ func file_purser_wallet_v1_transaction_service_proto_init() {
 	file_purser_wallet_v1_balance_service_proto_init()
 	file_purser_wallet_v1_token_service_proto_init()
 	file_purser_wallet_v1_transaction_service_proto_msgTypes[0].OneofWrappers = []any{}
+	file_purser_wallet_v1_transaction_service_proto_msgTypes[7].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_wallet_v1_transaction_service_proto_rawDesc), len(file_purser_wallet_v1_transaction_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   6,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	TransactionService_ListTransactions_FullMethodName   = "/purser.wallet.v1.TransactionService/ListTransactions"
+	TransactionService_StreamTransactions_FullMethodName = "/purser.wallet.v1.TransactionService/StreamTransactions"
 	TransactionService_ImportTransactions_FullMethodName = "/purser.wallet.v1.TransactionService/ImportTransactions"
 )
 
@@ -40,6 +41,16 @@ type TransactionServiceClient interface {
 	// when the caller has no such wallet. INVALID_ARGUMENT for a token_id that is no CAIP-19
 	// id, for a time range that is empty, and for a page_token of another query.
 	ListTransactions(ctx context.Context, in *ListTransactionsRequest, opts ...grpc.CallOption) (*ListTransactionsResponse, error)
+	// StreamTransactions returns the movements of all of an owner's wallets, archived ones
+	// included, oldest first, each with the price of its hour as far as that is stored, and
+	// ends. All are as of one moment. A transfer between two wallets of the owner is there
+	// twice, once for each of them.
+	//
+	// PERMISSION_DENIED (PERMISSION_MISSING) for another owner_id without the permission
+	// wallet:any. RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) for more than 8 streams of one caller
+	// on a replica. DEADLINE_EXCEEDED (READER_TOO_SLOW) when a message was not taken for 10
+	// seconds: begin again.
+	StreamTransactions(ctx context.Context, in *StreamTransactionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamTransactionsResponse], error)
 	// ImportTransactions stores movements of one of the caller's wallets that no node tells
 	// of, under the same rules as ImportBalances: only before the first time that the chain
 	// tells of the token, rows fail by themselves, and with a request_id the call can be
@@ -74,6 +85,25 @@ func (c *transactionServiceClient) ListTransactions(ctx context.Context, in *Lis
 	return out, nil
 }
 
+func (c *transactionServiceClient) StreamTransactions(ctx context.Context, in *StreamTransactionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamTransactionsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &TransactionService_ServiceDesc.Streams[0], TransactionService_StreamTransactions_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StreamTransactionsRequest, StreamTransactionsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type TransactionService_StreamTransactionsClient = grpc.ServerStreamingClient[StreamTransactionsResponse]
+
 func (c *transactionServiceClient) ImportTransactions(ctx context.Context, in *ImportTransactionsRequest, opts ...grpc.CallOption) (*ImportTransactionsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ImportTransactionsResponse)
@@ -101,6 +131,16 @@ type TransactionServiceServer interface {
 	// when the caller has no such wallet. INVALID_ARGUMENT for a token_id that is no CAIP-19
 	// id, for a time range that is empty, and for a page_token of another query.
 	ListTransactions(context.Context, *ListTransactionsRequest) (*ListTransactionsResponse, error)
+	// StreamTransactions returns the movements of all of an owner's wallets, archived ones
+	// included, oldest first, each with the price of its hour as far as that is stored, and
+	// ends. All are as of one moment. A transfer between two wallets of the owner is there
+	// twice, once for each of them.
+	//
+	// PERMISSION_DENIED (PERMISSION_MISSING) for another owner_id without the permission
+	// wallet:any. RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) for more than 8 streams of one caller
+	// on a replica. DEADLINE_EXCEEDED (READER_TOO_SLOW) when a message was not taken for 10
+	// seconds: begin again.
+	StreamTransactions(*StreamTransactionsRequest, grpc.ServerStreamingServer[StreamTransactionsResponse]) error
 	// ImportTransactions stores movements of one of the caller's wallets that no node tells
 	// of, under the same rules as ImportBalances: only before the first time that the chain
 	// tells of the token, rows fail by themselves, and with a request_id the call can be
@@ -127,6 +167,9 @@ type UnimplementedTransactionServiceServer struct{}
 
 func (UnimplementedTransactionServiceServer) ListTransactions(context.Context, *ListTransactionsRequest) (*ListTransactionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTransactions not implemented")
+}
+func (UnimplementedTransactionServiceServer) StreamTransactions(*StreamTransactionsRequest, grpc.ServerStreamingServer[StreamTransactionsResponse]) error {
+	return status.Error(codes.Unimplemented, "method StreamTransactions not implemented")
 }
 func (UnimplementedTransactionServiceServer) ImportTransactions(context.Context, *ImportTransactionsRequest) (*ImportTransactionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ImportTransactions not implemented")
@@ -170,6 +213,17 @@ func _TransactionService_ListTransactions_Handler(srv interface{}, ctx context.C
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TransactionService_StreamTransactions_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(StreamTransactionsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(TransactionServiceServer).StreamTransactions(m, &grpc.GenericServerStream[StreamTransactionsRequest, StreamTransactionsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type TransactionService_StreamTransactionsServer = grpc.ServerStreamingServer[StreamTransactionsResponse]
+
 func _TransactionService_ImportTransactions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ImportTransactionsRequest)
 	if err := dec(in); err != nil {
@@ -204,6 +258,12 @@ var TransactionService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _TransactionService_ImportTransactions_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "StreamTransactions",
+			Handler:       _TransactionService_StreamTransactions_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "purser/wallet/v1/transaction_service.proto",
 }
