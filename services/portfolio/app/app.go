@@ -10,8 +10,10 @@ import (
 	_ "time/tzdata" // time zones, also where the system has none
 
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/purserhq/purser/pkg/cache"
+	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/process"
@@ -19,6 +21,7 @@ import (
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/portfolio/internal/alert"
 	"github.com/purserhq/purser/services/portfolio/internal/allocation"
 	"github.com/purserhq/purser/services/portfolio/internal/currency"
 	"github.com/purserhq/purser/services/portfolio/internal/defi"
@@ -76,13 +79,22 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	portfolios := portfolio.NewService(portfolioStore, snapshotStore, holdingsReader, valuations, time.Now)
 	prices := walletv1.NewPriceServiceClient(wallet)
 	hub := newHub(b, portfolioStore, prices, self, cfg.WatchPricesEvery)
-	followHoldings(b, valuations, portfolioStore, portfolios, hub, walletHoldings, self)
+	rates := currency.NewService(store.NewCurrencyRates(b.DB, time.Now),
+		holdings.NewRates(prices, time.Now), time.Now)
+	loans := defi.NewService(portfolios, holdingsReader, rates)
+	alerts, err := newAlerts(b, alert.Sources{Values: portfolios, Loans: loans,
+		Prices: holdings.NewPrices(prices, self), AsSelf: self}, cfg)
+	if err != nil {
+		return nil, err
+	}
+	followHoldings(b, valuations, portfolioStore, portfolios, hub, alerts, walletHoldings, self)
 	b.Loop("watched valuations", hub.Run)
 	snapshots := snapshot.NewService(snapshotStore, portfolios, holdingsReader, log, time.Now)
 	scheduled, err := b.AddJobs(slices.Concat(
 		[]chassis.Job{partitionsJob(partitions, snapshotStore, cfg, log)},
 		snapshotJobs(self, portfolioStore, portfolios, snapshots, snapshotStore, holdingsReader,
-			holdings.NewPriceFeed(walletHoldings, prices, time.Now), cfg, log),
+			holdings.NewPriceFeed(walletHoldings, prices, time.Now), alerts.all, cfg, log),
+		alerts.jobs(cfg),
 		b.FollowDeletions(cfg.AuthConfig, auth, self, store.NewOwners(b.DB, caches, valuations)))...)
 	if err != nil {
 		return nil, err
@@ -92,8 +104,6 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	if err != nil {
 		return nil, err
 	}
-	rates := currency.NewService(store.NewCurrencyRates(b.DB, time.Now),
-		holdings.NewRates(prices, time.Now), time.Now)
 	methods := rpc.NewPortfolioServer(rpc.Services{
 		Portfolios: portfolios, Snapshots: snapshots,
 		Named:        portfolio.NewNamed(portfolioStore, holdingsReader, cfg.PortfoliosPerOwner, time.Now),
@@ -104,10 +114,12 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		Exporter:    export.NewService(snapshotStore, rates, time.Now),
 		Watches:     watch.NewService(hub, portfolios, rates),
 	})
-	server.CheckMessages(methods.Check)
+	alertMethods := alerts.server(portfolios, cfg)
+	server.CheckMessages(func(m proto.Message) error { return errs.AllInvalid(methods.Check(m), alertMethods.Check(m)) })
 	portfoliov1.RegisterPortfolioServiceServer(server, methods)
 	portfoliov1.RegisterDefiServiceServer(server,
-		rpc.NewDefiServer(portfolios, defi.NewService(portfolios, holdingsReader, rates)))
+		rpc.NewDefiServer(portfolios, loans))
+	portfoliov1.RegisterAlertServiceServer(server, alertMethods)
 	scheduled.Register(server, chassis.TriggerChecks{Before: chassis.CheckAuthority(auth)})
 	return b.Listen(ctx, server)
 }
@@ -132,18 +144,20 @@ func newHub(b *chassis.Builder, store *store.Portfolios, prices walletv1.PriceSe
 	return watch.NewHub(store, holdings.NewPrices(prices, self), every, b.Log)
 }
 
-// followHoldings has a valuation worked out anew, snapshots out of date, and the streams of the value woken, as soon
-// as the wallet service tells that something of their owner changed. Without an account of the service, or while Redis
+// followHoldings has a valuation worked out anew, snapshots out of date, alert rules looked at, and the streams of the
+// value woken, as soon as the wallet service tells that something of their owner changed. Without an account of the service, or while Redis
 // or the wallet service is away, a valuation lives for its TTL, and the next valuation or snapshot finds which wallets
 // there are.
 func followHoldings(b *chassis.Builder, valuations *cache.Cache[valuation.Valuation], store *store.Portfolios,
-	portfolios *portfolio.Service, hub *watch.Hub, wallet walletv1.HoldingsServiceClient, self chassis.Identity) {
+	portfolios *portfolio.Service, hub *watch.Hub, alerts *alerts, wallet walletv1.HoldingsServiceClient,
+	self chassis.Identity) {
 	if self == nil {
 		return
 	}
 	follower := holdings.NewFollower(wallet, self,
 		func(ctx context.Context, owners []uuid.UUID) error {
 			hub.Owners(owners)
+			alerts.evaluator.Changed(ctx, owners)
 			if valuations == nil {
 				return nil
 			}
@@ -153,7 +167,10 @@ func followHoldings(b *chassis.Builder, valuations *cache.Cache[valuation.Valuat
 			}
 			_ = valuations.Invalidate(ctx, keys...) // counted; without Redis nothing is read from the cache
 			return nil
-		}, b.Log).WithWallets(portfolios.FollowOwner).OnAnew(hub.All)
+		}, b.Log).WithWallets(portfolios.FollowOwner).OnAnew(func() {
+		hub.All()
+		alerts.all()
+	})
 	hub.FollowedWhile(follower.Following)
 	b.Loop("changes of holdings", follower.Run)
 }

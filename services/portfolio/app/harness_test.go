@@ -23,6 +23,7 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 type service struct {
 	portfoliov1.PortfolioServiceClient
 	defi       portfoliov1.DefiServiceClient
+	alerts     portfoliov1.AlertServiceClient
 	jobs       jobsv1.JobServiceClient
 	health     grpc_health_v1.HealthClient
 	db         *testkit.DB
@@ -53,7 +54,7 @@ func (s service) replica(t *testing.T, redisURL string, logs io.Writer, settings
 		"PURSER_WALLET_ADDR=" + s.walletAddr, "PURSER_WALLET_PLAINTEXT=true", "PURSER_GRPC_PLAINTEXT=true",
 	}, settings...)...)
 	s.PortfolioServiceClient = portfoliov1.NewPortfolioServiceClient(conn)
-	s.defi = portfoliov1.NewDefiServiceClient(conn)
+	s.defi, s.alerts = portfoliov1.NewDefiServiceClient(conn), portfoliov1.NewAlertServiceClient(conn)
 	s.jobs, s.health = jobsv1.NewJobServiceClient(conn), grpc_health_v1.NewHealthClient(conn)
 	return s
 }
