@@ -100,7 +100,8 @@ func (r *receiver) check(t *testing.T) {
 				AlertID string `json:"alert_id"`
 			} `json:"data"`
 		}
-		if err := json.Unmarshal([]byte(bodies[0]), &m); err != nil || m.Data.AlertID != id || m.Type != "alert.fired" {
+		err := json.Unmarshal([]byte(bodies[0]), &m)
+		if err != nil || m.Data.AlertID != id || m.Type != "alert.fired" {
 			t.Errorf("the message %s has the body %s: %v", id, bodies[0], err)
 		}
 		if len(slices.Compact(slices.Clone(bodies))) > 1 {
@@ -121,7 +122,8 @@ func (s service) endpoint(ctx context.Context, t *testing.T, r *receiver, path s
 }
 
 // rule makes a rule of the caller.
-func (s service) rule(ctx context.Context, t *testing.T, r *portfoliov1.CreateAlertRuleRequest) *portfoliov1.AlertRule {
+func (s service) rule(ctx context.Context, t *testing.T,
+	r *portfoliov1.CreateAlertRuleRequest) *portfoliov1.AlertRule {
 	t.Helper()
 	if r.Name == "" {
 		r.Name = "rule"

@@ -115,7 +115,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		Watches:     watch.NewService(hub, portfolios, rates),
 	})
 	alertMethods := alerts.server(portfolios, cfg)
-	server.CheckMessages(func(m proto.Message) error { return errs.AllInvalid(methods.Check(m), alertMethods.Check(m)) })
+	server.CheckMessages(func(m proto.Message) error {
+		return errs.AllInvalid(methods.Check(m), alertMethods.Check(m))
+	})
 	portfoliov1.RegisterPortfolioServiceServer(server, methods)
 	portfoliov1.RegisterDefiServiceServer(server,
 		rpc.NewDefiServer(portfolios, loans))
@@ -145,9 +147,9 @@ func newHub(b *chassis.Builder, store *store.Portfolios, prices walletv1.PriceSe
 }
 
 // followHoldings has a valuation worked out anew, snapshots out of date, alert rules looked at, and the streams of the
-// value woken, as soon as the wallet service tells that something of their owner changed. Without an account of the service, or while Redis
-// or the wallet service is away, a valuation lives for its TTL, and the next valuation or snapshot finds which wallets
-// there are.
+// value woken, as soon as the wallet service tells that something of their owner changed. Without an account of the
+// service, or while Redis or the wallet service is away, a valuation lives for its TTL, and the next valuation or
+// snapshot finds which wallets there are.
 func followHoldings(b *chassis.Builder, valuations *cache.Cache[valuation.Valuation], store *store.Portfolios,
 	portfolios *portfolio.Service, hub *watch.Hub, alerts *alerts, wallet walletv1.HoldingsServiceClient,
 	self chassis.Identity) {

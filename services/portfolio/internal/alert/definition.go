@@ -37,8 +37,8 @@ func (r *Rule) Define(d Definition) error {
 	name, nameErr := portfolio.NewName(d.Name)
 	limit, limitErr := limitOf(r.Kind, d.Limit)
 	hysteresis, hysteresisErr := hysteresisOf(r.Kind, d.Hysteresis)
-	err := errs.AllInvalid(nameErr, limitErr, checkToken(r.Kind, d.Token), checkWindow(r.Kind, d.Window), hysteresisErr)
-	if err != nil {
+	if err := errs.AllInvalid(nameErr, limitErr, checkToken(r.Kind, d.Token), checkWindow(r.Kind, d.Window),
+		hysteresisErr); err != nil {
 		return err
 	}
 	r.Name, r.Limit, r.Token, r.Window, r.Hysteresis, r.Disabled = name, limit, d.Token, d.Window, hysteresis,
@@ -83,8 +83,8 @@ func hysteresisOf(k Kind, text string) (*apd.Decimal, error) {
 	}
 	d, ok := decimalOf(text)
 	if !ok || d.Cmp(apd.New(5, -1)) > 0 {
-		return nil, errs.Invalid("hysteresis", `must be a fraction from 0 to 0.5 with at most 18 decimals, "0.02" for `+
-			"2 %, "+errs.Given(text))
+		return nil, errs.Invalid("hysteresis", `must be a fraction from 0 to 0.5 with at most 18 decimals, "0.02" `+
+			"for 2 %, "+errs.Given(text))
 	}
 	return d, nil
 }

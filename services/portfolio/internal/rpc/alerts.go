@@ -279,9 +279,9 @@ func alertKindToProto(k alert.Kind) portfoliov1.AlertKind {
 
 func ruleToProto(r alert.Rule) *portfoliov1.AlertRule {
 	out := &portfoliov1.AlertRule{RuleId: r.ID.String(), Name: r.Name, PortfolioId: r.Portfolio.String(),
-		Kind: alertKindToProto(r.Kind), Limit: plainToProto(r.Limit), TokenId: r.Token, Window: windowToProto(r.Window),
-		Disabled: r.Disabled, State: portfoliov1.AlertState_ALERT_STATE_ARMED, Figure: r.State.Figure,
-		LastFireTime: timeToProto(r.State.FiredAt), CreateTime: timestamppb.New(r.CreatedAt),
+		Kind: alertKindToProto(r.Kind), Limit: plainToProto(r.Limit), TokenId: r.Token,
+		Window: windowToProto(r.Window), Disabled: r.Disabled, State: portfoliov1.AlertState_ALERT_STATE_ARMED,
+		Figure: r.State.Figure, LastFireTime: timeToProto(r.State.FiredAt), CreateTime: timestamppb.New(r.CreatedAt),
 		UpdateTime: timestamppb.New(r.UpdatedAt), Etag: r.ETag()}
 	if r.Kind != alert.Transfer {
 		out.Hysteresis = plainToProto(r.Hysteresis)
@@ -317,9 +317,9 @@ func alertsToProto(alerts []alert.Alert) []*portfoliov1.Alert {
 
 func alertToProto(a alert.Alert) *portfoliov1.Alert {
 	out := &portfoliov1.Alert{AlertId: a.ID.String(), RuleId: a.Rule.String(), RuleName: a.RuleName,
-		PortfolioId: a.Portfolio.String(), Kind: alertKindToProto(a.Kind), TokenId: a.Token, Limit: plainToProto(a.Limit),
-		Window: windowToProto(a.Window), Figure: a.Figure, FireTime: timestamppb.New(a.FiredAt),
-		AcknowledgeTime: timeToProto(a.AcknowledgedAt)}
+		PortfolioId: a.Portfolio.String(), Kind: alertKindToProto(a.Kind), TokenId: a.Token,
+		Limit: plainToProto(a.Limit), Window: windowToProto(a.Window), Figure: a.Figure,
+		FireTime: timestamppb.New(a.FiredAt), AcknowledgeTime: timeToProto(a.AcknowledgedAt)}
 	for _, d := range a.Deliveries {
 		m := &portfoliov1.AlertDelivery{EndpointId: d.Endpoint.String(), AttemptCount: int32(d.Attempts),
 			LastError: d.LastError}

@@ -18,10 +18,10 @@ import (
 // Kinds of changes in the feed.
 const (
 	// AlertFired and AlertChanged are of an alert, by its id.
-	AlertFired   = "alert_fired"
-	AlertChanged = "alert_changed"
+	AlertFired   = "ALERT_FIRED"
+	AlertChanged = "ALERT_CHANGED"
 	// OwnerErased is of an owner of whom nothing is left.
-	OwnerErased = "owner_erased"
+	OwnerErased = "OWNER_ERASED"
 )
 
 type alertRow struct {
@@ -163,7 +163,8 @@ func withDeliveries(db *gorm.DB, owner uuid.UUID, rows []alertRow) ([]alert.Aler
 		ids[i], at[r.ID] = r.ID, i
 	}
 	var deliveries []deliveryRow
-	err := db.Where("owner_id = ? AND alert_id IN ?", owner, ids).Order("alert_id, endpoint_id").Find(&deliveries).Error
+	err := db.Where("owner_id = ? AND alert_id IN ?", owner, ids).Order("alert_id, endpoint_id").
+		Find(&deliveries).Error
 	if err != nil {
 		return nil, fmt.Errorf("read deliveries: %w", err)
 	}

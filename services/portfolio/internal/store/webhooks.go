@@ -37,8 +37,9 @@ func (endpointRow) TableName() string { return "webhook_endpoints" }
 
 func (r endpointRow) endpoint() webhook.Endpoint {
 	return webhook.Endpoint{ID: r.ID, Owner: r.OwnerID, URL: r.URL, CreatedAt: r.CreatedAt.UTC(),
-		Secret:   webhook.Sealed{Text: r.Sealed, Key: r.Wrapped},
-		Previous: webhook.Sealed{Text: r.PreviousSealed, Key: r.PreviousWrapped}, PreviousUntil: timeOf(r.PreviousUntil)}
+		Secret:        webhook.Sealed{Text: r.Sealed, Key: r.Wrapped},
+		Previous:      webhook.Sealed{Text: r.PreviousSealed, Key: r.PreviousWrapped},
+		PreviousUntil: timeOf(r.PreviousUntil)}
 }
 
 type deliveryRow struct {
@@ -181,15 +182,16 @@ func (s *Alerts) ClaimDeliveries(ctx context.Context, now, until time.Time, n in
 			WHERE d.owner_id = f.owner_id AND d.alert_id = f.alert_id AND d.endpoint_id = f.endpoint_id
 			  AND d.due_at <= @now AND d.delivered_at IS NULL AND d.dead_at IS NULL
 			RETURNING d.*)
-		SELECT c.attempts, c.created_at, e.owner_id AS e_owner_id, e.id AS e_id, e.url AS e_url, e.sealed AS e_sealed,
-			e.wrapped AS e_wrapped, e.previous_sealed AS e_previous_sealed, e.previous_wrapped AS e_previous_wrapped,
-			e.previous_until AS e_previous_until, a.owner_id AS a_owner_id, a.id AS a_id, a.rule_id AS a_rule_id,
-			a.rule_name AS a_rule_name, a.portfolio_id AS a_portfolio_id, a.kind AS a_kind, a.token_id AS a_token_id,
-			a.limit_value AS a_limit_value, a.window_seconds AS a_window_seconds, a.figure AS a_figure,
+		SELECT c.attempts, c.created_at, e.owner_id AS e_owner_id, e.id AS e_id, e.url AS e_url,
+			e.sealed AS e_sealed, e.wrapped AS e_wrapped, e.previous_sealed AS e_previous_sealed,
+			e.previous_wrapped AS e_previous_wrapped, e.previous_until AS e_previous_until, a.owner_id AS a_owner_id,
+			a.id AS a_id, a.rule_id AS a_rule_id, a.rule_name AS a_rule_name, a.portfolio_id AS a_portfolio_id,
+			a.kind AS a_kind, a.token_id AS a_token_id, a.limit_value AS a_limit_value, a.window_seconds AS a_window_seconds, a.figure AS a_figure,
 			a.fired_at AS a_fired_at
 		FROM claimed c JOIN alerts a ON a.owner_id = c.owner_id AND a.id = c.alert_id
 		JOIN webhook_endpoints e ON e.owner_id = c.owner_id AND e.id = c.endpoint_id`,
-		map[string]any{"now": now.UTC(), "until": until.UTC(), "n": n, "most": maxDue, "busy": append(busy, uuid.Nil)}).
+		map[string]any{"now": now.UTC(), "until": until.UTC(), "n": n, "most": maxDue,
+			"busy": append(busy, uuid.Nil)}).
 		Scan(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("claim webhooks: %w", err)

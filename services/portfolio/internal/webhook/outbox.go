@@ -67,7 +67,8 @@ type Deliverer struct {
 	log     *slog.Logger
 	now     func() time.Time
 	loop    *work.Loop
-	results map[string]metric.Int64Counter
+
+	delivered, failed, dead metric.Int64Counter
 
 	mu   sync.Mutex
 	busy map[uuid.UUID]bool // endpoints that are posted to
@@ -77,17 +78,17 @@ type Deliverer struct {
 func NewDeliverer(o Outbox, s *Sender, sealer *seal.Sealer, giveUp time.Duration, log *slog.Logger,
 	now func() time.Time) *Deliverer {
 	d := &Deliverer{outbox: o, sender: s, sealer: sealer, giveUp: giveUp, log: log, now: now,
-		results: map[string]metric.Int64Counter{}, busy: map[uuid.UUID]bool{}}
+		busy: map[uuid.UUID]bool{}}
 	d.loop = work.New("webhooks", places, poll, log, d.claim)
 	meter := otel.Meter("purser/portfolio/webhook")
-	for name, what := range map[string]string{
-		"webhooks_delivered_total": "Webhooks that an endpoint has taken.",
-		"webhooks_failed_total":    "Attempts to deliver a webhook that failed.",
-		"webhooks_dead_total":      "Webhooks that were given up.",
-	} {
-		// An instrument that can't be made is a no-op one.
-		d.results[name], _ = meter.Int64Counter(name, metric.WithDescription(what))
-		d.results[name].Add(context.Background(), 0)
+	// An instrument that can't be made is a no-op one.
+	d.delivered, _ = meter.Int64Counter("webhooks_delivered_total",
+		metric.WithDescription("Webhooks that an endpoint has taken."))
+	d.failed, _ = meter.Int64Counter("webhooks_failed_total",
+		metric.WithDescription("Attempts to deliver a webhook that failed."))
+	d.dead, _ = meter.Int64Counter("webhooks_dead_total", metric.WithDescription("Webhooks that were given up."))
+	for _, c := range []metric.Int64Counter{d.delivered, d.failed, d.dead} {
+		c.Add(context.Background(), 0) // so that the first one is an increase
 	}
 	return d
 }
@@ -143,12 +144,12 @@ func (d *Deliverer) deliver(ctx context.Context, c Claimed) error {
 	defer cancel()
 	now := d.now()
 	if failure == nil {
-		d.results["webhooks_delivered_total"].Add(ctx, 1)
+		d.delivered.Add(ctx, 1)
 		return d.outbox.Delivered(ctx, c, now)
 	}
-	d.results["webhooks_failed_total"].Add(ctx, 1)
+	d.failed.Add(ctx, 1)
 	if now.Sub(c.QueuedAt) >= d.giveUp {
-		d.results["webhooks_dead_total"].Add(ctx, 1)
+		d.dead.Add(ctx, 1)
 		d.log.WarnContext(ctx, "webhook given up", "alert", c.Alert.ID, "endpoint", c.Endpoint.ID, "attempt",
 			c.Attempt, "error", failure)
 		return d.outbox.GiveUp(ctx, c, failure.Error(), now)

@@ -61,8 +61,10 @@ func (r Rules) whyNot(text string) string {
 	if r.AllowHTTP {
 		schemes = "https or http"
 	}
-	form := fmt.Sprintf("must be %s://host[:port]/path?query of printable ASCII characters, at most %d", schemes, maxURL)
-	if text == "" || len(text) > maxURL || strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' }) {
+	form := fmt.Sprintf("must be %s://host[:port]/path?query of printable ASCII characters, at most %d", schemes,
+		maxURL)
+	printable := !strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' })
+	if text == "" || len(text) > maxURL || !printable {
 		return form
 	}
 	u, err := url.Parse(text)
