@@ -137,7 +137,8 @@ func TestARuleFiresAtMostOnceAMinute(t *testing.T) {
 // What is told as the highest that a figure can be fires a rule, and arms none.
 func TestAnUpperBoundArmsNothing(t *testing.T) {
 	r := newRule(t, alert.HealthBelow, alert.Definition{Limit: "1.5"})
-	got := look(r, alert.Sight{Figure: decimal(t, "1.2"), AtMost: true}, alert.Sight{Figure: decimal(t, "9"), AtMost: true},
+	low := alert.Sight{Figure: decimal(t, "1.2"), AtMost: true}
+	got := look(r, low, alert.Sight{Figure: decimal(t, "9"), AtMost: true},
 		alert.Sight{Figure: decimal(t, "1.2")}, alert.Sight{Fine: true}, alert.Sight{Figure: decimal(t, "1.2")})
 	if !slices.Equal(got, []int{0, 4}) {
 		t.Errorf("it fired at %v, want at 0, and at 4 after the debts were gone", got)
@@ -147,7 +148,8 @@ func TestAnUpperBoundArmsNothing(t *testing.T) {
 func TestWhatIsMissingAges(t *testing.T) {
 	r := newRule(t, alert.WalletAge, alert.Definition{Window: 5 * time.Minute})
 	fresh, missing := alert.Sight{Figure: apd.New(1, 0)}, alert.Sight{Figure: apd.New(1, 0), Missing: true}
-	if got := look(r, fresh, missing, missing, missing, missing, fresh, missing, missing); !slices.Equal(got, []int{4}) {
+	got := look(r, fresh, missing, missing, missing, missing, fresh, missing, missing)
+	if !slices.Equal(got, []int{4}) {
 		t.Errorf("it fired at %v, want at 4, six minutes after the first look without", got)
 	}
 }
@@ -166,7 +168,7 @@ func TestATransferIsADifferenceOfAmounts(t *testing.T) {
 			moved = append(moved, next.Figure)
 		}
 	}
-	// 100.000000 is the limit and not more; what another wallet brings along is no transfer; all of it left at the end.
+	// 100.000000 is the limit and not more; what another wallet brings is no transfer; at the end all of it left.
 	if want := []string{"100.000001", "-205.000000", "-901.000000"}; !slices.Equal(moved, want) {
 		t.Errorf("moved %v, want %v", moved, want)
 	}
@@ -201,8 +203,9 @@ func TestADefinitionIsCheckedWhole(t *testing.T) {
 			[]string{"limit", "hysteresis"}},
 		"zero, and a window": {alert.HealthBelow, alert.Definition{Name: "x", Limit: "0.0", Window: time.Hour},
 			[]string{"limit", "window"}},
-		"more than all":     {alert.DrawdownAbove, alert.Definition{Name: "x", Limit: "1.01"}, []string{"limit"}},
-		"parts of a second": {alert.PriceAge, alert.Definition{Name: "x", Token: "a:1/b:2", Window: time.Minute + 1}, []string{"window"}},
+		"more than all": {alert.DrawdownAbove, alert.Definition{Name: "x", Limit: "1.01"}, []string{"limit"}},
+		"parts of a second": {alert.PriceAge, alert.Definition{Name: "x", Token: "a:1/b:2", Window: time.Minute + 1},
+			[]string{"window"}},
 		"hysteresis of a transfer": {alert.Transfer, alert.Definition{Name: "x", Limit: "1", Token: "a:1/b:2",
 			Hysteresis: "0.1"}, []string{"hysteresis"}},
 		"fine": {alert.ValueChange, alert.Definition{Name: "x", Limit: "0.000000000000000001", Window: time.Hour,

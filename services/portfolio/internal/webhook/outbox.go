@@ -60,13 +60,13 @@ type Outbox interface {
 
 // Deliverer posts what is in the outbox. It is safe for concurrent use.
 type Deliverer struct {
-	outbox  Outbox
-	sender  *Sender
-	sealer  *seal.Sealer
-	giveUp  time.Duration
-	log     *slog.Logger
-	now     func() time.Time
-	loop    *work.Loop
+	outbox Outbox
+	sender *Sender
+	sealer *seal.Sealer
+	giveUp time.Duration
+	log    *slog.Logger
+	now    func() time.Time
+	loop   *work.Loop
 
 	delivered, failed, dead metric.Int64Counter
 
