@@ -108,7 +108,9 @@ func TestARestartLosesNoAlertAndRepeatsNone(t *testing.T) {
 	s.walletAddr, settings = serveLive(t, s.issuer, w)
 	settings = append(settings, webhookSettings("PURSER_ALERTS_EVERY=1s")...)
 	r := newReceiver(t)
-	r.with(func() { r.answer = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) } })
+	r.with(func() {
+		r.answer = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }
+	})
 	user := uuid.New()
 	var first *portfoliov1.Alert
 	t.Run("before", func(t *testing.T) {

@@ -80,8 +80,8 @@ func TestWhatAnEndpointAnswers(t *testing.T) {
 		answer http.HandlerFunc
 		want   string
 	}{
-		"204":                {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, ""},
-		"500":                {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, "status 500"},
+		"204":                {status(http.StatusNoContent), ""},
+		"500":                {status(http.StatusInternalServerError), "status 500"},
 		"a redirect":         {redirectTo(elsewhere.URL, 302), "status 302: redirects are not followed"},
 		"a kept redirect":    {redirectTo(elsewhere.URL, 307), "status 307: redirects are not followed"},
 		"200 and an end":     {hijacked("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nab"), ""},

@@ -49,7 +49,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		if free > 0 {
 			pieces, err := l.claim(ctx, free)
 			if ctx.Err() != nil {
-				return nil //nolint:nilerr // the end of ctx is that of the work
+				return nil // the end of ctx is that of the work
 			}
 			if (err != nil) != failing {
 				if failing = err != nil; failing {
