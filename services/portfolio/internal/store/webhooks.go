@@ -186,8 +186,8 @@ func (s *Alerts) ClaimDeliveries(ctx context.Context, now, until time.Time, n in
 			e.sealed AS e_sealed, e.wrapped AS e_wrapped, e.previous_sealed AS e_previous_sealed,
 			e.previous_wrapped AS e_previous_wrapped, e.previous_until AS e_previous_until, a.owner_id AS a_owner_id,
 			a.id AS a_id, a.rule_id AS a_rule_id, a.rule_name AS a_rule_name, a.portfolio_id AS a_portfolio_id,
-			a.kind AS a_kind, a.token_id AS a_token_id, a.limit_value AS a_limit_value, a.window_seconds AS a_window_seconds,
-			a.figure AS a_figure, a.fired_at AS a_fired_at
+			a.kind AS a_kind, a.token_id AS a_token_id, a.limit_value AS a_limit_value,
+			a.window_seconds AS a_window_seconds, a.figure AS a_figure, a.fired_at AS a_fired_at
 		FROM claimed c JOIN alerts a ON a.owner_id = c.owner_id AND a.id = c.alert_id
 		JOIN webhook_endpoints e ON e.owner_id = c.owner_id AND e.id = c.endpoint_id`,
 		map[string]any{"now": now.UTC(), "until": until.UTC(), "n": n, "most": maxDue,
