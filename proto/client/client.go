@@ -71,6 +71,7 @@ type Clients struct {
 	Portfolios      portfoliov1.PortfolioServiceClient
 	Defi            portfoliov1.DefiServiceClient
 	Lots            portfoliov1.LotServiceClient
+	Alerts          portfoliov1.AlertServiceClient
 	PortfolioJobs   jobsv1.JobServiceClient
 	PortfolioStatus statusv1.StatusServiceClient
 
@@ -110,7 +111,8 @@ func (c *Clients) dial(cfg Config, more []grpc.DialOption) error {
 	}
 	portfolio, err := c.connect("portfolio", cfg.Portfolio, cfg, more,
 		portfoliov1.PortfolioService_ServiceDesc, portfoliov1.DefiService_ServiceDesc,
-		portfoliov1.LotService_ServiceDesc, jobsv1.JobService_ServiceDesc, statusv1.StatusService_ServiceDesc)
+		portfoliov1.LotService_ServiceDesc, portfoliov1.AlertService_ServiceDesc,
+		jobsv1.JobService_ServiceDesc, statusv1.StatusService_ServiceDesc)
 	if err != nil {
 		return err
 	}
@@ -133,7 +135,7 @@ func (c *Clients) dial(cfg Config, more []grpc.DialOption) error {
 	if portfolio != nil {
 		c.Portfolios, c.Defi = portfoliov1.NewPortfolioServiceClient(portfolio),
 			portfoliov1.NewDefiServiceClient(portfolio)
-		c.Lots = portfoliov1.NewLotServiceClient(portfolio)
+		c.Lots, c.Alerts = portfoliov1.NewLotServiceClient(portfolio), portfoliov1.NewAlertServiceClient(portfolio)
 		c.PortfolioJobs, c.PortfolioStatus = jobsv1.NewJobServiceClient(portfolio),
 			statusv1.NewStatusServiceClient(portfolio)
 	}

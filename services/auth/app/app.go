@@ -37,6 +37,7 @@ import (
 	"github.com/purserhq/purser/services/auth/migrations"
 	"github.com/purserhq/purser/services/internal/bucket/redisbucket"
 	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/internal/seal"
 	"github.com/purserhq/purser/services/internal/startup"
 )
 
@@ -172,7 +173,7 @@ func hashSource(ctx context.Context) string {
 }
 
 // newKeys returns the key ring, which signs tokens, and what rotates its keys.
-func newKeys(b *chassis.Builder, cfg Config, sealer *signing.Sealer) (*signing.Ring, *signing.Rotator) {
+func newKeys(b *chassis.Builder, cfg Config, sealer *seal.Sealer) (*signing.Ring, *signing.Rotator) {
 	keys, sharedKeySets := store.NewKeys(b.DB), store.NewKeySetCache(b.Redis)
 	ring := signing.NewRing(cfg.Issuer, cfg.policy(), keys, sealer, b.Log)
 	ring.UseCache(sharedKeySets)

@@ -15,6 +15,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/signing"
 	"github.com/purserhq/purser/services/auth/internal/store"
 	"github.com/purserhq/purser/services/auth/internal/totp"
+	"github.com/purserhq/purser/services/internal/seal"
 )
 
 // keys runs "keys" with its arguments.
@@ -47,7 +48,7 @@ func keys(ctx context.Context, cfg Config, db *postgres.DB, args []string, out i
 
 // rewrap puts all that is under a previous key-encryption key under the
 // current one.
-func rewrap(ctx context.Context, issuer string, sealer *signing.Sealer, db *postgres.DB, out io.Writer) error {
+func rewrap(ctx context.Context, issuer string, sealer *seal.Sealer, db *postgres.DB, out io.Writer) error {
 	stored := store.NewKeys(db)
 	list, err := stored.List(ctx, issuer)
 	if err != nil {
@@ -67,7 +68,7 @@ func rewrap(ctx context.Context, issuer string, sealer *signing.Sealer, db *post
 	return err
 }
 
-func show(o signing.Overview, issuer string, sealer *signing.Sealer, out io.Writer) error {
+func show(o signing.Overview, issuer string, sealer *seal.Sealer, out io.Writer) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(table, "KID\tALGORITHM\tSTATE\tPUBLISHED\tACTIVE SINCE\tRETIRING SINCE\tKEK\t")
 	for _, k := range o.Keys {
@@ -90,11 +91,11 @@ func show(o signing.Overview, issuer string, sealer *signing.Sealer, out io.Writ
 }
 
 // under says which key-encryption key a signing key is under.
-func under(sealer *signing.Sealer, issuer string, k signing.Key) string {
+func under(sealer *seal.Sealer, issuer string, k signing.Key) string {
 	if len(k.Wrapped) == 0 {
 		return "-" // its private half is erased
 	}
-	switch current, err := sealer.IsWrappedByCurrentKey(issuer, k); {
+	switch current, err := signing.IsWrappedByCurrentKey(sealer, issuer, k); {
 	case err != nil:
 		return "UNKNOWN"
 	case current:

@@ -20,6 +20,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/signing"
 	"github.com/purserhq/purser/services/internal/chainurl"
 	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/internal/seal"
 )
 
 // Config of the auth service, read from PURSER_*.
@@ -157,12 +158,12 @@ func (c Config) revocations() revocation.Policy {
 }
 
 // sealer of what is secret at rest.
-func (c Config) sealer() (*signing.Sealer, error) {
+func (c Config) sealer() (*seal.Sealer, error) {
 	current, previous, err := c.keks()
 	if err != nil {
 		return nil, err
 	}
-	return signing.NewSealer(current, previous...)
+	return seal.New(current, previous...)
 }
 
 // devices makes the tokens of devices, whose keys are derived from the key-encryption keys and rotate with them.
@@ -184,9 +185,9 @@ func (c Config) keks() (current []byte, previous [][]byte, err error) {
 
 func kek(name string, s config.Secret) ([]byte, error) {
 	b, err := base64.StdEncoding.DecodeString(s.Reveal())
-	if err != nil || len(b) != signing.KeySize {
+	if err != nil || len(b) != seal.KeySize {
 		return nil, fmt.Errorf("%s must be %d bytes in base64 (head -c %d /dev/urandom | base64)", name,
-			signing.KeySize, signing.KeySize)
+			seal.KeySize, seal.KeySize)
 	}
 	return b, nil
 }

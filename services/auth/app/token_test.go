@@ -20,6 +20,7 @@ import (
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/signing"
 	"github.com/purserhq/purser/services/auth/internal/store"
+	"github.com/purserhq/purser/services/internal/seal"
 )
 
 func TestTheKeySetIsTheSameOverBothPorts(t *testing.T) {
@@ -84,7 +85,7 @@ func newForger(t *testing.T, s service) forger {
 		t.Fatal(err)
 	}
 	f.kid = parsed.Header["kid"].(string)
-	sealer, err := signing.NewSealer([]byte(strings.Repeat("k", 32)))
+	sealer, err := seal.New([]byte(strings.Repeat("k", 32)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,6 +33,7 @@ func TestTheConsoleShowsTheServicesDataInABrowser(t *testing.T) {
 
 	s.showsHoldings(t, b)
 	s.showsLoans(t, b)
+	s.showsAlerts(t, b)
 	s.showsWallets(t, b)
 	s.showsKeysAndJobs(t, b)
 	s.showsNewSnapshot(t, b)

@@ -156,6 +156,23 @@ func (s *stage) showsLoans(t *testing.T, b *browser) {
 	b.shows("#loans p", "USD net.")
 }
 
+// showsAlerts has a rule fire, and checks that its alert is on the page.
+func (s *stage) showsAlerts(t *testing.T, b *browser) {
+	t.Helper()
+	if _, err := s.clients.Alerts.CreateAlertRule(s.user, &portfoliov1.CreateAlertRuleRequest{Name: "ETH has a price",
+		Kind: portfoliov1.AlertKind_ALERT_KIND_PRICE_ABOVE, TokenId: "eip155:31337/slip44:60",
+		Limit: "0.000001"}); err != nil {
+		t.Fatal(err)
+	}
+	var fired []*portfoliov1.Alert
+	testkit.Eventually(t, pageTimeout, func() bool {
+		list, err := s.clients.Alerts.ListAlerts(s.user, &portfoliov1.ListAlertsRequest{})
+		fired = list.GetAlerts()
+		return err == nil && len(fired) == 1
+	})
+	b.shows("#alerts [data-alert='"+fired[0].GetAlertId()+"']", "ETH has a price")
+}
+
 // showsPerformance checks each period's figures against those of the service. Snapshots of now change them, so it
 // compares until both agree.
 func (s *stage) showsPerformance(t *testing.T, b *browser) {

@@ -48,7 +48,7 @@ type account struct {
 // panels are the parts of the page that are loaded again and again.
 func panels() []string {
 	return []string{"services", "dependencies", "value", "days", "performance", "growth", "holdings", "loans",
-		"allocation", "wallets", "keys", "jobs", "traces"}
+		"alerts", "allocation", "wallets", "keys", "jobs", "traces"}
 }
 
 // sectionsOf returns the sections that a part of the page needs.
@@ -56,6 +56,7 @@ func sectionsOf(name string) []string {
 	needs := map[string][]string{
 		"services": {"status", "jobs"}, "dependencies": {"status"}, "value": {"timeline", "holdings", "wallets"},
 		"days": {"timeline"}, "holdings": {"holdings"}, "loans": {"loans"}, "wallets": {"wallets"},
+		"alerts":      {"alerts"},
 		"performance": {"performance"}, "growth": {"growth"}, "allocation": {"allocation", "holdings"},
 		"keys": {"keys"}, "jobs": {"jobs"},
 	}

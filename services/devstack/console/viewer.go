@@ -46,6 +46,7 @@ func (s *services) newViewer(email, password string, t *authv1.Tokens) *viewer {
 			"holdings":    {s.panel("portfolio", s.portfolio, v.tokens, in(s.holdings))},
 			"performance": slow(s.performance), "growth": slow(s.growth), "allocation": slow(s.allocation),
 			"loans":   {s.panel("portfolio", s.portfolio, v.tokens, in(s.loans))},
+			"alerts":  {s.panel("portfolio", s.portfolio, v.tokens, s.alerts)},
 			"wallets": {s.panel("wallet", s.wallet, v.tokens, in(s.wallets))},
 		}
 	}

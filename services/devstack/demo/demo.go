@@ -89,6 +89,7 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 		{"value portfolio", d.value},
 		{"health of loans", d.health},
 		{"take snapshot", d.snapshot},
+		{"fire an alert", d.alert},
 	}
 	if o.History > 0 {
 		steps = append(steps, step{fmt.Sprintf("backfill %d days", int(o.History.Hours()+12)/24), d.backfill})

@@ -74,6 +74,7 @@ func growths() map[string]growth {
 				"currency_rates":      "of currencies, which are everybody's",
 				"price_changes":       "of tokens, which are everybody's; emptied within minutes",
 				"price_change_cursor": "one row: how far wallet's feed was followed",
+				"change_feed":         "one row: the last number of the feed",
 				"erasure_cursor":      erasure,
 			}),
 			exempt: map[string]string{
@@ -265,10 +266,10 @@ func TestATableThatDoesNotGoByItsOwnerIsFound(t *testing.T) {
 		CREATE TABLE unkeyed (id uuid PRIMARY KEY);
 		CREATE TABLE notes (id uuid PRIMARY KEY, owner_id uuid NOT NULL, UNIQUE (owner_id, id));
 		CREATE TABLE optional (owner_id uuid, n int);
-		CREATE TABLE alerts (portfolio_id uuid NOT NULL, n int, note uuid REFERENCES notes (id),
+		CREATE TABLE albums (portfolio_id uuid NOT NULL, n int, note uuid REFERENCES notes (id),
 			owner_id uuid NOT NULL, PRIMARY KEY (portfolio_id, n));
-		CREATE UNIQUE INDEX alerts_by_text ON alerts (md5(n::text));
-		ALTER TABLE alerts DROP COLUMN owner_id`); err != nil {
+		CREATE UNIQUE INDEX albums_by_text ON albums (md5(n::text));
+		ALTER TABLE albums DROP COLUMN owner_id`); err != nil {
 		t.Fatal(err)
 	}
 	g.shared = maps.Clone(g.shared)
@@ -278,8 +279,8 @@ func TestATableThatDoesNotGoByItsOwnerIsFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		`alerts_by_text of alerts begins with "", not with the owner's key portfolio_id`,
-		"alerts_note_fkey leads from alerts(note) to notes(id), out of one owner's rows",
+		`albums_by_text of albums begins with "", not with the owner's key portfolio_id`,
+		"albums_note_fkey leads from albums(note) to notes(id), out of one owner's rows",
 		"gone is listed, and nothing needs that",
 		`notes_pkey of notes begins with "id", not with the owner's key owner_id`,
 		"optional has no owner's key, one of owner_id, user_id, wallet_id, portfolio_id",

@@ -83,6 +83,9 @@ func unmakers() map[string]string {
 		"/purser.auth.v1.SessionService/EnrollTotp":         "/purser.auth.v1.SessionService/DisableTotp",
 		"/purser.wallet.v1.WalletService/CreateWallet":      "/purser.wallet.v1.WalletService/DeleteWallet",
 
+		"/purser.portfolio.v1.AlertService/CreateAlertRule": "/purser.portfolio.v1.AlertService/DeleteAlertRule",
+		"/purser.portfolio.v1.AlertService/CreateWebhookEndpoint": "/purser.portfolio.v1.AlertService" +
+			"/DeleteWebhookEndpoint",
 		"/purser.portfolio.v1.PortfolioService/CreatePortfolio": "/purser.portfolio.v1.PortfolioService" +
 			"/DeletePortfolio",
 	}

@@ -112,6 +112,10 @@ func (b *Backing) PortfolioEnviron(e Endpoints) []string {
 		"PURSER_AUTH_PLAINTEXT=true",
 		"PURSER_WALLET_ADDR="+e.Wallet,
 		"PURSER_WALLET_PLAINTEXT=true",
+		"PURSER_WEBHOOKS_KEK_FILE="+b.kekFile,
+		// Whoever tries the suite has their receiver on this machine.
+		"PURSER_WEBHOOKS_ALLOW_HTTP=true",
+		"PURSER_WEBHOOKS_ALLOW_ADDRESSES=127.0.0.0/8,::1/128",
 	)...)
 }
 

@@ -25,6 +25,10 @@ type targets map[protoreflect.Name]string
 // the generated request has is overwritten. <name> stands for a target.
 func examples() map[protoreflect.FullName]string {
 	return map[protoreflect.FullName]string{
+		"purser.portfolio.v1.CreateAlertRuleRequest":       `{"name":"x","kind":4,"limit":"1"}`,
+		"purser.portfolio.v1.UpdateAlertRuleRequest":       `{"name":"x","updateMask":"name"}`,
+		"purser.portfolio.v1.CreateWebhookEndpointRequest": `{"url":"https://example.com/hook"}`,
+
 		"purser.auth.v1.ChangePasswordRequest":       `{"currentPassword":"x","newPassword":"correct horse battery"}`,
 		"purser.auth.v1.UpdateProfileRequest":        `{"profile":{"bio":"x"},"updateMask":"bio"}`,
 		"purser.auth.v1.CreateApiKeyRequest":         `{"name":"bot","scopes":["wallet:read"]}`,

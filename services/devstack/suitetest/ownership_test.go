@@ -83,10 +83,13 @@ func TestAnotherUsersResourcesAreNotFound(t *testing.T) {
 				}
 			}
 			for name, value := range map[protoreflect.Name]string{"message": "sign this",
-				"signature": "0x" + strings.Repeat("1b", 65)} {
-				if f := m.Input().Fields().ByName(name); f != nil {
+				"signature": "0x" + strings.Repeat("1b", 65), "limit": "1"} {
+				if f := m.Input().Fields().ByName(name); f != nil && f.Kind() == protoreflect.StringKind {
 					in.Set(f, protoreflect.ValueOfString(value))
 				}
+			}
+			if f := m.Input().Fields().ByName("kind"); f != nil && f.Kind() == protoreflect.EnumKind {
+				in.Set(f, protoreflect.ValueOfEnum(1))
 			}
 			setTimes(in)
 			setLots(in)
@@ -159,6 +162,7 @@ func makeResources(t *testing.T, s *suite.Suite, c *demo.Clients, alice context.
 	if err != nil {
 		t.Fatal(err)
 	}
+	rule, endpoint, alert := makeAlert(t, s, c, alice, claims.Subject)
 	identity := uuid.NewString()
 	conn, err := pgx.Connect(t.Context(), s.Postgres.URL("purser_auth"))
 	if err != nil {
@@ -176,8 +180,45 @@ func makeResources(t *testing.T, s *suite.Suite, c *demo.Clients, alice context.
 		"wallet_id": w.GetId(), "wallet_ids": w.GetId(), "add_wallet_ids": w.GetId(), "remove_wallet_ids": w.GetId(),
 		"portfolio_id": p.GetPortfolio().GetId(), "session_id": claims.SessionID,
 		"api_key_id": key.GetApiKey().GetApiKeyId(), "identity_id": identity, "user_id": claims.Subject,
-		"owner_id": claims.Subject,
+		"owner_id": claims.Subject, "rule_id": rule, "endpoint_id": endpoint, "alert_id": alert, "alert_ids": alert,
 	}
+}
+
+// makeAlert gives a user a rule, a webhook endpoint and an alert on its way there, and returns their ids.
+func makeAlert(t *testing.T, s *suite.Suite, c *demo.Clients, user context.Context, id string) (rule, endpoint,
+	alert string) {
+	t.Helper()
+	made, err := c.Alerts.CreateAlertRule(user, &portfoliov1.CreateAlertRuleRequest{Name: "gone",
+		Kind: portfoliov1.AlertKind_ALERT_KIND_HEALTH_BELOW, Limit: "1", RequestId: uuid.NewString()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Nobody listens at port 1.
+	hook, err := c.Alerts.CreateWebhookEndpoint(user, &portfoliov1.CreateWebhookEndpointRequest{
+		Url: "http://127.0.0.1:1/", RequestId: uuid.NewString()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), s.Postgres.URL("purser_portfolio"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	rule, endpoint, alert = made.GetRule().GetRuleId(), hook.GetEndpoint().GetEndpointId(), uuid.NewString()
+	for _, add := range []string{
+		`INSERT INTO alerts (owner_id, id, rule_id, rule_name, portfolio_id, kind, token_id, window_seconds, figure,
+			fired_at) SELECT $1, $2, $3, 'gone', id, 'HEALTH_BELOW', '', 0, '0.5', now() FROM portfolios
+			WHERE owner_id = $1 AND is_default AND $4::text <> ''`,
+		`INSERT INTO webhook_deliveries (owner_id, alert_id, endpoint_id, created_at, due_at)
+			SELECT $1, $2, $4::uuid, now(), now() + interval '1 hour' WHERE $3::uuid IS NOT NULL`,
+		`INSERT INTO changes (owner_id, kind, subject_id)
+			SELECT $1, 'ALERT_FIRED', $2 WHERE $3::uuid IS NOT NULL AND $4::text <> ''`,
+	} {
+		if _, err := conn.Exec(t.Context(), add, id, alert, rule, endpoint); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return rule, endpoint, alert
 }
 
 // allData is a user's data as text.
@@ -201,6 +242,12 @@ func allData(t *testing.T, c *demo.Clients, alice context.Context) string {
 	timeline, err := c.Portfolios.GetTimeline(alice,
 		&portfoliov1.GetTimelineRequest{Interval: portfoliov1.Interval_INTERVAL_HOURLY})
 	add(timeline, err)
+	rules, err := c.Alerts.ListAlertRules(alice, &portfoliov1.ListAlertRulesRequest{})
+	add(rules, err)
+	alerts, err := c.Alerts.ListAlerts(alice, &portfoliov1.ListAlertsRequest{})
+	add(alerts, err)
+	endpoints, err := c.Alerts.ListWebhookEndpoints(alice, &portfoliov1.ListWebhookEndpointsRequest{})
+	add(endpoints, err)
 	return strings.ReplaceAll(b.String(), " ", "") // protojson puts spaces in at random
 }
 

@@ -21,6 +21,7 @@ import (
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/portfolio/internal/alert"
 	"github.com/purserhq/purser/services/portfolio/internal/allocation"
 	"github.com/purserhq/purser/services/portfolio/internal/currency"
 	"github.com/purserhq/purser/services/portfolio/internal/defi"
@@ -80,13 +81,22 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	portfolios := portfolio.NewService(portfolioStore, snapshotStore, holdingsReader, valuations, time.Now)
 	prices := walletv1.NewPriceServiceClient(wallet)
 	hub := newHub(b, portfolioStore, prices, self, cfg.WatchPricesEvery)
-	followHoldings(b, valuations, portfolioStore, portfolios, hub, walletHoldings, self)
+	rates := currency.NewService(store.NewCurrencyRates(b.DB, time.Now),
+		holdings.NewRates(prices, time.Now), time.Now)
+	loans := defi.NewService(portfolios, holdingsReader, rates)
+	alerts, err := newAlerts(b, alert.Sources{Values: portfolios, Loans: loans,
+		Prices: holdings.NewPrices(prices, self), AsSelf: self}, cfg)
+	if err != nil {
+		return nil, err
+	}
+	followHoldings(b, valuations, portfolioStore, portfolios, hub, alerts, walletHoldings, self)
 	b.Loop("watched valuations", hub.Run)
 	snapshots := snapshot.NewService(snapshotStore, portfolios, holdingsReader, log, time.Now)
 	scheduled, err := b.AddJobs(slices.Concat(
 		[]chassis.Job{partitionsJob(partitions, snapshotStore, cfg, log)},
 		snapshotJobs(self, portfolioStore, portfolios, snapshots, snapshotStore, holdingsReader,
-			holdings.NewPriceFeed(walletHoldings, prices, time.Now), cfg, log),
+			holdings.NewPriceFeed(walletHoldings, prices, time.Now), alerts.all, cfg, log),
+		alerts.jobs(cfg),
 		b.FollowDeletions(cfg.AuthConfig, auth, self, store.NewOwners(b.DB, caches, valuations)))...)
 	if err != nil {
 		return nil, err
@@ -96,8 +106,6 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	if err != nil {
 		return nil, err
 	}
-	rates := currency.NewService(store.NewCurrencyRates(b.DB, time.Now),
-		holdings.NewRates(prices, time.Now), time.Now)
 	named := portfolio.NewNamed(portfolioStore, holdingsReader, cfg.PortfoliosPerOwner, time.Now)
 	methods := rpc.NewPortfolioServer(rpc.Services{
 		Portfolios: portfolios, Snapshots: snapshots, Named: named,
@@ -108,10 +116,13 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		Exporter:    export.NewService(snapshotStore, rates, time.Now),
 		Watches:     watch.NewService(hub, portfolios, rates),
 	})
-	server.CheckMessages(func(m proto.Message) error { return errs.AllInvalid(methods.Check(m), rpc.CheckLots(m)) })
+	alertMethods := alerts.server(portfolios, cfg)
+	server.CheckMessages(func(m proto.Message) error {
+		return errs.AllInvalid(methods.Check(m), alertMethods.Check(m), rpc.CheckLots(m))
+	})
 	portfoliov1.RegisterPortfolioServiceServer(server, methods)
-	portfoliov1.RegisterDefiServiceServer(server,
-		rpc.NewDefiServer(portfolios, defi.NewService(portfolios, holdingsReader, rates)))
+	portfoliov1.RegisterDefiServiceServer(server, rpc.NewDefiServer(portfolios, loans))
+	portfoliov1.RegisterAlertServiceServer(server, alertMethods)
 	portfoliov1.RegisterLotServiceServer(server, rpc.NewLotServer(portfolios, gains.NewService(
 		holdings.NewMovements(walletv1.NewTransactionServiceClient(wallet), prices),
 		store.NewIdentifications(b.DB), rates, named, time.Now)))
@@ -139,18 +150,20 @@ func newHub(b *chassis.Builder, store *store.Portfolios, prices walletv1.PriceSe
 	return watch.NewHub(store, holdings.NewPrices(prices, self), every, b.Log)
 }
 
-// followHoldings has a valuation worked out anew, snapshots out of date, and the streams of the value woken, as soon
-// as the wallet service tells that something of their owner changed. Without an account of the service, or while Redis
-// or the wallet service is away, a valuation lives for its TTL, and the next valuation or snapshot finds which wallets
-// there are.
+// followHoldings has a valuation worked out anew, snapshots out of date, alert rules looked at, and the streams of the
+// value woken, as soon as the wallet service tells that something of their owner changed. Without an account of the
+// service, or while Redis or the wallet service is away, a valuation lives for its TTL, and the next valuation or
+// snapshot finds which wallets there are.
 func followHoldings(b *chassis.Builder, valuations *cache.Cache[valuation.Valuation], store *store.Portfolios,
-	portfolios *portfolio.Service, hub *watch.Hub, wallet walletv1.HoldingsServiceClient, self chassis.Identity) {
+	portfolios *portfolio.Service, hub *watch.Hub, alerts *alerts, wallet walletv1.HoldingsServiceClient,
+	self chassis.Identity) {
 	if self == nil {
 		return
 	}
 	follower := holdings.NewFollower(wallet, self,
 		func(ctx context.Context, owners []uuid.UUID) error {
 			hub.Owners(owners)
+			alerts.evaluator.Changed(ctx, owners)
 			if valuations == nil {
 				return nil
 			}
@@ -160,7 +173,10 @@ func followHoldings(b *chassis.Builder, valuations *cache.Cache[valuation.Valuat
 			}
 			_ = valuations.Invalidate(ctx, keys...) // counted; without Redis nothing is read from the cache
 			return nil
-		}, b.Log).WithWallets(portfolios.FollowOwner).OnAnew(hub.All)
+		}, b.Log).WithWallets(portfolios.FollowOwner).OnAnew(func() {
+		hub.All()
+		alerts.all()
+	})
 	hub.FollowedWhile(follower.Following)
 	b.Loop("changes of holdings", follower.Run)
 }

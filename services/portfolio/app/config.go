@@ -7,6 +7,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/internal/feed"
 	"github.com/purserhq/purser/services/internal/partition"
 )
 
@@ -32,6 +33,10 @@ type Config struct {
 	// Wallet is the wallet service.
 	Wallet grpcclient.Config `envPrefix:"WALLET_"`
 	Cache  CacheConfig       `envPrefix:"CACHE_"`
+	// Changes is the policy of the feed, which alerts are in.
+	Changes  feed.Policy   `envPrefix:"CHANGES_"`
+	Alerts   AlertConfig   `envPrefix:"ALERTS_"`
+	Webhooks WebhookConfig `envPrefix:"WEBHOOKS_"`
 }
 
 // CacheConfig says how long things are cached: at most so old they are where
@@ -64,7 +69,7 @@ const maxValuationTTL = time.Minute
 // Validate reports every error in c.
 func (c Config) Validate() error {
 	found := []error{c.Config.Validate(), c.AuthConfig.Validate(), c.Cache.Validate(),
-		c.History.Validate(),
+		c.History.Validate(), c.Changes.Validate(), c.Alerts.Validate(), c.Webhooks.Validate(),
 		c.ServiceAccount.Validate(c.Auth), chassis.CheckCron("PURSER_SNAPSHOT_CRON", c.SnapshotCron),
 		chassis.CheckCron("PURSER_RECOMPUTE_CRON", c.RecomputeCron)}
 	if c.PortfoliosPerOwner < 1 || c.PortfoliosPerOwner > 10_000 {

@@ -24,6 +24,7 @@ type service struct {
 	portfoliov1.PortfolioServiceClient
 	defi       portfoliov1.DefiServiceClient
 	lots       portfoliov1.LotServiceClient
+	alerts     portfoliov1.AlertServiceClient
 	jobs       jobsv1.JobServiceClient
 	health     grpc_health_v1.HealthClient
 	db         *testkit.DB
@@ -55,6 +56,7 @@ func (s service) replica(t *testing.T, redisURL string, logs io.Writer, settings
 	}, settings...)...)
 	s.PortfolioServiceClient = portfoliov1.NewPortfolioServiceClient(conn)
 	s.defi, s.lots = portfoliov1.NewDefiServiceClient(conn), portfoliov1.NewLotServiceClient(conn)
+	s.alerts = portfoliov1.NewAlertServiceClient(conn)
 	s.jobs, s.health = jobsv1.NewJobServiceClient(conn), grpc_health_v1.NewHealthClient(conn)
 	return s
 }

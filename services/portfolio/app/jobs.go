@@ -22,11 +22,11 @@ const (
 	snapshotRetryDelay = time.Minute
 )
 
-// snapshotJobs takes everybody's snapshots. Without a service account there is no
+// snapshotJobs takes everybody's snapshots, and calls taken after each run. Without a service account there is no
 // such job.
 func snapshotJobs(self chassis.Identity, portfolios *store.Portfolios, current snapshot.Holdings,
 	service *snapshot.Service, snapshots *store.Snapshots,
-	wallet *holdings.Reader, prices *holdings.PriceFeed, cfg Config, log *slog.Logger) []chassis.Job {
+	wallet *holdings.Reader, prices *holdings.PriceFeed, taken func(), cfg Config, log *slog.Logger) []chassis.Job {
 	if self == nil {
 		log.Warn("PURSER_SERVICE_ID is not set: no snapshots are taken by schedule, only those that callers ask for")
 		return nil
@@ -38,7 +38,10 @@ func snapshotJobs(self chassis.Identity, portfolios *store.Portfolios, current s
 		Job: jobs.Job{
 			Name: "take_snapshots", Cron: cfg.SnapshotCron, Shards: snapshotShards, Timeout: snapshotTimeout,
 			Backoff: func(int) time.Duration { return snapshotRetryDelay },
-			Run:     func(ctx context.Context, r *jobs.Run) error { return hourly.Run(ctx, r.Shard, r.Shards) },
+			Run: func(ctx context.Context, r *jobs.Run) error {
+				defer taken()
+				return hourly.Run(ctx, r.Shard, r.Shards)
+			},
 		},
 	}}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/purserhq/purser/pkg/jobs"
 	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/services/internal/erasure"
+	"github.com/purserhq/purser/services/internal/feed"
 	"github.com/purserhq/purser/services/portfolio/migrations"
 )
 
@@ -17,7 +18,13 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 // word.
 func wantTables(t *testing.T, name, tables string) {
 	t.Helper()
-	text, err := migrations.FS.ReadFile("00001_schema.sql")
+	wantTablesOf(t, "00001_schema.sql", name, tables)
+}
+
+// wantTablesOf is wantTables of another migration.
+func wantTablesOf(t *testing.T, file, name, tables string) {
+	t.Helper()
+	text, err := migrations.FS.ReadFile(file)
 	if err != nil || !strings.Contains(string(text), strings.TrimSpace(tables)) {
 		t.Errorf("the migrations lack %s, %v; add one that brings the tables up to it", name, err)
 	}
@@ -33,6 +40,10 @@ func TestTheJobTablesAreTheOnesThatTheJobsWriteTo(t *testing.T) {
 
 func TestTheErasureTablesAreTheOnesThatTheFollowerWritesTo(t *testing.T) {
 	wantTables(t, "erasure.Schema", erasure.Schema)
+}
+
+func TestTheFeedTablesAreTheOnesThatTheFeedReads(t *testing.T) {
+	wantTablesOf(t, "00004_alerts.sql", "feed.Schema", feed.Schema)
 }
 
 // Prices that are in the default partition, because their month had none, are all there when it gets one.

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/purserhq/purser/services/internal/seal"
 )
 
 // State of a key in its life cycle.
@@ -43,7 +45,7 @@ type Key struct {
 }
 
 // generate creates a key for an algorithm and seals its private half.
-func generate(s *Sealer, issuer string, state State, algorithm string) (Key, error) {
+func generate(s *seal.Sealer, issuer string, state State, algorithm string) (Key, error) {
 	private, err := newPrivate(algorithm)
 	if err != nil {
 		return Key{}, fmt.Errorf("generate key: %w", err)
@@ -66,7 +68,7 @@ func generate(s *Sealer, issuer string, state State, algorithm string) (Key, err
 }
 
 // private opens the private half, and checks that it belongs to the public one.
-func (k Key) private(s *Sealer, issuer string) (crypto.Signer, error) {
+func (k Key) private(s *seal.Sealer, issuer string) (crypto.Signer, error) {
 	secret, err := s.Open(k.Sealed, k.Wrapped, keyAAD(issuer, k))
 	if err != nil {
 		return nil, fmt.Errorf("key %s: %w", k.KID, err)

@@ -3,6 +3,8 @@ package signing
 import (
 	"context"
 	"fmt"
+
+	"github.com/purserhq/purser/services/internal/seal"
 )
 
 // RewrapStore is the database of wrapped data keys.
@@ -16,7 +18,7 @@ type RewrapStore interface {
 // Rewrap wraps the data keys of issuer's signing keys by the current
 // key-encryption key, and returns how many were wrapped by a previous one. The
 // private keys and the epoch do not change.
-func Rewrap(ctx context.Context, s *Sealer, issuer string, keys []Key, store RewrapStore) (n int, err error) {
+func Rewrap(ctx context.Context, s *seal.Sealer, issuer string, keys []Key, store RewrapStore) (n int, err error) {
 	for _, k := range keys {
 		if len(k.Wrapped) == 0 {
 			continue
@@ -38,6 +40,6 @@ func Rewrap(ctx context.Context, s *Sealer, issuer string, keys []Key, store Rew
 
 // IsWrappedByCurrentKey reports whether the data key of a signing key is wrapped
 // by the current key-encryption key. It fails when no known key unwraps it.
-func (s *Sealer) IsWrappedByCurrentKey(issuer string, k Key) (bool, error) {
+func IsWrappedByCurrentKey(s *seal.Sealer, issuer string, k Key) (bool, error) {
 	return s.IsCurrent(k.Wrapped, keyAAD(issuer, k))
 }

@@ -12,10 +12,11 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/signing"
 	"github.com/purserhq/purser/services/auth/internal/store"
 	"github.com/purserhq/purser/services/auth/migrations"
+	"github.com/purserhq/purser/services/internal/seal"
 )
 
 // keks is a sealer under the first secret that also reads the others.
-func keks(t *testing.T, current string, previous ...string) *signing.Sealer {
+func keks(t *testing.T, current string, previous ...string) *seal.Sealer {
 	t.Helper()
 	var others [][]byte
 	for _, p := range previous {
@@ -23,7 +24,7 @@ func keks(t *testing.T, current string, previous ...string) *signing.Sealer {
 		others = append(others, kek[:])
 	}
 	kek := sha256.Sum256([]byte(current))
-	s, err := signing.NewSealer(kek[:], others...)
+	s, err := seal.New(kek[:], others...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +36,7 @@ func keks(t *testing.T, current string, previous ...string) *signing.Sealer {
 func TestAKeyEncryptionKeyIsReplacedWhileReplicasSign(t *testing.T) {
 	db := testkit.Postgres(t, migrations.FS)
 	keys := store.NewKeys(db.DB)
-	signs := func(s *signing.Sealer) bool {
+	signs := func(s *seal.Sealer) bool {
 		ring := signing.NewRing(issuer, policy(), keys, s, slog.New(slog.DiscardHandler))
 		if err := ring.Refresh(t.Context()); err != nil {
 			return false
@@ -44,9 +45,9 @@ func TestAKeyEncryptionKeyIsReplacedWhileReplicasSign(t *testing.T) {
 		return err == nil
 	}
 	old, readsNew, both, fresh := keks(t, "old"), keks(t, "old", "new"), keks(t, "new", "old"), keks(t, "new")
-	check := func(when string, want map[*signing.Sealer]bool) {
+	check := func(when string, want map[*seal.Sealer]bool) {
 		t.Helper()
-		for name, s := range map[string]*signing.Sealer{"old": old, "old that reads new": readsNew,
+		for name, s := range map[string]*seal.Sealer{"old": old, "old that reads new": readsNew,
 			"new that reads old": both, "new": fresh} {
 			if signs(s) != want[s] {
 				t.Errorf("%s: a replica with %s signs: %v", when, name, signs(s))
@@ -57,7 +58,7 @@ func TestAKeyEncryptionKeyIsReplacedWhileReplicasSign(t *testing.T) {
 		t.Fatal("nothing signs")
 	}
 	// the control: a new one alone can't
-	check("before", map[*signing.Sealer]bool{old: true, readsNew: true, both: true})
+	check("before", map[*seal.Sealer]bool{old: true, readsNew: true, both: true})
 	before, err := keys.List(t.Context(), issuer)
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +78,7 @@ func TestAKeyEncryptionKeyIsReplacedWhileReplicasSign(t *testing.T) {
 		t.Errorf("%d keys were rewrapped", n)
 	}
 	// the control: an old one alone can't
-	check("after", map[*signing.Sealer]bool{readsNew: true, both: true, fresh: true})
+	check("after", map[*seal.Sealer]bool{readsNew: true, both: true, fresh: true})
 	if n := rewrap(); n != 0 {
 		t.Errorf("%d keys were rewrapped again", n)
 	}
@@ -90,10 +91,10 @@ func TestAKeyEncryptionKeyIsReplacedWhileReplicasSign(t *testing.T) {
 			k.KID != before[i].KID {
 			t.Errorf("key %d: more, or less, than its data key was wrapped anew", i)
 		}
-		if current, err := both.IsWrappedByCurrentKey(issuer, k); !current || err != nil {
+		if current, err := signing.IsWrappedByCurrentKey(both, issuer, k); !current || err != nil {
 			t.Error(current, err)
 		}
-		if _, err := both.IsWrappedByCurrentKey(issuer+"/", k); err == nil {
+		if _, err := signing.IsWrappedByCurrentKey(both, issuer+"/", k); err == nil {
 			t.Error("a row of another issuer opens")
 		}
 	}

@@ -34,6 +34,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/internal/seal"
 )
 
 // Policy is the configuration of signing, publishing and rotation.
@@ -126,7 +127,7 @@ type Ring struct {
 	issuer     string
 	policy     Policy
 	store      Store
-	sealer     *Sealer
+	sealer     *seal.Sealer
 	log        *slog.Logger
 	now        func() time.Time
 	state      atomic.Pointer[snapshot]
@@ -155,7 +156,7 @@ type snapshot struct {
 }
 
 // NewRing returns a ring. It can neither sign nor publish before Refresh.
-func NewRing(issuer string, p Policy, store Store, sealer *Sealer, log *slog.Logger) *Ring {
+func NewRing(issuer string, p Policy, store Store, sealer *seal.Sealer, log *slog.Logger) *Ring {
 	return &Ring{issuer: issuer, policy: p, store: store, sealer: sealer, log: log, now: time.Now,
 		refreshNow: make(chan struct{}, 1)}
 }

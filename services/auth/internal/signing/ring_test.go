@@ -19,6 +19,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/signing"
 	"github.com/purserhq/purser/services/auth/internal/store"
 	"github.com/purserhq/purser/services/auth/migrations"
+	"github.com/purserhq/purser/services/internal/seal"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -32,10 +33,10 @@ func policy() signing.Policy {
 	}
 }
 
-func sealer(t testing.TB, secret string) *signing.Sealer {
+func sealer(t testing.TB, secret string) *seal.Sealer {
 	t.Helper()
 	kek := sha256.Sum256([]byte(secret))
-	s, err := signing.NewSealer(kek[:])
+	s, err := seal.New(kek[:])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +266,7 @@ func TestASealedKeyOpensWithItsOwnKEKAndAADOnly(t *testing.T) {
 		t.Error("the sealed bytes show the key")
 	}
 	for _, n := range []int{0, 16, 31, 33} {
-		if _, err := signing.NewSealer(make([]byte, n)); err == nil {
+		if _, err := seal.New(make([]byte, n)); err == nil {
 			t.Errorf("a key-encryption key of %d bytes was taken", n)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/internal/seal"
 )
 
 // ErrEpochChanged says that the ring has changed since it was read.
@@ -44,7 +45,7 @@ type Rotator struct {
 	issuer   string
 	policy   Policy
 	store    RotationStore
-	sealer   *Sealer
+	sealer   *seal.Sealer
 	log      *slog.Logger
 	onChange func()
 	cache    Cache // nil for none
@@ -53,7 +54,7 @@ type Rotator struct {
 }
 
 // NewRotator returns a rotator for issuer's ring.
-func NewRotator(issuer string, p Policy, store RotationStore, sealer *Sealer, log *slog.Logger) *Rotator {
+func NewRotator(issuer string, p Policy, store RotationStore, sealer *seal.Sealer, log *slog.Logger) *Rotator {
 	r := &Rotator{issuer: issuer, policy: p, store: store, sealer: sealer, log: log, onChange: func() {}}
 	meter := otel.Meter(meterName)
 	// An instrument that can't be made is a no-op one.

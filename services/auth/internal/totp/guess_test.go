@@ -12,9 +12,9 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/auth/internal/audit"
-	"github.com/purserhq/purser/services/auth/internal/signing"
 	"github.com/purserhq/purser/services/auth/internal/store"
 	"github.com/purserhq/purser/services/auth/internal/totp"
+	"github.com/purserhq/purser/services/internal/seal"
 )
 
 // wrong is a code that none of the steps around now has.
@@ -108,7 +108,7 @@ func TestASecretOpensForItsOwnAccountOnly(t *testing.T) {
 		t.Errorf("answered %v, %v", methods, err)
 	}
 	f.check(t, f.code(t, secret, 0), "")
-	other, err := signing.NewSealer(bytes.Repeat([]byte("x"), signing.KeySize))
+	other, err := seal.New(bytes.Repeat([]byte("x"), seal.KeySize))
 	if err != nil {
 		t.Fatal(err)
 	}

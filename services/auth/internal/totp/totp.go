@@ -64,7 +64,7 @@ type Store interface {
 	Change(ctx context.Context, user uuid.UUID, change Change) error
 }
 
-// Sealer encrypts secrets at rest; *signing.Sealer is one.
+// Sealer encrypts secrets at rest; *seal.Sealer is one.
 type Sealer interface {
 	Seal(secret, aad []byte) (sealed, wrapped []byte, err error)
 	Open(sealed, wrapped, aad []byte) ([]byte, error)

@@ -17,10 +17,10 @@ import (
 	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/audit"
-	"github.com/purserhq/purser/services/auth/internal/signing"
 	"github.com/purserhq/purser/services/auth/internal/store"
 	"github.com/purserhq/purser/services/auth/internal/totp"
 	"github.com/purserhq/purser/services/auth/migrations"
+	"github.com/purserhq/purser/services/internal/seal"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -66,7 +66,7 @@ func newFixture(t *testing.T) fixture {
 	t.Helper()
 	db := testkit.Postgres(t, migrations.FS)
 	f := fixture{db: db, user: uuid.New(), clock: &clock{at: time.Date(2026, 3, 1, 12, 0, 10, 0, time.UTC)}}
-	sealer, err := signing.NewSealer(bytes.Repeat([]byte("k"), signing.KeySize))
+	sealer, err := seal.New(bytes.Repeat([]byte("k"), seal.KeySize))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/purserhq/purser/services/auth/internal/signing"
 	"github.com/purserhq/purser/services/auth/internal/web"
+	"github.com/purserhq/purser/services/internal/seal"
 )
 
 type memory struct {
@@ -49,7 +50,7 @@ func serve(t *testing.T, read bool) http.Handler {
 func ring(t *testing.T, read bool) *signing.Ring {
 	t.Helper()
 	kek := sha256.Sum256(nil)
-	sealer, err := signing.NewSealer(kek[:])
+	sealer, err := seal.New(kek[:])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/internal/feed"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
@@ -36,6 +37,9 @@ func (s *Owners) Owners(ctx context.Context, after uuid.UUID, limit int) (ids []
 		UNION (
 			SELECT DISTINCT owner_id FROM lot_identifications WHERE owner_id > @after ORDER BY owner_id LIMIT @limit)
 		UNION (SELECT DISTINCT owner_id FROM requests WHERE owner_id > @after ORDER BY owner_id LIMIT @limit)
+		UNION (SELECT DISTINCT owner_id FROM alert_rules WHERE owner_id > @after ORDER BY owner_id LIMIT @limit)
+		UNION (SELECT DISTINCT owner_id FROM alerts WHERE owner_id > @after ORDER BY owner_id LIMIT @limit)
+		UNION (SELECT DISTINCT owner_id FROM webhook_endpoints WHERE owner_id > @after ORDER BY owner_id LIMIT @limit)
 		ORDER BY owner_id LIMIT @limit`, map[string]any{"after": after, "limit": limit}).Scan(&ids).Error
 	if err != nil {
 		return nil, fmt.Errorf("read owners: %w", err)
@@ -53,20 +57,8 @@ func (s *Owners) EraseSome(tx *gorm.DB, owner uuid.UUID) (stale []cache.Invalida
 	}
 	stale = s.stale(owner, ids)
 	if len(ids) == 0 {
-		identified := tx.Exec(`DELETE FROM lot_identifications WHERE (owner_id, id) IN (
-			SELECT owner_id, id FROM lot_identifications WHERE owner_id = ? LIMIT ?)`, owner, maxErasedRows)
-		if identified.Error != nil {
-			return nil, false, fmt.Errorf("erase identifications: %w", identified.Error)
-		}
-		if identified.RowsAffected == maxErasedRows {
-			return stale, true, nil
-		}
-		done := tx.Exec(`DELETE FROM requests WHERE (owner_id, request_id) IN (
-			SELECT owner_id, request_id FROM requests WHERE owner_id = ? LIMIT ?)`, owner, maxErasedRows)
-		if done.Error != nil {
-			return nil, false, fmt.Errorf("erase requests: %w", done.Error)
-		}
-		return stale, done.RowsAffected == maxErasedRows, nil
+		more, err := eraseByOwner(tx, owner)
+		return stale, more, err
 	}
 	for _, statement := range []string{
 		`DELETE FROM memberships WHERE (portfolio_id, valid_from) IN (
@@ -88,6 +80,31 @@ func (s *Owners) EraseSome(tx *gorm.DB, owner uuid.UUID) (stale []cache.Invalida
 		return nil, false, fmt.Errorf("erase portfolios: %w", err)
 	}
 	return stale, true, nil
+}
+
+// eraseByOwner erases what is of no portfolio. Deliveries go with the alerts and the endpoints.
+func eraseByOwner(tx *gorm.DB, owner uuid.UUID) (more bool, err error) {
+	for _, statement := range []string{
+		`DELETE FROM requests WHERE (owner_id, request_id) IN (
+			SELECT owner_id, request_id FROM requests WHERE owner_id = ? LIMIT ?)`,
+		`DELETE FROM lot_identifications WHERE (owner_id, id) IN (
+			SELECT owner_id, id FROM lot_identifications WHERE owner_id = ? LIMIT ?)`,
+		`DELETE FROM alert_owners WHERE owner_id IN (SELECT owner_id FROM alert_owners WHERE owner_id = ? LIMIT ?)`,
+		`DELETE FROM alert_rules WHERE (owner_id, id) IN (
+			SELECT owner_id, id FROM alert_rules WHERE owner_id = ? LIMIT ?)`,
+		`DELETE FROM webhook_endpoints WHERE (owner_id, id) IN (
+			SELECT owner_id, id FROM webhook_endpoints WHERE owner_id = ? LIMIT ?)`,
+		`DELETE FROM alerts WHERE (owner_id, id) IN (SELECT owner_id, id FROM alerts WHERE owner_id = ? LIMIT ?)`,
+	} {
+		done := tx.Exec(statement, owner, maxErasedRows)
+		if done.Error != nil {
+			return false, fmt.Errorf("erase requests, identifications and alerts: %w", done.Error)
+		}
+		if done.RowsAffected == maxErasedRows {
+			return true, nil
+		}
+	}
+	return feed.Erase(tx, owner, OwnerErased, maxErasedRows)
 }
 
 // stale are the cached values of an owner and of some of their portfolios.

@@ -1,4 +1,9 @@
-package signing
+// Package seal encrypts secrets that a service keeps in its database.
+//
+// It promises: who reads the database without the key-encryption key learns nothing of a secret but its length; a
+// sealed secret can't be moved to another row unnoticed; the key-encryption key can be replaced without encrypting the
+// secrets again.
+package seal
 
 import (
 	"crypto/aes"
@@ -21,9 +26,9 @@ type Sealer struct {
 	previous []cipher.AEAD
 }
 
-// NewSealer takes the current key-encryption key, and the previous ones that rows
+// New takes the current key-encryption key, and the previous ones that rows
 // may still be wrapped by, each of exactly KeySize bytes.
-func NewSealer(kek []byte, previous ...[]byte) (*Sealer, error) {
+func New(kek []byte, previous ...[]byte) (*Sealer, error) {
 	s := &Sealer{}
 	for i, key := range append([][]byte{kek}, previous...) {
 		if len(key) != KeySize {

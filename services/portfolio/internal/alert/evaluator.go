@@ -1,0 +1,239 @@
+package alert
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/apd/v3"
+	"github.com/google/uuid"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/portfolio/internal/defi"
+	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
+	"github.com/purserhq/purser/services/portfolio/internal/valuation"
+	"github.com/purserhq/purser/services/portfolio/internal/work"
+)
+
+const (
+	// places is how many owners a replica looks at at once.
+	places = 16
+	// poll is how often a replica looks for owners that another one was told of.
+	poll = time.Second
+	// lookTimeout bounds a look at the rules of an owner; lease is how long no other replica looks at them, unless
+	// something changes.
+	lookTimeout, lease = 30 * time.Second, time.Minute
+	// warnEvery is the least time between two logs of looks that failed, in seconds.
+	warnEvery = 60
+)
+
+// Turn is an owner whose rules are to be looked at.
+type Turn struct {
+	Owner uuid.UUID
+	Until time.Time // when another may look
+}
+
+// Outcome is what a look makes of a rule.
+type Outcome struct {
+	Rule  Rule  // with the state that was read
+	State State // the next one
+	Fires bool
+}
+
+// Looked is the part of the store that looks are made with. It is safe for concurrent use.
+type Looked interface {
+	// Due has owners looked at soon; those without rules are left out.
+	Due(ctx context.Context, owners []uuid.UUID, at time.Time) error
+	// AllDue has all owners with rules looked at soon.
+	AllDue(ctx context.Context, at time.Time) error
+	// Claim returns up to n owners who are due, and makes them due again at until.
+	Claim(ctx context.Context, now, until time.Time, n int) ([]Turn, error)
+	// Finish makes an owner due at next, unless something has made them due meanwhile. Without rules they are never.
+	Finish(ctx context.Context, t Turn, next time.Time) error
+	// Enabled returns the rules of an owner that aren't disabled.
+	Enabled(ctx context.Context, owner uuid.UUID) ([]Rule, error)
+	// Store changes the states of rules whose state is that which was read, and stores alerts for those of them that
+	// fire, each with its deliveries, in one transaction. It returns the alerts; rules that have changed since are
+	// left out.
+	Store(ctx context.Context, owner uuid.UUID, outcomes []Outcome) ([]Alert, error)
+	// Drop deletes the rules of a portfolio that doesn't exist.
+	Drop(ctx context.Context, owner, portfolio uuid.UUID) error
+	// TotalAt returns the total of the last measurable snapshot at or before a time; nil if there is none in the day
+	// before it.
+	TotalAt(ctx context.Context, portfolio uuid.UUID, at time.Time) (*apd.Decimal, error)
+	// HighestTotal returns the highest total of the snapshots; nil if there is none.
+	HighestTotal(ctx context.Context, portfolio uuid.UUID) (*apd.Decimal, error)
+}
+
+// Values finds and values portfolios; *portfolio.Service does.
+type Values interface {
+	Portfolios
+	// Value returns errs.Unavailable while it isn't known.
+	Value(ctx context.Context, p portfolio.Portfolio) (valuation.Valuation, error)
+}
+
+// Loans reads what portfolios have in protocols; *defi.Service does.
+type Loans interface {
+	Read(ctx context.Context, p portfolio.Portfolio, currency string) (defi.State, error)
+}
+
+// Prices reads present prices of tokens; *holdings.Prices does.
+type Prices interface {
+	Now(ctx context.Context, ids []string) (map[string]valuation.Price, error)
+}
+
+// Sources are what figures are read from, as this service itself.
+type Sources struct {
+	Values Values
+	Loans  Loans
+	Prices Prices
+	// AsSelf returns a context for calls with a token of the service's own account.
+	AsSelf func(ctx context.Context) (context.Context, error)
+}
+
+// Evaluator looks at rules. It is safe for concurrent use.
+type Evaluator struct {
+	store  Looked
+	from   Sources
+	every  time.Duration
+	log    *slog.Logger
+	now    func() time.Time
+	stored func()
+	loop   *work.Loop
+	fired  metric.Int64Counter
+	failed metric.Int64Counter
+	warned atomic.Int64 // when it was last logged that rules could not be looked at, in Unix seconds
+}
+
+// NewEvaluator returns what looks at the rules of each owner once in every, and when something of theirs changed.
+// stored is called after alerts were stored.
+func NewEvaluator(s Looked, from Sources, every time.Duration, log *slog.Logger, now func() time.Time,
+	stored func()) *Evaluator {
+	e := &Evaluator{store: s, from: from, every: every, log: log, now: now, stored: stored}
+	e.loop = work.New("alert rules", places, poll, log, e.claim)
+	// An instrument that can't be made is a no-op one.
+	meter := otel.Meter("purser/portfolio/alert")
+	e.fired, _ = meter.Int64Counter("alerts_fired_total",
+		metric.WithDescription("Alerts that this replica has stored."))
+	e.failed, _ = meter.Int64Counter("alert_looks_failed_total",
+		metric.WithDescription("Looks at the rules of an owner for which something could not be read or stored."))
+	e.failed.Add(context.Background(), 0)
+	for _, k := range []Kind{HealthBelow, DrawdownAbove, ValueChange, PriceAbove, PriceBelow, WalletAge, PriceAge,
+		Transfer} {
+		e.fired.Add(context.Background(), 0, ofKind(k)) // so that the first one is an increase
+	}
+	return e
+}
+
+func ofKind(k Kind) metric.MeasurementOption {
+	return metric.WithAttributes(attribute.String("kind", string(k)))
+}
+
+// Run looks at what is due until ctx ends.
+func (e *Evaluator) Run(ctx context.Context) error { return e.loop.Run(ctx) }
+
+// Wake has it looked soon for owners who are due.
+func (e *Evaluator) Wake() { e.loop.Wake() }
+
+// Changed has the rules of owners looked at, of whom something changed. Where that can't be noted it is logged: they
+// are looked at in their turn.
+func (e *Evaluator) Changed(ctx context.Context, owners []uuid.UUID) {
+	if err := e.store.Due(ctx, owners, e.now()); err != nil {
+		e.log.WarnContext(ctx, "the alert rules of owners of whom something changed wait for their turn", "error", err)
+		return
+	}
+	e.Wake()
+}
+
+// All has the rules of all owners looked at soon: changes may have been missed.
+func (e *Evaluator) All() {
+	ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
+	defer cancel()
+	if err := e.store.AllDue(ctx, e.now()); err != nil {
+		e.log.WarnContext(ctx, "alert rules wait for their turn", "error", err)
+		return
+	}
+	e.Wake()
+}
+
+func (e *Evaluator) claim(ctx context.Context, n int) (pieces []func(context.Context), err error) {
+	now := e.now()
+	turns, err := e.store.Claim(ctx, now, now.Add(lease), n)
+	for _, t := range turns {
+		pieces = append(pieces, func(ctx context.Context) { e.turn(ctx, t) })
+	}
+	return pieces, err
+}
+
+// turn looks at the rules of an owner. After an error they are due in their next turn, as always: another look at once
+// would ask what can't answer.
+func (e *Evaluator) turn(ctx context.Context, t Turn) {
+	limited, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	err := e.Look(limited, t.Owner)
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		e.failed.Add(ctx, 1)
+		// During an outage this is so of every owner, in each of their turns.
+		last, at := e.warned.Load(), e.now().Unix()
+		if at-last >= warnEvery && e.warned.CompareAndSwap(last, at) {
+			e.log.WarnContext(ctx, "alert rules can't be looked at", "owner", t.Owner, "error", err)
+		}
+	}
+	if err := e.store.Finish(ctx, t, e.now().Add(e.every)); err != nil && ctx.Err() == nil {
+		e.log.WarnContext(ctx, "the next look at alert rules is late", "owner", t.Owner, "error", err)
+	}
+}
+
+// Look looks at the rules of an owner, and stores what follows. What could not be read is an error; rules that need
+// none of it are looked at all the same.
+func (e *Evaluator) Look(ctx context.Context, owner uuid.UUID) error {
+	rules, err := e.store.Enabled(ctx, owner)
+	if err != nil || len(rules) == 0 {
+		return err
+	}
+	ctx, err = e.from.AsSelf(ctx)
+	if err != nil {
+		return err
+	}
+	look := newLook(e, owner, rules)
+	var outcomes []Outcome
+	for _, r := range rules {
+		seen, ok := look.see(ctx, r)
+		if !ok {
+			continue
+		}
+		if next, changed, fires := r.Step(seen, look.at); changed {
+			outcomes = append(outcomes, Outcome{Rule: r, State: next, Fires: fires})
+		}
+	}
+	if len(outcomes) > 0 {
+		alerts, err := e.store.Store(ctx, owner, outcomes)
+		if err != nil {
+			return err
+		}
+		for _, a := range alerts {
+			e.fired.Add(ctx, 1, ofKind(a.Kind))
+		}
+		if len(alerts) > 0 {
+			e.stored()
+		}
+	}
+	return look.err
+}
+
+// Alert returns the alert of an outcome that fires, with this id.
+func (o Outcome) Alert(id uuid.UUID) Alert {
+	a := o.Rule.alert(o.State)
+	a.ID = id
+	return a
+}
+
+// gone reports whether a portfolio doesn't exist.
+func gone(err error) bool { return errs.Is(err, errs.KindNotFound) }

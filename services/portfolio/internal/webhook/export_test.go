@@ -1,0 +1,16 @@
+package webhook
+
+import "context"
+
+// DeliverDue makes one attempt for each message that is due, and then for those that became due by that.
+func (d *Deliverer) DeliverDue(ctx context.Context) error {
+	for {
+		pieces, err := d.claim(ctx, places)
+		if err != nil || len(pieces) == 0 {
+			return err
+		}
+		for _, piece := range pieces {
+			piece(ctx)
+		}
+	}
+}

@@ -1,0 +1,80 @@
+// Package work does what is due in a database, a bounded number at a time.
+//
+// It promises: while something is due and a place is free, it is claimed; what takes long holds up only the place
+// that it is in. Claims are of the caller: whoever claims has to see to it that nobody else gets the same, for as long
+// as it may take, and that it is due again afterwards if it was not done.
+package work
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Loop claims work and does it. Make it with New.
+type Loop struct {
+	name   string
+	places int
+	poll   time.Duration
+	claim  func(ctx context.Context, n int) ([]func(context.Context), error)
+	wake   chan struct{}
+	log    *slog.Logger
+}
+
+// New returns a loop that does up to places pieces of work at a time. It calls claim, which returns at most n pieces,
+// when it is woken, when a place became free, and after each poll. name is that of the work, in logs.
+func New(name string, places int, poll time.Duration, log *slog.Logger,
+	claim func(ctx context.Context, n int) ([]func(context.Context), error)) *Loop {
+	return &Loop{name: name, places: places, poll: poll, claim: claim, wake: make(chan struct{}, 1), log: log}
+}
+
+// Wake says that something may be due. It doesn't block.
+func (l *Loop) Wake() {
+	select {
+	case l.wake <- struct{}{}:
+	default: // one is pending
+	}
+}
+
+// Run works until ctx ends, and waits for what it has begun.
+func (l *Loop) Run(ctx context.Context) error {
+	var begun sync.WaitGroup
+	defer begun.Wait()
+	tick := time.NewTicker(l.poll)
+	defer tick.Stop()
+	done := make(chan struct{}, l.places)
+	failing := false
+	for free := l.places; ; {
+		if free > 0 {
+			pieces, err := l.claim(ctx, free)
+			if ctx.Err() != nil {
+				return nil // the end of ctx is that of the work
+			}
+			if (err != nil) != failing {
+				if failing = err != nil; failing {
+					l.log.WarnContext(ctx, "work can't be claimed", "work", l.name, "error", err)
+				} else {
+					l.log.InfoContext(ctx, "work is claimed again", "work", l.name)
+				}
+			}
+			for _, piece := range pieces {
+				begun.Go(func() {
+					defer func() { done <- struct{}{} }()
+					piece(ctx)
+				})
+			}
+			if free -= len(pieces); len(pieces) > 0 && free > 0 {
+				continue // what a claim returns may be less than is due
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-l.wake:
+		case <-tick.C:
+		case <-done:
+			free++
+		}
+	}
+}
