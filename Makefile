@@ -138,7 +138,7 @@ findings: ## Run the scripts of findings/ (they use the network; not part of CI)
 PROVED := ./pkg/lock ./pkg/cache ./pkg/jobs ./pkg/authn ./pkg/grpcserver ./services/auth/app \
   ./services/auth/internal/password ./services/auth/internal/session ./services/auth/internal/signing \
   ./services/wallet/internal/store ./services/wallet/app ./services/internal/feed ./services/portfolio/app \
-  ./services/portfolio/internal/store ./services/devstack/chain
+  ./services/portfolio/internal/store ./services/portfolio/internal/performance ./services/devstack/chain
 # Proofs at a rate of calls, which no other package's proofs may run beside.
 PROVED_ALONE := ./services/devstack/suitetest
 # Proofs that are figures of time and memory, which the race detector would be part of.
