@@ -11,6 +11,7 @@ require (
 	github.com/purserhq/purser/proto v0.0.0
 	github.com/purserhq/purser/services/internal v0.0.0
 	github.com/standard-webhooks/standard-webhooks/libraries v0.0.1
+	github.com/tidwall/btree v1.8.2
 	github.com/xuri/excelize/v2 v2.11.1
 	go.opentelemetry.io/otel/sdk v1.47.0
 	google.golang.org/grpc v1.85.0
@@ -19,10 +20,7 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
-require (
-	github.com/tidwall/btree v1.8.2 // indirect
-	github.com/vgarvardt/pgx-google-uuid/v5 v5.6.0 // indirect
-)
+require github.com/vgarvardt/pgx-google-uuid/v5 v5.6.0 // indirect
 
 require (
 	buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go v1.36.12-20260825204119-511051f7f437.2 // indirect

@@ -25,8 +25,8 @@ const (
 	pageHours = 500
 	// MaxMovements is how many movements an owner may have.
 	MaxMovements = 200_000
-	// keptEvents is how many events are kept for later calls.
-	keptEvents = 400_000
+	// keptEvents is how many events are kept for later calls, of a kilobyte or so each.
+	keptEvents = 150_000
 )
 
 // Moved is what moved the balances of an owner.
@@ -77,6 +77,7 @@ type Service struct {
 	rates   Rates
 	members Members
 	now     func() time.Time
+	turns   *turns
 
 	mu   sync.Mutex
 	kept map[string]*kept
@@ -85,7 +86,8 @@ type Service struct {
 
 // NewService returns the service.
 func NewService(src Source, st Store, r Rates, m Members, now func() time.Time) *Service {
-	return &Service{source: src, store: st, rates: r, members: m, now: now, kept: map[string]*kept{}}
+	return &Service{source: src, store: st, rates: r, members: m, now: now, turns: newTurns(),
+		kept: map[string]*kept{}}
 }
 
 // kept is what was computed last of an owner by given options.
@@ -122,6 +124,11 @@ func (s *Service) Read(ctx context.Context, p portfolio.Portfolio, o Options) (*
 	if r.wallets, err = s.walletsOf(ctx, p, o); err != nil {
 		return nil, err
 	}
+	end, err := s.turns.take(ctx, p.Owner)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	moved, err := s.source.Movements(ctx, p.Owner)
 	if err != nil {
 		return nil, err
@@ -186,7 +193,7 @@ func (s *Service) take(key string, o Options) *kept {
 	return &kept{ledger: NewLedger(o.Rules, o.assets)}
 }
 
-// keep notes what was used last, and forgets what was used longest ago while there are too many events.
+// keep notes what was used last, and forgets what was used longest ago while there are too many events, itself too.
 func (s *Service) keep(key string, k *kept, events int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -197,7 +204,7 @@ func (s *Service) keep(key string, k *kept, events int) {
 	for _, other := range s.used {
 		all += s.kept[other].events + 100 // what an empty one has
 	}
-	for all > keptEvents && len(s.used) > 1 {
+	for all > keptEvents+100 {
 		all -= s.kept[s.used[0]].events + 100
 		delete(s.kept, s.used[0])
 		s.used = s.used[1:]
