@@ -45,11 +45,11 @@ func (s *slowSource) Movements(ctx context.Context, owner uuid.UUID) (Moved, err
 }
 
 func (s *slowSource) PriceHours(context.Context, string, time.Time, time.Time) (map[int64]Price, error) {
-	return nil, nil
+	return map[int64]Price{}, nil
 }
 
 func (s *slowSource) Now(context.Context, []string) (map[string]valuation.Price, error) {
-	return nil, nil
+	return map[string]valuation.Price{}, nil
 }
 
 // noRates knows no rate.
