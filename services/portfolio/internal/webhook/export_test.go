@@ -14,3 +14,6 @@ func (d *Deliverer) DeliverDue(ctx context.Context) error {
 		}
 	}
 }
+
+// WhyFailed is what the owner of an endpoint is told of an error.
+func WhyFailed(err error) string { return whyFailed(err) }

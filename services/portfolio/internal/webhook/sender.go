@@ -126,6 +126,9 @@ func (s *Sender) Post(ctx context.Context, url, id string, at time.Time, body []
 	return nil
 }
 
+// notReachable is told of a host that is not known, and of one that nothing may be posted to.
+const notReachable = "the host is not known, or its address is not allowed"
+
 // whyFailed says why there was no answer. What a host resolves to, or how far a connection has come, is not for the
 // owner: it would tell of the network that this service is in.
 func whyFailed(err error) string {
@@ -133,14 +136,12 @@ func whyFailed(err error) string {
 	var certificate *tls.CertificateVerificationError
 	var timeout net.Error
 	switch {
-	case errors.Is(err, ssrf.ErrProhibitedIP):
-		return "the address of the host is not allowed"
+	case errors.Is(err, ssrf.ErrProhibitedIP) || errors.As(err, &name) && !name.IsTimeout:
+		return notReachable // whichever it is would tell which names the network of this service has
 	case errors.As(err, &certificate):
 		return "the certificate of the host is not valid"
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return "no answer came within " + postTimeout.String()
-	case errors.As(err, &name):
-		return "the name of the host is not known"
 	}
 	return "the connection failed"
 }

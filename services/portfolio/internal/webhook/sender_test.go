@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"code.dny.dev/ssrf"
 	"github.com/google/uuid"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
@@ -62,11 +63,21 @@ func TestANameOfAPrivateAddressIsNotConnectedTo(t *testing.T) {
 		t.Fatalf("%v: nothing is proven", err)
 	}
 	err := post(t, rules, url, nil)
-	if err == nil || err.Error() != "the address of the host is not allowed" || connections.Load() != 0 {
+	if err == nil || err.Error() != "the host is not known, or its address is not allowed" || connections.Load() != 0 {
 		t.Errorf("%v, with %d connections", err, connections.Load())
 	}
 	if err := post(t, local(), url, nil); err != nil || connections.Load() != 1 {
 		t.Errorf("with the setting: %v, with %d connections", err, connections.Load())
+	}
+}
+
+// A name that isn't known is told as one whose address is refused: nobody finds out by webhooks which names there are
+// in the network of the service.
+func TestAnUnknownHostIsToldAsOneThatIsRefused(t *testing.T) {
+	unknown := webhook.WhyFailed(fmt.Errorf("post: %w", &net.DNSError{Err: "no such host", IsNotFound: true}))
+	refused := webhook.WhyFailed(fmt.Errorf("post: %w", ssrf.ErrProhibitedIP))
+	if unknown != refused {
+		t.Errorf("%q of a name that is not known, %q of one whose address is refused", unknown, refused)
 	}
 }
 
