@@ -178,8 +178,8 @@ func startMatrix(t *testing.T) (*matrix, *mint) {
 				"PURSER_AUTH_FLOOR=0s"}, unlimited...),
 			// Its jobs keep the blocks that they saw.
 			"wallet": append([]string{"PURSER_SYNC_CRON" + never, "PURSER_TRANSACTIONS_CRON" + never}, unlimited...),
-			"portfolio": append([]string{"PURSER_SNAPSHOT_CRON" + never, "PURSER_RECOMPUTE_CRON" + never},
-				unlimited...),
+			"portfolio": append([]string{"PURSER_SNAPSHOT_CRON" + never, "PURSER_RECOMPUTE_CRON" + never,
+				"PURSER_ALERTS_EVERY=1h"}, unlimited...),
 		}
 	})
 	x := &matrix{s: s, cells: new(atomic.Int64), methods: methods(t, s), stores: connect(t, s.Postgres.URL)}

@@ -29,6 +29,8 @@ func notCompared() map[string]string {
 		"erased_owners":       "a job erases what deleted users had",
 		"erasure_cursor":      "a job erases what deleted users had",
 		"erasure_reports":     "a job erases what deleted users had",
+		"alert_owners":        "a loop looks at the rules of owners",
+		"prices":              "a loop looks at the rules of owners, and has present prices read",
 	}
 }
 

@@ -83,6 +83,16 @@ func newOwner(t *testing.T, s *suite.Suite, c *demo.Clients) owner {
 	}
 	id := claimsOf(t, tokens.GetAccessToken()).Subject
 	makeAlert(t, s, c, ctx, id)
+	portfolios, err := pgx.Connect(ctx, s.Postgres.URL("purser_portfolio"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = portfolios.Close(context.Background()) }()
+	_, err = portfolios.Exec(ctx, `INSERT INTO lot_identifications (owner_id, id, wallet_id, token_id, transaction_hash,
+		lots, quantities, recorded_at) VALUES ($1, gen_random_uuid(), $2, 't', '', '{lot}', '{1}', now())`, id, wallet)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return owner{ctx, id, []string{id, made.GetWallet().GetId(), p.GetPortfolio().GetId()}}
 }
 
