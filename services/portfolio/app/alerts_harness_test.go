@@ -22,7 +22,9 @@ import (
 // webhookSettings allow webhooks to this machine.
 func webhookSettings(more ...string) []string {
 	return append([]string{"PURSER_WEBHOOKS_KEK=" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32))),
-		"PURSER_WEBHOOKS_ALLOW_HTTP=true", "PURSER_WEBHOOKS_ALLOW_ADDRESSES=127.0.0.0/8"}, more...)
+		"PURSER_WEBHOOKS_ALLOW_HTTP=true", "PURSER_WEBHOOKS_ALLOW_ADDRESSES=127.0.0.0/8",
+		// What a test waits for it asks for without a pause.
+		"PURSER_GRPC_RATE_PER_SECOND=10000", "PURSER_GRPC_BURST=10000"}, more...)
 }
 
 // receiver takes webhooks, and verifies them with the library of Standard Webhooks. It is safe for concurrent use.
