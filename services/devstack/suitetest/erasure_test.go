@@ -88,8 +88,10 @@ func newOwner(t *testing.T, s *suite.Suite, c *demo.Clients) owner {
 		t.Fatal(err)
 	}
 	defer func() { _ = portfolios.Close(context.Background()) }()
-	_, err = portfolios.Exec(ctx, `INSERT INTO lot_identifications (owner_id, id, wallet_id, token_id,
-		transaction_hash, lots, quantities, recorded_at) VALUES ($1, gen_random_uuid(), $2, 't', '', '{lot}', '{1}', now())`, id, wallet)
+	_, err = portfolios.Exec(ctx, `
+		INSERT INTO lot_identifications (owner_id, id, wallet_id, token_id, transaction_hash, lots, quantities,
+		                                 recorded_at)
+		VALUES ($1, gen_random_uuid(), $2, 't', '', '{lot}', '{1}', now())`, id, wallet)
 	if err != nil {
 		t.Fatal(err)
 	}
