@@ -30,10 +30,13 @@ type look struct {
 // seenPortfolio is what was read of a portfolio.
 type seenPortfolio struct {
 	portfolio.Portfolio
-	gone   bool
-	value  *valuation.Valuation
-	loans  *defi.State
-	failed bool // to read one of them
+	gone  bool
+	value *valuation.Valuation
+	loans *defi.State
+	// highest total of the snapshots, nil if there is none; once it was read.
+	highest     *apd.Decimal
+	readHighest bool
+	failed      bool // to read one of them
 }
 
 func newLook(e *Evaluator, owner uuid.UUID, rules []Rule) *look {
@@ -171,7 +174,7 @@ func (l *look) seeValue(ctx context.Context, r Rule) (Sight, bool) {
 		if !v.Measurable() {
 			return Sight{}, true
 		}
-		return l.compare(ctx, r, v)
+		return l.compare(ctx, r, p, v)
 	}
 	return Sight{}, true
 }
@@ -190,13 +193,17 @@ func seeAmount(v valuation.Valuation, token string) Sight {
 }
 
 // compare returns how far the value is from an earlier one, as a fraction of that.
-func (l *look) compare(ctx context.Context, r Rule, v valuation.Valuation) (Sight, bool) {
+func (l *look) compare(ctx context.Context, r Rule, p *seenPortfolio, v valuation.Valuation) (Sight, bool) {
 	var before *apd.Decimal
 	var err error
-	if r.Kind == ValueChange {
+	switch {
+	case r.Kind == ValueChange:
 		before, err = l.store.TotalAt(ctx, r.Portfolio, l.at.Add(-r.Window))
-	} else {
+	case p.readHighest:
+		before = p.highest
+	default:
 		before, err = l.store.HighestTotal(ctx, r.Portfolio)
+		p.highest, p.readHighest = before, err == nil
 	}
 	if err != nil {
 		return Sight{}, l.failed(err)

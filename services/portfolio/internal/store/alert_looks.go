@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/purserhq/purser/services/portfolio/internal/alert"
+	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
 // Due implements alert.Looked.
@@ -88,24 +89,24 @@ func (s *Alerts) Drop(ctx context.Context, owner, portfolio uuid.UUID) error {
 
 // TotalAt implements alert.Looked.
 func (s *Alerts) TotalAt(ctx context.Context, portfolio uuid.UUID, at time.Time) (*apd.Decimal, error) {
-	return s.total(ctx, `SELECT total FROM snapshots WHERE portfolio_id = ? AND measurable AND NOT price_gap
-		AND bucket <= ? AND bucket > ? ORDER BY bucket DESC LIMIT 1`, portfolio, at.UTC(), at.UTC().Add(-24*time.Hour))
-}
-
-// HighestTotal implements alert.Looked. It is the highest of GetKpi.
-func (s *Alerts) HighestTotal(ctx context.Context, portfolio uuid.UUID) (*apd.Decimal, error) {
-	return s.total(ctx, "SELECT max(total) FROM snapshots WHERE portfolio_id = ? AND NOT price_gap", portfolio)
-}
-
-// total returns the number that a query finds; nil if it finds none.
-func (s *Alerts) total(ctx context.Context, query string, args ...any) (*apd.Decimal, error) {
-	var text *string
-	err := s.db.Gorm(ctx).Raw(query, args...).Row().Scan(&text)
+	var text string
+	err := s.db.Gorm(ctx).Raw(`SELECT total FROM snapshots WHERE portfolio_id = ? AND measurable AND NOT price_gap
+		AND bucket <= ? AND bucket > ? ORDER BY bucket DESC LIMIT 1`, portfolio, at.UTC(),
+		at.UTC().Add(-24*time.Hour)).Row().Scan(&text)
 	switch {
-	case errors.Is(err, sql.ErrNoRows) || err == nil && text == nil:
+	case errors.Is(err, sql.ErrNoRows):
 		return nil, nil //nolint:nilnil // none is no error
 	case err != nil:
 		return nil, fmt.Errorf("read a total: %w", err)
 	}
-	return parseDecimal(*text)
+	return parseDecimal(text)
+}
+
+// HighestTotal implements alert.Looked. It is the highest of GetKpi.
+func (s *Alerts) HighestTotal(ctx context.Context, portfolio uuid.UUID) (*apd.Decimal, error) {
+	peak, err := NewSnapshots(s.db, nil).HighestSnapshot(ctx, portfolio, valuation.Currency)
+	if err != nil || peak == nil {
+		return nil, err
+	}
+	return peak.Total, nil
 }

@@ -135,20 +135,6 @@ func noRule(id uuid.UUID) error {
 	return errs.NotFound("alert rule " + id.String()).ListedBy("AlertService.ListAlertRules")
 }
 
-// ruleCountLock is the advisory lock of the number of an owner's rules, and endpoints, as countLock.
-const ruleCountLock = "SELECT pg_advisory_xact_lock(hashtextextended('purser: alerts of ' || ?::uuid, 0))"
-
-// lockedCount counts an owner's rows of a table, until the end of the transaction.
-func lockedCount(tx *gorm.DB, table string, owner uuid.UUID) (n int64, err error) {
-	if err := tx.Exec(ruleCountLock, owner).Error; err != nil {
-		return 0, fmt.Errorf("lock the number of %s: %w", table, err)
-	}
-	if err := tx.Table(table).Where("owner_id = ?", owner).Count(&n).Error; err != nil {
-		return 0, fmt.Errorf("count %s: %w", table, err)
-	}
-	return n, nil
-}
-
 // CreateRule implements alert.Store.
 func (s *Alerts) CreateRule(ctx context.Context, rule alert.Rule, limit int, r *requests.Request) (alert.Rule, error) {
 	err := postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {

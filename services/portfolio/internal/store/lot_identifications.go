@@ -47,16 +47,9 @@ func (s *Identifications) Identify(ctx context.Context, i gains.Identification, 
 			if err := erasure.Guard(tx, i.Owner); err != nil {
 				return err
 			}
-			err := tx.Exec(
-				"SELECT pg_advisory_xact_lock(hashtextextended('purser: identifications of ' || ?::uuid, 0))",
-				i.Owner).Error
+			count, err := lockedCount(tx, "lot_identifications", i.Owner)
 			if err != nil {
-				return fmt.Errorf("lock the number of identifications: %w", err)
-			}
-			var count int64
-			err = tx.Raw("SELECT count(*) FROM lot_identifications WHERE owner_id = ?", i.Owner).Row().Scan(&count)
-			if err != nil {
-				return fmt.Errorf("count identifications: %w", err)
+				return err
 			}
 			if count >= maxIdentifications {
 				return errs.Exhausted("TOO_MANY_IDENTIFICATIONS",

@@ -27,9 +27,19 @@ func (s *Portfolios) Answered(ctx context.Context, owner uuid.UUID, r *requests.
 	return p, answered, err
 }
 
-// countLock is the advisory lock of the number of an owner's portfolios. Whoever adds one
-// holds it until the end of the transaction, so that the count is exact.
-const countLock = "SELECT pg_advisory_xact_lock(hashtextextended('purser: portfolios of ' || ?::uuid, 0))"
+// lockedCount counts an owner's rows of a table. Whoever adds one holds the advisory lock of it until the end of the
+// transaction, so that the count is exact.
+func lockedCount(tx *gorm.DB, table string, owner uuid.UUID) (n int64, err error) {
+	err = tx.Exec(`SELECT pg_advisory_xact_lock(
+		hashtextextended('purser: ' || ?::text || ' of ' || ?::uuid, 0))`, table, owner).Error
+	if err != nil {
+		return 0, fmt.Errorf("lock the number of %s: %w", table, err)
+	}
+	if err := tx.Table(table).Where("owner_id = ?", owner).Count(&n).Error; err != nil {
+		return 0, fmt.Errorf("count %s: %w", table, err)
+	}
+	return n, nil
+}
 
 // Create implements portfolio.NamedStore.
 func (s *Portfolios) Create(ctx context.Context, p portfolio.Portfolio, wallets []uuid.UUID, hour time.Time,
@@ -38,12 +48,9 @@ func (s *Portfolios) Create(ctx context.Context, p portfolio.Portfolio, wallets 
 		if err := erasure.Guard(tx, p.Owner); err != nil {
 			return err
 		}
-		if err := tx.Exec(countLock, p.Owner).Error; err != nil {
-			return fmt.Errorf("lock the number of portfolios: %w", err)
-		}
-		var count int64
-		if err := tx.Model(&portfolioRow{}).Where("owner_id = ?", p.Owner).Count(&count).Error; err != nil {
-			return fmt.Errorf("count portfolios: %w", err)
+		count, err := lockedCount(tx, "portfolios", p.Owner)
+		if err != nil {
+			return err
 		}
 		if count >= int64(limit) {
 			return errs.Exhausted("TOO_MANY_PORTFOLIOS", fmt.Sprintf("you have %d portfolios, the default one "+
