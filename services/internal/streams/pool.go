@@ -80,6 +80,22 @@ func (p *Pool) Begin(ctx context.Context, client string) (_ context.Context, end
 	return ctx, func() { p.end(client, o) }, nil
 }
 
+// Hold is Begin for a stream that ends with the call of a method: defer end with the error that the method returns. It
+// makes that of a stream whose place was taken errs.Exhausted (TOO_MANY_STREAMS). what are the streams, such as
+// "exports".
+func (p *Pool) Hold(ctx context.Context, client, what string) (_ context.Context, end func(*error), err error) {
+	ctx, done, err := p.Begin(ctx, client)
+	if err != nil {
+		return nil, nil, err
+	}
+	return ctx, func(err *error) {
+		done()
+		if errors.Is(context.Cause(ctx), ErrTaken) {
+			*err = errs.Exhausted("TOO_MANY_STREAMS", "you have the most "+what+", and another caller needs one")
+		}
+	}, nil
+}
+
 // takeFromLargest ends the newest stream of the client who has most in the network
 // that has most, if that is more than the network of client would have with one
 // more; in client's own network, if it is more than client would have.

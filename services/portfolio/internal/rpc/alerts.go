@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/cockroachdb/apd/v3"
@@ -232,16 +231,16 @@ func (s *AlertServer) AcknowledgeAlerts(ctx context.Context,
 
 // WatchAlerts implements the RPC.
 func (s *AlertServer) WatchAlerts(req *portfoliov1.WatchAlertsRequest,
-	stream grpc.ServerStreamingServer[portfoliov1.WatchAlertsResponse]) error {
+	stream grpc.ServerStreamingServer[portfoliov1.WatchAlertsResponse]) (err error) {
 	owner := authn.CallerFrom(stream.Context()).UserID
 	if err := feed.CheckCursor(req.GetCursor()); err != nil {
 		return err
 	}
-	ctx, end, err := s.watchers.Begin(stream.Context(), owner.String())
+	ctx, end, err := s.watchers.Hold(stream.Context(), owner.String(), "streams")
 	if err != nil {
 		return err
 	}
-	defer end()
+	defer end(&err)
 	err = s.changes.Watch(ctx, req.GetCursor(), feed.Filter{Owner: owner}, func(c []feed.Change, cursor string) error {
 		m := &portfoliov1.WatchAlertsResponse{Cursor: cursor}
 		if len(c) > 0 {
@@ -257,9 +256,6 @@ func (s *AlertServer) WatchAlerts(req *portfoliov1.WatchAlertsRequest,
 		}
 		return streams.Deliver(ctx, s.readerTimeout, func() error { return stream.Send(m) })
 	})
-	if errors.Is(context.Cause(ctx), streams.ErrTaken) {
-		return errs.Exhausted("TOO_MANY_STREAMS", "you have the most streams, and another caller needs one")
-	}
 	return err
 }
 

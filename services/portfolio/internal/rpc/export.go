@@ -1,14 +1,11 @@
 package rpc
 
 import (
-	"context"
-	"errors"
 	"time"
 
 	"google.golang.org/grpc"
 
 	"github.com/purserhq/purser/pkg/authn"
-	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/timerange"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	"github.com/purserhq/purser/services/internal/streams"
@@ -23,7 +20,7 @@ const (
 
 // ExportSnapshots implements the RPC.
 func (s *PortfolioServer) ExportSnapshots(req *portfoliov1.ExportSnapshotsRequest,
-	stream grpc.ServerStreamingServer[portfoliov1.ExportSnapshotsResponse]) error {
+	stream grpc.ServerStreamingServer[portfoliov1.ExportSnapshotsResponse]) (err error) {
 	r, err := exportRequestFromProto(req)
 	if err != nil {
 		return err
@@ -32,11 +29,11 @@ func (s *PortfolioServer) ExportSnapshots(req *portfoliov1.ExportSnapshotsReques
 	if err != nil {
 		return err
 	}
-	ctx, end, err := s.exports.Begin(stream.Context(), authn.CallerFrom(stream.Context()).UserID.String())
+	ctx, end, err := s.exports.Hold(stream.Context(), authn.CallerFrom(stream.Context()).UserID.String(), "exports")
 	if err != nil {
 		return err
 	}
-	defer end()
+	defer end(&err)
 	send := func(m *portfoliov1.ExportSnapshotsResponse) error {
 		return streams.Deliver(ctx, exportSendTime, func() error { return stream.Send(m) })
 	}
@@ -47,9 +44,6 @@ func (s *PortfolioServer) ExportSnapshots(req *portfoliov1.ExportSnapshotsReques
 	if err == nil {
 		n := int64(rows)
 		err = send(&portfoliov1.ExportSnapshotsResponse{Data: parts.Rest(), RowCount: &n})
-	}
-	if errors.Is(context.Cause(ctx), streams.ErrTaken) {
-		return errs.Exhausted("TOO_MANY_STREAMS", "you have the most exports, and another caller needs one")
 	}
 	return err
 }

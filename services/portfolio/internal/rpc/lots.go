@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/big"
 	"regexp"
@@ -235,16 +234,16 @@ func (s *LotServer) GetPnl(ctx context.Context, req *portfoliov1.GetPnlRequest) 
 
 // ExportLots implements the RPC.
 func (s *LotServer) ExportLots(req *portfoliov1.ExportLotsRequest,
-	stream grpc.ServerStreamingServer[portfoliov1.ExportLotsResponse]) error {
+	stream grpc.ServerStreamingServer[portfoliov1.ExportLotsResponse]) (err error) {
 	scope, err := lotScope("", req)
 	if err != nil {
 		return err
 	}
-	ctx, end, err := s.exports.Begin(stream.Context(), authn.CallerFrom(stream.Context()).UserID.String())
+	ctx, end, err := s.exports.Hold(stream.Context(), authn.CallerFrom(stream.Context()).UserID.String(), "exports")
 	if err != nil {
 		return err
 	}
-	defer end()
+	defer end(&err)
 	r, err := s.read(ctx, req.GetPortfolioId(), req.GetOptions())
 	if err != nil {
 		return err
@@ -258,9 +257,6 @@ func (s *LotServer) ExportLots(req *portfoliov1.ExportLotsRequest,
 	if err == nil {
 		n := int64(rows)
 		err = send(&portfoliov1.ExportLotsResponse{Data: parts.Rest(), RowCount: &n})
-	}
-	if errors.Is(context.Cause(ctx), streams.ErrTaken) {
-		return errs.Exhausted("TOO_MANY_STREAMS", "you have the most exports, and another caller needs one")
 	}
 	return err
 }

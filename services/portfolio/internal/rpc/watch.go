@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"google.golang.org/grpc"
@@ -24,7 +23,7 @@ const (
 
 // WatchValuation implements the RPC.
 func (s *PortfolioServer) WatchValuation(req *portfoliov1.WatchValuationRequest,
-	stream grpc.ServerStreamingServer[portfoliov1.WatchValuationResponse]) error {
+	stream grpc.ServerStreamingServer[portfoliov1.WatchValuationResponse]) (err error) {
 	if err := checkWatch(req); err != nil {
 		return err
 	}
@@ -32,11 +31,11 @@ func (s *PortfolioServer) WatchValuation(req *portfoliov1.WatchValuationRequest,
 	if err != nil {
 		return err
 	}
-	ctx, end, err := s.watchers.Begin(stream.Context(), authn.CallerFrom(stream.Context()).UserID.String())
+	ctx, end, err := s.watchers.Hold(stream.Context(), authn.CallerFrom(stream.Context()).UserID.String(), "streams")
 	if err != nil {
 		return err
 	}
-	defer end()
+	defer end(&err)
 	err = s.watches.Watch(ctx, p, req.GetCurrency(), req.GetCursor(), func(state *watch.State, cursor string) error {
 		m := &portfoliov1.WatchValuationResponse{Cursor: cursor}
 		if state != nil {
@@ -44,9 +43,6 @@ func (s *PortfolioServer) WatchValuation(req *portfoliov1.WatchValuationRequest,
 		}
 		return streams.Deliver(ctx, watchSendTime, func() error { return stream.Send(m) })
 	})
-	if errors.Is(context.Cause(ctx), streams.ErrTaken) {
-		return errs.Exhausted("TOO_MANY_STREAMS", "you have the most streams, and another caller needs one")
-	}
 	return err
 }
 

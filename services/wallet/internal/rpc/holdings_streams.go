@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -34,39 +33,30 @@ const (
 	shardPage = 1000
 )
 
-// streamOf returns the context of a stream of the caller, and what makes its error the caller's. errs.Exhausted.
-func streamOf(ctx context.Context, pool *streams.Pool) (context.Context, func(error) error, error) {
-	ctx, end, err := pool.Begin(ctx, authn.CallerFrom(ctx).UserID.String())
-	if err != nil {
-		return nil, nil, err
-	}
-	return ctx, func(err error) error {
-		defer end()
-		if errors.Is(context.Cause(ctx), streams.ErrTaken) {
-			return errs.Exhausted("TOO_MANY_STREAMS", "you have the most streams, and another caller needs one")
-		}
-		return err
-	}, nil
+// hold begins a stream of the caller; end is deferred with the error of the method. errs.Exhausted.
+func hold(ctx context.Context, pool *streams.Pool) (_ context.Context, end func(*error), err error) {
+	return pool.Hold(ctx, authn.CallerFrom(ctx).UserID.String(), "streams")
 }
 
 // WatchChanges implements the RPC.
 func (s *HoldingsServer) WatchChanges(req *walletv1.WatchChangesRequest,
-	stream grpc.ServerStreamingServer[walletv1.WatchChangesResponse]) error {
+	stream grpc.ServerStreamingServer[walletv1.WatchChangesResponse]) (err error) {
 	filter, err := changeFilter(authn.CallerFrom(stream.Context()), req)
 	if err != nil {
 		return err
 	}
-	ctx, done, err := streamOf(stream.Context(), s.watchers)
+	ctx, end, err := hold(stream.Context(), s.watchers)
 	if err != nil {
 		return err
 	}
-	return done(s.changes.Watch(ctx, req.GetCursor(), filter, func(changes []feed.Change, cursor string) error {
+	defer end(&err)
+	return s.changes.Watch(ctx, req.GetCursor(), filter, func(changes []feed.Change, cursor string) error {
 		m := &walletv1.WatchChangesResponse{Cursor: cursor}
 		for _, c := range changes {
 			m.Changes = append(m.Changes, changeToProto(c))
 		}
 		return streams.Deliver(ctx, s.readerTimeout, func() error { return stream.Send(m) })
-	}))
+	})
 }
 
 // changeFilter returns what a caller asks for, if they may.
@@ -136,7 +126,7 @@ func changeToProto(c feed.Change) *walletv1.Change {
 
 // StreamHoldings implements the RPC. One page of rows and one message of them are in memory.
 func (s *HoldingsServer) StreamHoldings(req *walletv1.StreamHoldingsRequest,
-	stream grpc.ServerStreamingServer[walletv1.StreamHoldingsResponse]) error {
+	stream grpc.ServerStreamingServer[walletv1.StreamHoldingsResponse]) (err error) {
 	if err := checkShard(req.GetShard()); err != nil {
 		return err
 	}
@@ -148,11 +138,12 @@ func (s *HoldingsServer) StreamHoldings(req *walletv1.StreamHoldingsRequest,
 		return errs.Invalid("cursor", "must be the cursor of a message of the same caller and shard, or empty, "+
 			errs.Given(req.GetCursor()))
 	}
-	ctx, done, err := streamOf(stream.Context(), s.shards)
+	ctx, end, err := hold(stream.Context(), s.shards)
 	if err != nil {
 		return err
 	}
-	return done(s.streamShard(ctx, query, shard, after, stream.Send))
+	defer end(&err)
+	return s.streamShard(ctx, query, shard, after, stream.Send)
 }
 
 func (s *HoldingsServer) streamShard(ctx context.Context, query page.Query, shard *walletv1.Shard,

@@ -27,15 +27,16 @@ const (
 
 // StreamTransactions implements the RPC. One message is in memory.
 func (s *TransactionServer) StreamTransactions(req *walletv1.StreamTransactionsRequest,
-	stream grpc.ServerStreamingServer[walletv1.StreamTransactionsResponse]) error {
+	stream grpc.ServerStreamingServer[walletv1.StreamTransactionsResponse]) (err error) {
 	owner, err := ownerOf(authn.CallerFrom(stream.Context()), req.GetOwnerId())
 	if err != nil {
 		return err
 	}
-	ctx, done, err := streamOf(stream.Context(), s.streams)
+	ctx, end, err := hold(stream.Context(), s.streams)
 	if err != nil {
 		return err
 	}
+	defer end(&err)
 	send := func(m *walletv1.StreamTransactionsResponse) error {
 		m.OwnerId = owner.String()
 		return streams.Deliver(ctx, movementSendTime, func() error { return stream.Send(m) })
@@ -57,7 +58,7 @@ func (s *TransactionServer) StreamTransactions(req *walletv1.StreamTransactionsR
 	if err == nil {
 		err = send(&walletv1.StreamTransactionsResponse{MovementCount: &count})
 	}
-	return done(err)
+	return err
 }
 
 func (s *TransactionServer) movementToProto(p transaction.Priced) *walletv1.Movement {
