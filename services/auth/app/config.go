@@ -2,7 +2,6 @@ package app
 
 import (
 	"cmp"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -176,18 +175,5 @@ func (c Config) devices() (*device.Keys, error) {
 }
 
 func (c Config) keks() (current []byte, previous [][]byte, err error) {
-	if current, err = kek("PURSER_KEK", c.KEK); err != nil || c.KEKPrevious == "" {
-		return current, nil, err
-	}
-	older, err := kek("PURSER_KEK_PREVIOUS", c.KEKPrevious)
-	return current, [][]byte{older}, err
-}
-
-func kek(name string, s config.Secret) ([]byte, error) {
-	b, err := base64.StdEncoding.DecodeString(s.Reveal())
-	if err != nil || len(b) != seal.KeySize {
-		return nil, fmt.Errorf("%s must be %d bytes in base64 (head -c %d /dev/urandom | base64)", name,
-			seal.KeySize, seal.KeySize)
-	}
-	return b, nil
+	return seal.Keys("PURSER_KEK", c.KEK, c.KEKPrevious)
 }

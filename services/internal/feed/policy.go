@@ -1,9 +1,15 @@
 package feed
 
 import (
+	"context"
 	"errors"
 	"time"
+
+	"github.com/purserhq/purser/pkg/jobs"
 )
+
+// trimTimeout bounds a run of TrimJob; what is left is for the next one.
+const trimTimeout = 10 * time.Minute
 
 // Policy is the configuration of a feed, read from PURSER_CHANGES_*.
 type Policy struct {
@@ -22,4 +28,10 @@ func (p Policy) Validate() error {
 		return errors.New("PURSER_CHANGES_READER_TIMEOUT must be 1s to 10m")
 	}
 	return nil
+}
+
+// TrimJob is the job that deletes old changes.
+func (f *Feed) TrimJob(p Policy) jobs.Job {
+	return jobs.Job{Name: "trim_changes", Cron: "23 * * * *", Timeout: trimTimeout, CatchUp: jobs.CatchUpSkip,
+		Run: func(ctx context.Context, _ *jobs.Run) error { return f.Trim(ctx, p.Kept) }}
 }

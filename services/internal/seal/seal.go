@@ -9,12 +9,35 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
+
+	"github.com/purserhq/purser/pkg/config"
 )
 
 // KeySize of the key-encryption key, in bytes.
 const KeySize = 32
+
+// keyOf reads the setting of a name.
+func keyOf(name string, s config.Secret) ([]byte, error) {
+	b, err := base64.StdEncoding.DecodeString(s.Reveal())
+	if err != nil || len(b) != KeySize {
+		return nil, fmt.Errorf("%s must be %d bytes in base64 (head -c %d /dev/urandom | base64)", name, KeySize,
+			KeySize)
+	}
+	return b, nil
+}
+
+// Keys reads the key-encryption key of the setting of a name, KeySize bytes in base64, and that of the setting with
+// _PREVIOUS at its end, if it is set. The error names the setting.
+func Keys(name string, current, previous config.Secret) (key []byte, older [][]byte, err error) {
+	if key, err = keyOf(name, current); err != nil || previous == "" {
+		return key, nil, err
+	}
+	before, err := keyOf(name+"_PREVIOUS", previous)
+	return key, [][]byte{before}, err
+}
 
 // Sealer encrypts secrets at rest by envelope encryption: AES-256-GCM under a
 // data key that is used once, which is wrapped by the key-encryption key (NIST SP

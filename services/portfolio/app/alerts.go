@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -81,27 +80,11 @@ func (c WebhookConfig) sealer() (*seal.Sealer, error) {
 		}
 		return nil, nil //nolint:nilnil // there are no webhooks
 	}
-	current, err := keyOf("PURSER_WEBHOOKS_KEK", c.KEK)
-	if err != nil || c.KEKPrevious == "" {
-		if err != nil {
-			return nil, err
-		}
-		return seal.New(current)
-	}
-	previous, err := keyOf("PURSER_WEBHOOKS_KEK_PREVIOUS", c.KEKPrevious)
+	current, previous, err := seal.Keys("PURSER_WEBHOOKS_KEK", c.KEK, c.KEKPrevious)
 	if err != nil {
 		return nil, err
 	}
-	return seal.New(current, previous)
-}
-
-func keyOf(name string, s config.Secret) ([]byte, error) {
-	b, err := base64.StdEncoding.DecodeString(s.Reveal())
-	if err != nil || len(b) != seal.KeySize {
-		return nil, fmt.Errorf("%s must be %d bytes in base64 (head -c %d /dev/urandom | base64)", name, seal.KeySize,
-			seal.KeySize)
-	}
-	return b, nil
+	return seal.New(current, previous...)
 }
 
 func (c WebhookConfig) rules() (webhook.Rules, error) {
@@ -177,14 +160,13 @@ func (a *alerts) server(portfolios *portfolio.Service, cfg Config) *rpc.AlertSer
 // jobs delete what is old.
 func (a *alerts) jobs(cfg Config) []chassis.Job {
 	return []chassis.Job{
-		{Job: jobs.Job{Name: "trim_changes", Cron: "23 * * * *", Timeout: trimTimeout, CatchUp: jobs.CatchUpSkip,
-			Run: func(ctx context.Context, _ *jobs.Run) error { return a.changes.Trim(ctx, cfg.Changes.Kept) }}},
-		{Job: jobs.Job{Name: "prune_alerts", Cron: "47 3 * * *", Timeout: trimTimeout, CatchUp: jobs.CatchUpSkip,
+		{Job: a.changes.TrimJob(cfg.Changes)},
+		{Job: jobs.Job{Name: "prune_alerts", Cron: "47 3 * * *", Timeout: pruneTimeout, CatchUp: jobs.CatchUpSkip,
 			Run: func(ctx context.Context, _ *jobs.Run) error {
 				return a.store.Prune(ctx, time.Now().Add(-cfg.Alerts.Kept))
 			}}},
 	}
 }
 
-// trimTimeout bounds a run of these jobs; what is left is for the next one.
-const trimTimeout = 10 * time.Minute
+// pruneTimeout bounds a run of prune_alerts; what is left is for the next one.
+const pruneTimeout = 10 * time.Minute

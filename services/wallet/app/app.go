@@ -109,7 +109,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	scanner := transaction.NewScanner(transactions, nodes, cfg.TransactionsFirstBlock, log)
 	scanner.Compare(func(ctx context.Context, chain uint64) { resets.Check(ctx, chain, 0) })
 	scheduled, err := b.AddJobs(append(b.FollowDeletions(cfg.AuthConfig, auth, self, store.NewOwners(b.DB, caches)),
-		syncJob(syncRound, cfg), trimJob(changes, cfg.Changes),
+		syncJob(syncRound, cfg), chassis.Job{Job: changes.TrimJob(cfg.Changes)},
 		partitionsJob(partition.NewMaker(partitions, cfg.History, log, time.Now)),
 		transactionsJob(scanner, cfg))...)
 	if err != nil {

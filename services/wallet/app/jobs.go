@@ -6,7 +6,6 @@ import (
 
 	"github.com/purserhq/purser/pkg/jobs"
 	"github.com/purserhq/purser/services/internal/chassis"
-	"github.com/purserhq/purser/services/internal/feed"
 	"github.com/purserhq/purser/services/internal/partition"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/transaction"
@@ -57,18 +56,10 @@ func transactionsJob(scanner *transaction.Scanner, cfg Config) chassis.Job {
 // partitionsJob makes the partitions of the coming months, and drops those that are old.
 func partitionsJob(maker *partition.Maker) chassis.Job {
 	return chassis.Job{Job: jobs.Job{
-		Name: "make_partitions", Cron: "37 * * * *", Timeout: trimTimeout, CatchUp: jobs.CatchUpSkip,
+		Name: "make_partitions", Cron: "37 * * * *", Timeout: partitionsTimeout, CatchUp: jobs.CatchUpSkip,
 		Run: func(ctx context.Context, _ *jobs.Run) error { return maker.Run(ctx) },
 	}}
 }
 
-// trimTimeout bounds a run of trimJob and partitionsJob; what is left is for the next one.
-const trimTimeout = 10 * time.Minute
-
-// trimJob deletes old changes from the feed.
-func trimJob(changes *feed.Feed, p feed.Policy) chassis.Job {
-	return chassis.Job{Job: jobs.Job{
-		Name: "trim_changes", Cron: "23 * * * *", Timeout: trimTimeout, CatchUp: jobs.CatchUpSkip,
-		Run: func(ctx context.Context, _ *jobs.Run) error { return changes.Trim(ctx, p.Kept) },
-	}}
-}
+// partitionsTimeout bounds a run of partitionsJob; what is left is for the next one.
+const partitionsTimeout = 10 * time.Minute
