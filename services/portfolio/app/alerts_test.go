@@ -214,9 +214,9 @@ func TestRulesAreChangedByTheirEtagAndRequest(t *testing.T) {
 	stranger, _ := a.newUser(t, "portfolio:read", "portfolio:write")
 	_, err = a.alerts.DeleteAlertRule(stranger, &portfoliov1.DeleteAlertRuleRequest{RuleId: rule.GetRuleId()})
 	wantReason(t, err, errs.KindNotFound, "")
+	remove := &portfoliov1.DeleteAlertRuleRequest{RuleId: rule.GetRuleId(), RequestId: uuid.NewString()}
 	for range 2 {
-		_, err = a.alerts.DeleteAlertRule(ctx, &portfoliov1.DeleteAlertRuleRequest{RuleId: rule.GetRuleId(),
-			RequestId: create.GetRequestId()[:35] + "f"})
+		_, err = a.alerts.DeleteAlertRule(ctx, remove)
 		if err != nil {
 			t.Error(err)
 		}
