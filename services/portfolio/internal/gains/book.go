@@ -139,8 +139,9 @@ func (b *Book) Set(events []Event) error {
 			return b.parts[i].Time.After(at.Time) || b.parts[i].Time.Equal(at.Time) && b.parts[i].seq >= at.Seq
 		})]
 	}
-	b.parts = slices.Clip(b.parts)
-	for _, d := range b.history.Disposals(first) {
+	disposals := b.history.Disposals(first)
+	b.parts = slices.Grow(slices.Clip(b.parts), len(disposals)+len(disposals)/2)
+	for _, d := range disposals {
 		b.parts = append(b.parts, b.partsOf(d)...)
 	}
 	b.setOpen(b.history.AllLots())

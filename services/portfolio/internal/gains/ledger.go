@@ -23,6 +23,23 @@ type worthOf struct {
 	rate  string
 }
 
+// worths are those of movements, which are in their order: many follow one of the same hour.
+func (v *values) worths(moved []Movement) []worthOf {
+	out := make([]worthOf, len(moved))
+	var (
+		rate string
+		of   int64
+	)
+	for i := range moved {
+		h := hourOf(moved[i].Token, moved[i].Time)
+		if i == 0 || h.Hour != of {
+			rate, of = v.rates[h.Hour].Price, h.Hour
+		}
+		out[i] = worthOf{v.prices[h], rate}
+	}
+	return out
+}
+
 // NewLedger returns one without movements.
 func NewLedger(r Rules, a Assets) *Ledger {
 	return &Ledger{rules: r, assets: a, events: map[string][]Event{}, books: map[string]*Book{}}
@@ -34,13 +51,12 @@ func (l *Ledger) Prepare(moved []Movement, v *values) {
 	if !slices.IsSortedFunc(moved, byPlace) {
 		slices.SortStableFunc(moved, byPlace)
 	}
-	worths := make([]worthOf, len(moved))
-	for i := range moved {
-		h := hourOf(moved[i].Token, moved[i].Time)
-		worths[i] = worthOf{v.prices[h], v.rates[h.Hour].Price}
-	}
+	worths := v.worths(moved)
 	var changed []Movement
-	for i, j := 0, 0; i < len(moved) || j < len(l.moved); {
+	if len(l.moved) == 0 {
+		changed = moved
+	}
+	for i, j := 0, 0; len(l.moved) > 0 && (i < len(moved) || j < len(l.moved)); {
 		var c int
 		switch {
 		case i == len(moved):
