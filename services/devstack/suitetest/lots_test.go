@@ -23,7 +23,7 @@ import (
 type trader struct {
 	*testing.T
 	c      *demo.Clients
-	ctx    context.Context
+	ctx    context.Context //nolint:containedctx // it is that of the test, with the trader's token
 	wallet string
 	coin   string
 }
@@ -57,7 +57,9 @@ func (tr trader) price(at time.Time) *big.Rat {
 }
 
 // worth is what so many tenths of a coin are at a price.
-func worth(tenths int64, price *big.Rat) *big.Rat { return new(big.Rat).Mul(big.NewRat(tenths, 10), price) }
+func worth(tenths int64, price *big.Rat) *big.Rat {
+	return new(big.Rat).Mul(big.NewRat(tenths, 10), price)
+}
 
 // check holds the profit, the disposals, the open lots and the file of disposals against what was paid and got, and so
 // many tenths of a coin that are left.
