@@ -80,6 +80,9 @@ func unary(layers []layer, rules func(string) (Rule, bool), open *inFlight) grpc
 		c := newCall(info.FullMethod, layers, rules, false)
 		var resp any
 		c.handler = func(ctx context.Context) error {
+			if err := checkReadable(req); err != nil {
+				return err
+			}
 			if err := c.check(req); err != nil {
 				return err
 			}
@@ -162,6 +165,9 @@ func (s *checkedStream) RecvMsg(m any) error {
 		return refused
 	}
 	if err != nil {
+		return err
+	}
+	if err := checkReadable(m); err != nil {
 		return err
 	}
 	return s.check(m)

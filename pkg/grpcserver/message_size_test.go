@@ -56,7 +56,13 @@ func TestBytesThatAreNoMessageAreRefused(t *testing.T) {
 	}})
 	in := dynamicpb.NewMessage(note())
 	in.SetUnknown(protoreflect.RawFields{0x0a, 0x02, 0xff, 0xfe}) // a text that isn't UTF-8
-	if _, e := r.call(t.Context(), open, in); e == nil || called {
+	_, e := r.call(t.Context(), open, in)
+	if e == nil || e.Kind != errs.KindInvalid || e.Reason != "MESSAGE_UNREADABLE" ||
+		!strings.Contains(e.Message, string(note().FullName())) || called {
 		t.Errorf("%v, and the handler was called: %t", e, called)
+	}
+	e = exchange(r.openStream(as(t, "Bearer reader-secret"), t), in)
+	if reason(e) != "MESSAGE_UNREADABLE" || strings.Contains(r.log.String(), `"level":"ERROR"`) {
+		t.Errorf("a stream answered %v, and logged %s", e, r.log.String())
 	}
 }

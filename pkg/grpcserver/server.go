@@ -9,9 +9,9 @@
 // ignores health checks.
 //
 // Limits: the layers don't decide who owns a row; a service's queries have to be
-// limited to the owner. A call that gRPC itself refuses (a message that is too large
-// or not protobuf) doesn't reach the layers: it is in the metrics, but not in the
-// log. A call with more metadata than MaxHeaders is in the log, but not in the metrics.
+// limited to the owner. A call that gRPC itself refuses (a message that is too large)
+// doesn't reach the layers: it is in the metrics, but not in the log. A call with more
+// metadata than MaxHeaders is in the log, but not in the metrics.
 // A call of a method that doesn't exist is in neither; the answer, UNIMPLEMENTED, says
 // which there are.
 package grpcserver
@@ -184,6 +184,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	registered := newMethods(func() *grpc.Server { return s.Server })
 	options := []grpc.ServerOption{
 		grpc.Creds(creds),
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithFilter(
 			filters.All(filters.Not(filters.HealthCheck()), registered.measured)))),
 		grpc.UnknownServiceHandler(registered.refuse),

@@ -32,8 +32,8 @@ type servedMethod struct {
 
 // servedMethods are all methods of the suite's contracts. Those of JobService and StatusService are listed once
 // for each service.
-func servedMethods(s *suite.Suite) []servedMethod {
-	every := []string{s.Endpoints.Auth, s.Endpoints.Wallet, s.Endpoints.Portfolio}
+func servedMethods(e suite.Endpoints) []servedMethod {
+	every := []string{e.Auth, e.Wallet, e.Portfolio}
 	addresses := map[protoreflect.FullName][]string{
 		"purser.auth.v1": every[:1], "purser.wallet.v1": every[1:2], "purser.portfolio.v1": every[2:],
 		"purser.jobs.v1": every, "purser.status.v1": every,

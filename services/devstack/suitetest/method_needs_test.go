@@ -82,7 +82,7 @@ func methods(t *testing.T, s *suite.Suite) []method {
 	}
 	conns, others := map[string]*grpc.ClientConn{}, otherNeeds()
 	var all []method
-	for _, served := range servedMethods(s) {
+	for _, served := range servedMethods(s.Endpoints) {
 		conn, ok := conns[served.addr]
 		if !ok {
 			var err error

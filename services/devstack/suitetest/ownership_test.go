@@ -49,7 +49,7 @@ func TestAnotherUsersResourcesAreNotFound(t *testing.T) {
 	theirs := makeResources(t, s, c, alice, tokens)
 	before := allData(t, c, alice)
 	tried := 0
-	for _, m := range servedMethods(s) {
+	for _, m := range servedMethods(s.Endpoints) {
 		full := fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name())
 		rule, _ := access.Lookup(full)
 		for i := range m.Input().Fields().Len() {

@@ -51,10 +51,16 @@ func programs(t *testing.T) string {
 // startPrograms runs each service as a program.
 func startPrograms(t *testing.T, b *suite.Backing) suite.Endpoints {
 	t.Helper()
+	e, _ := startProcesses(t, b)
+	return e
+}
+
+// startProcesses is startPrograms that also returns the processes: auth, wallet and portfolio.
+func startProcesses(t *testing.T, b *suite.Backing) (e suite.Endpoints, started []*process) {
+	t.Helper()
 	dir := programs(t)
-	var e suite.Endpoints
 	auth := serve(t, filepath.Join(dir, "auth"), b.AuthEnviron())
-	e.Auth, e.AuthHTTP = auth["grpc"], auth["http"]
+	e.Auth, e.AuthHTTP = auth.addrs["grpc"], auth.addrs["http"]
 	for _, args := range b.EnsureServiceAccounts() {
 		ensure := exec.CommandContext(t.Context(), filepath.Join(dir, "auth"), args...)
 		ensure.Env = b.AuthEnviron()
@@ -62,25 +68,27 @@ func startPrograms(t *testing.T, b *suite.Backing) suite.Endpoints {
 			t.Fatalf("auth service-account ensure: %v\n%s", err, out)
 		}
 	}
-	e.Wallet = serve(t, filepath.Join(dir, "wallet"), b.WalletEnviron(e))["grpc"]
-	e.Portfolio = serve(t, filepath.Join(dir, "portfolio"), b.PortfolioEnviron(e))["grpc"]
+	wallet := serve(t, filepath.Join(dir, "wallet"), b.WalletEnviron(e))
+	e.Wallet = wallet.addrs["grpc"]
+	portfolio := serve(t, filepath.Join(dir, "portfolio"), b.PortfolioEnviron(e))
+	e.Portfolio = portfolio.addrs["grpc"]
 	for _, addr := range []string{e.Auth, e.Wallet, e.Portfolio} {
 		if err := suite.Healthy(t.Context(), addr); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return e
+	return e, []*process{auth, wallet, portfolio}
 }
 
-// serve migrates the database and runs a service until the test ends. It returns the addresses in the service's log.
-func serve(t *testing.T, program string, environ []string) map[string]string {
+// serve migrates the database and runs a service until the test ends.
+func serve(t *testing.T, program string, environ []string) *process {
 	t.Helper()
 	migrate := exec.CommandContext(t.Context(), program, "migrate", "up")
 	migrate.Env = environ
 	if out, err := migrate.CombinedOutput(); err != nil || !strings.Contains(string(out), "0 pending") {
 		t.Fatalf("%s migrate up: %v\n%s", program, err, out)
 	}
-	return launch(t, program, environ).addrs
+	return launch(t, program, environ)
 }
 
 // process is a service running as a program.
