@@ -62,10 +62,8 @@ func startProcesses(t *testing.T, b *suite.Backing) (e suite.Endpoints, started 
 	auth := serve(t, filepath.Join(dir, "auth"), b.AuthEnviron())
 	e.Auth, e.AuthHTTP = auth.addrs["grpc"], auth.addrs["http"]
 	for _, args := range b.EnsureServiceAccounts() {
-		ensure := exec.CommandContext(t.Context(), filepath.Join(dir, "auth"), args...)
-		ensure.Env = b.AuthEnviron()
-		if out, err := ensure.CombinedOutput(); err != nil {
-			t.Fatalf("auth service-account ensure: %v\n%s", err, out)
+		if out, err := runProgram(t, filepath.Join(dir, "auth"), b.AuthEnviron(), args...); err != nil {
+			t.Fatalf("auth %v: %v\n%s", args, err, out)
 		}
 	}
 	wallet := serve(t, filepath.Join(dir, "wallet"), b.WalletEnviron(e))
@@ -80,12 +78,20 @@ func startProcesses(t *testing.T, b *suite.Backing) (e suite.Endpoints, started 
 	return e, []*process{auth, wallet, portfolio}
 }
 
+// runProgram runs a program to its end and returns what it printed.
+func runProgram(t *testing.T, program string, environ []string, args ...string) (string, error) {
+	t.Helper()
+	c := exec.CommandContext(t.Context(), program, args...)
+	c.Env = environ
+	out, err := c.CombinedOutput()
+	return string(out), err
+}
+
 // serve migrates the database and runs a service until the test ends.
 func serve(t *testing.T, program string, environ []string) *process {
 	t.Helper()
-	migrate := exec.CommandContext(t.Context(), program, "migrate", "up")
-	migrate.Env = environ
-	if out, err := migrate.CombinedOutput(); err != nil || !strings.Contains(string(out), "0 pending") {
+	out, err := runProgram(t, program, environ, "migrate", "up")
+	if err != nil || !strings.Contains(out, "0 pending") {
 		t.Fatalf("%s migrate up: %v\n%s", program, err, out)
 	}
 	return launch(t, program, environ)
