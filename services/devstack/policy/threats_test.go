@@ -21,7 +21,7 @@ func TestTheThreatModelNamesTestsThatExist(t *testing.T) {
 	}
 	exists := map[string]bool{}
 	for _, s := range sources(t, "_test.go") {
-		for _, f := range testFunc.FindAllStringSubmatch(string(s.text), -1) {
+		for _, f := range testFunc.FindAllStringSubmatch(s.text, -1) {
 			exists[f[1]] = true
 		}
 	}
