@@ -130,6 +130,7 @@ fuzz: ## Run every fuzz target for FUZZTIME=60s, those of PKG=./pkg or of all pa
 test-tools: tools ## Test the tools: contracts check, publishing, release, stress
 	GOWORK=off go -C tools test -count=1 ./...
 	GOWORK=off go -C tools/publish test -count=1 ./...
+	GOWORK=off go -C tools/peers vet ./...
 
 .PHONY: findings
 findings: ## Run the scripts of findings/ (they use the network; not part of CI)
@@ -166,8 +167,9 @@ real: setup .build ## Run what needs programs of others (anvil, hardhat, hledger
 	@grep -E '^ *--- (PASS|SKIP)|figure: ' .build/real.log
 
 .PHONY: bench
-bench: setup ## Measure each figure beside the raw primitive of the same run
-	@go test -run '^$$' -bench . -benchmem -p 1 -timeout 30m work | GOWORK=off go -C tools run ./benchtable
+bench: setup ## Measure each figure beside the raw primitive, or another library, of the same run
+	@{ go test -run '^$$' -bench . -benchmem -p 1 -timeout 30m work; \
+	  GOWORK=off go -C tools/peers test -run '^$$' -bench . -timeout 30m .; } | GOWORK=off go -C tools run ./benchtable
 
 .PHONY: lint
 lint: tools ## Check the contracts and the code
@@ -224,7 +226,7 @@ screenshots: setup-tests ## Take the pictures of the console again
 
 .PHONY: tidy
 tidy: ## Tidy every module
-	@for m in $(MODULES) tools tools/publish; do echo "tidy $$m"; (cd $$m && GOWORK=off go mod tidy); done
+	@for m in $(MODULES) tools tools/publish tools/peers; do echo "tidy $$m"; (cd $$m && GOWORK=off go mod tidy); done
 	@go list -m all >/dev/null # which completes go.work.sum, for otherwise a later command would
 
 .PHONY: standalone

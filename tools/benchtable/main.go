@@ -111,6 +111,9 @@ func (r result) row() (string, bool) {
 	case r["goal-ms"] > 0:
 		measured = fmt.Sprintf("p99 %.3g ms", r["p99-ms"])
 		goal = compare("p99-ms", "goal-ms") + " ms"
+	case r["goal-s"] > 0:
+		r["s/op"] = r["ns/op"] / 1e9
+		goal = compare("s/op", "goal-s") + " s"
 	case r["goal-ns"] > 0:
 		goal = compare("ns/op", "goal-ns") + " ns"
 	}
