@@ -2,6 +2,7 @@ package k8s_test
 
 import (
 	"fmt"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -293,6 +294,34 @@ func TestImagesCanBePinnedByTheirDigests(t *testing.T) {
 			if want := "registry.example/purser/" + w.label("name") + "@" + digest; c.Image != want {
 				t.Errorf("%s runs %s, want %s", w.name, c.Image, want)
 			}
+		}
+	}
+}
+
+// The pod of docs/kubernetes.md may do no more than those of the services, and reaches Postgres alone.
+func TestThePodForBackupsReachesPostgresAlone(t *testing.T) {
+	text, err := os.ReadFile("examples/postgres-client.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := decode(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := o.(*corev1.Pod)
+	w := workload{"Pod " + pod.Name, pod, &corev1.PodTemplateSpec{ObjectMeta: pod.ObjectMeta, Spec: pod.Spec}}
+	report(t, "example", securityFindings(w))
+	r := append(render(t, "prod"), pod)
+	report(t, "example", missingReferences(r, exampleSecrets(t), w))
+	for port, want := range map[int32]bool{5432: true, 443: false} {
+		to := target{peer{ip: netip.MustParseAddr("10.0.0.5")}, corev1.ProtocolTCP, port}
+		if allows(r, w.peer(), to) != want {
+			t.Errorf("port %d is open: %t", port, !want)
+		}
+	}
+	for _, of := range workloads(r) {
+		if allows(r, w.peer(), target{of.peer(), corev1.ProtocolTCP, 9000}) {
+			t.Errorf("it reaches %s", of.name)
 		}
 	}
 }
