@@ -65,15 +65,17 @@ binaries:
 	    -o $(IMAGES)/$$s/$$s ./services/$$s/cmd/$$s; \
 	done
 
-# All times in an image are that of the commit, so that two builds of it by buildah have one digest. docker reads the
-# variable, and sets with it the time of the image, not those of its files.
-export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
-REPRODUCIBLE = $(if $(findstring buildah,$(IMAGE_TOOL)),--timestamp=$(SOURCE_DATE_EPOCH) --identity-label=false)
+# All times in an image are that of the commit, so that two builds of it by buildah have one digest. docker sets the
+# time of the image with the variable, not those of its files. buildah is told by its option, for only later versions
+# read the variable, and may refuse both.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+BUILD_IMAGE = $(if $(findstring buildah,$(IMAGE_TOOL)),env -u SOURCE_DATE_EPOCH $(IMAGE_TOOL) build \
+  --timestamp=$(SOURCE_DATE_EPOCH) --identity-label=false,SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(IMAGE_TOOL) build)
 
 .PHONY: images
 images: binaries ## Build the images purser/<service>:TAG with docker or buildah
 	@for s in $(SERVICES); do \
-	  $(IMAGE_TOOL) build $(REPRODUCIBLE) --build-arg VERSION=$(TAG) --build-arg REVISION=$(BUILD_COMMIT) \
+	  $(BUILD_IMAGE) --build-arg VERSION=$(TAG) --build-arg REVISION=$(BUILD_COMMIT) \
 	    -f services/$$s/Dockerfile -t purser/$$s:$(TAG) $(IMAGES)/$$s; \
 	done
 
@@ -282,7 +284,9 @@ screenshots: setup-tests ## Take the pictures of the console again
 
 .PHONY: tidy
 tidy: ## Tidy every module
-	@for m in $(MODULES) tools tools/publish tools/supply k8s/crds; do echo "tidy $$m"; (cd $$m && GOWORK=off go mod tidy); done
+	@for m in $(MODULES) tools tools/publish tools/supply k8s/crds; do \
+	  echo "tidy $$m"; (cd $$m && GOWORK=off go mod tidy); \
+	done
 	@go list -m all >/dev/null # which completes go.work.sum, for otherwise a later command would
 
 .PHONY: standalone
