@@ -57,19 +57,77 @@ TAG ?= dev
 IMAGE_TOOL ?= $(shell docker info >/dev/null 2>&1 && echo docker || echo buildah)
 
 # The programs of the images, each in a folder that has nothing else in it.
+IMAGES := .build/images
 .PHONY: binaries
 binaries:
 	@for s in $(SERVICES); do \
 	  CGO_ENABLED=0 go build -trimpath -buildvcs=auto -ldflags='-s -w $(STAMP)' \
-	    -o .build/images/$$s/$$s ./services/$$s/cmd/$$s; \
+	    -o $(IMAGES)/$$s/$$s ./services/$$s/cmd/$$s; \
 	done
+
+# All times in an image are that of the commit, so that two builds of it by buildah have one digest. docker sets the
+# time of the image with the variable, not those of its files. buildah is told by its option, for only later versions
+# read the variable, and may refuse both.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+BUILD_IMAGE = $(if $(findstring buildah,$(IMAGE_TOOL)),env -u SOURCE_DATE_EPOCH $(IMAGE_TOOL) build \
+  --timestamp=$(SOURCE_DATE_EPOCH) --identity-label=false,SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(IMAGE_TOOL) build)
 
 .PHONY: images
 images: binaries ## Build the images purser/<service>:TAG with docker or buildah
 	@for s in $(SERVICES); do \
-	  $(IMAGE_TOOL) build --build-arg VERSION=$(TAG) -f services/$$s/Dockerfile \
-	    -t purser/$$s:$(TAG) .build/images/$$s; \
+	  $(BUILD_IMAGE) --build-arg VERSION=$(TAG) --build-arg REVISION=$(BUILD_COMMIT) \
+	    -f services/$$s/Dockerfile -t purser/$$s:$(TAG) $(IMAGES)/$$s; \
 	done
+
+# What is published of a release, beside the files of `make release`. docs/deploy.md has the order.
+PUBLISHED := $(CURDIR)/bin/release
+SUPPLY := GOWORK=off go -C tools/supply
+CYCLONEDX := tool cyclonedx-gomod
+BOM := -json -std -noserial -notimestamp
+KEY ?= cosign.key
+PUBLIC ?= $(KEY).pub
+SOURCE := https://github.com/purserhq/purser
+# Who builds: a name by which those who verify know what to expect. A CI system says its own.
+BUILDER ?= $(SOURCE)/blob/main/Makefile
+
+.PHONY: sbom
+sbom: binaries ## Write bills of materials (CycloneDX) of programs and released modules into bin/release
+	@mkdir -p $(PUBLISHED)
+	@for s in $(SERVICES); do \
+	  $(SUPPLY) $(CYCLONEDX) bin $(BOM) -version "$(BUILD_VERSION)" -output $(PUBLISHED)/$$s.cdx.json \
+	    $(abspath $(IMAGES))/$$s/$$s; \
+	done
+	@for m in $(RELEASED); do \
+	  $(SUPPLY) $(CYCLONEDX) mod $(BOM) -type library -output $(PUBLISHED)/module-$${m//\//-}.cdx.json $(CURDIR)/$$m; \
+	done
+
+.PHONY: provenance
+provenance: images sbom ## Write the images, and what they were built of, into bin/release
+	@for s in $(SERVICES); do rm -f $(PUBLISHED)/$$s.oci.tar; \
+	  $(if $(findstring buildah,$(IMAGE_TOOL)),$(IMAGE_TOOL) push -q purser/$$s:$(TAG) \
+	    oci-archive:$(PUBLISHED)/$$s.oci.tar:$(TAG),docker save -o $(PUBLISHED)/$$s.oci.tar purser/$$s:$(TAG)); \
+	done
+	@rm -f $(PUBLISHED)/*.sigstore.json $(PUBLISHED)/provenance.intoto.json
+	@$(SUPPLY) run -trimpath . provenance $(PUBLISHED) $(SOURCE) "$(BUILD_COMMIT)" "$(TAG)" "$(BUILDER)" \
+	  $(foreach s,$(SERVICES),$(abspath $(IMAGES))/$(s)/$(s))
+
+.PHONY: sign-key
+sign-key: ## Make a pair of keys for sign, KEY=cosign.key and KEY.pub, with the password in COSIGN_PASSWORD
+	@$(SUPPLY) run -trimpath . keygen $(abspath $(KEY))
+
+.PHONY: sign
+sign: ## Sign what is in bin/release with KEY=cosign.key, offline
+	@$(SUPPLY) run -trimpath . sign $(abspath $(KEY)) $(PUBLISHED)
+
+.PHONY: verify-release
+verify-release: ## Check the signatures and the provenance of bin/release with PUBLIC=cosign.key.pub
+	@$(SUPPLY) run -trimpath . verify $(abspath $(PUBLIC)) $(PUBLISHED)
+
+VULNDB ?= https://vuln.go.dev
+.PHONY: vulncheck
+vulncheck: ## Look for known vulnerabilities in what the services call, in VULNDB (file:///… for a copy)
+	@mkdir -p bin/tools && $(SUPPLY) build -trimpath -o $(TOOLS)/govulncheck golang.org/x/vuln/cmd/govulncheck
+	@for s in $(SERVICES); do (cd services/$$s && $(TOOLS)/govulncheck -db $(VULNDB) ./...); done
 
 OVERLAY ?= k8s/overlays/prod
 .PHONY: deploy
@@ -127,10 +185,12 @@ fuzz: ## Run every fuzz target for FUZZTIME=60s, those of PKG=./pkg or of all pa
 
 # Never cached: what these tests read is outside their module.
 .PHONY: test-tools
-test-tools: tools ## Test the tools: contracts check, publishing, release, stress
+test-tools: tools ## Test the tools, and the manifests against the schemas of other projects
 	GOWORK=off go -C tools test -count=1 ./...
 	GOWORK=off go -C tools/publish test -count=1 ./...
 	GOWORK=off go -C tools/peers vet ./...
+	GOWORK=off go -C k8s/crds test -count=1 ./...
+	GOWORK=off go -C tools/supply test -count=1 ./...
 
 .PHONY: findings
 findings: ## Run the scripts of findings/ (they use the network; not part of CI)
@@ -226,7 +286,9 @@ screenshots: setup-tests ## Take the pictures of the console again
 
 .PHONY: tidy
 tidy: ## Tidy every module
-	@for m in $(MODULES) tools tools/publish tools/peers; do echo "tidy $$m"; (cd $$m && GOWORK=off go mod tidy); done
+	@for m in $(MODULES) tools tools/peers tools/publish tools/supply k8s/crds; do \
+	  echo "tidy $$m"; (cd $$m && GOWORK=off go mod tidy); \
+	done
 	@go list -m all >/dev/null # which completes go.work.sum, for otherwise a later command would
 
 .PHONY: standalone

@@ -30,7 +30,7 @@ case "$1 $2" in
 esac
 `
 
-// deploy runs `make deploy` on the fake, whose files are changed by change, and returns
+// deploy runs `make deploy` of an overlay's folder on the fake, whose files are changed by change, and returns
 // the commands and the output.
 func deploy(t *testing.T, overlay, timeout string,
 	change func(put func(name, content string))) (commands []string, output string, failed bool) {
@@ -41,7 +41,7 @@ func deploy(t *testing.T, overlay, timeout string,
 			t.Fatal(err)
 		}
 	}
-	found, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), "overlays/"+overlay)
+	found, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), overlay)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func deploy(t *testing.T, overlay, timeout string,
 	}
 	change(put)
 	cmd := exec.CommandContext(t.Context(), "make", "-C", "..", "--no-print-directory", "deploy",
-		"OVERLAY=k8s/overlays/"+overlay)
+		"OVERLAY=k8s/"+overlay)
 	cmd.Env = append(os.Environ(), "FAKE="+dir, "KUBECTL="+dir+"/kubectl", "JOB_TIMEOUT="+timeout, "MAKEFLAGS=")
 	out, err := cmd.CombinedOutput()
 	b, readErr := os.ReadFile(filepath.Join(dir, "commands"))
@@ -77,7 +77,7 @@ func rolledOut(commands []string) bool {
 
 func TestADeploymentMigratesBeforeItRollsOut(t *testing.T) {
 	t.Parallel()
-	commands, output, failed := deploy(t, "prod", "60", func(put func(name, content string)) {
+	commands, output, failed := deploy(t, "overlays/prod", "60", func(put func(name, content string)) {
 		put("job-wallet-migrate", "/\n/\n1/\n1/SuccessCriteriaMet Complete\n") // its first pod failed
 	})
 	if failed {
@@ -105,6 +105,18 @@ func TestADeploymentMigratesBeforeItRollsOut(t *testing.T) {
 	}
 }
 
+// A Secret that an Ingress or a Certificate names may be made only after the release.
+func TestADeploymentWithAllComponentsChecksTheSecretsOfPodsAlone(t *testing.T) {
+	t.Parallel()
+	commands, output, failed := deploy(t, writeOverlay(t, "", withComponents()...), "60", func(func(_, _ string)) {})
+	if failed || !strings.Contains(output, "released: auth portfolio wallet") || !rolledOut(commands) {
+		t.Error(output)
+	}
+	if slices.Contains(commands, "-n purser get secret auth-public-tls -o name") {
+		t.Error("the Secret of the Ingress is asked for")
+	}
+}
+
 func TestADeploymentStopsAtTheFirstFailure(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -124,7 +136,7 @@ func TestADeploymentStopsAtTheFirstFailure(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			commands, output, failed := deploy(t, "prod", "3", tt.change)
+			commands, output, failed := deploy(t, "overlays/prod", "3", tt.change)
 			if !failed || !strings.Contains(output, tt.want) || strings.Contains(output, "released:") ||
 				rolledOut(commands) != tt.rolledOut {
 				t.Errorf("failed %t, rolled out %t:\n%s", failed, rolledOut(commands), output)
@@ -146,20 +158,7 @@ func TestADeploymentStopsAtTheFirstFailure(t *testing.T) {
 // what they need.
 func TestArgoCDMigratesBeforeItRollsOut(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	here, err := filepath.Abs(".")
-	if err != nil {
-		t.Fatal(err)
-	}
-	back, err := filepath.Rel(dir, here)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [" + back +
-		"/overlays/prod]\ncomponents: [" + back + "/components/argocd]\n"
-	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	dir := writeOverlay(t, "", "argocd")
 	found, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
 	if err != nil {
 		t.Fatal(err)

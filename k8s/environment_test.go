@@ -42,6 +42,7 @@ func externalSecretValues() map[string]string {
 		"database-url":   "postgres://user:password@10.0.0.5:5432/database?sslmode=verify-full",
 		"redis-url":      "rediss://:password@10.0.0.6:6379/0",
 		"kek":            strings.Repeat("A", 43) + "=",
+		"webhooks-kek":   strings.Repeat("B", 43) + "=",
 		"smtp-password":  "password",
 		"secret":         "purser_svc_" + strings.Repeat("A", 43),
 		"chain-rpc-urls": "1=https://203.0.113.7,137=https://203.0.113.8,10=http://192.0.2.10:8545",

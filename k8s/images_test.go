@@ -20,6 +20,8 @@ const nonRootUID = 65532
 // image is a built container image; root is where its files are mounted.
 type image struct {
 	root   string
+	digest string // of its manifest
+	size   int64  // of all that a registry stores of it, in bytes
 	config struct {
 		User         string
 		Entrypoint   []string
@@ -28,9 +30,9 @@ type image struct {
 	}
 }
 
-// buildImages builds every service's image with buildah, in a store in a temporary
-// folder, and returns them by service.
-func buildImages(t *testing.T) map[string]image {
+// buildImages builds services' images with buildah, in a store in a temporary folder, from the programs in a folder,
+// and returns them by service.
+func buildImages(t *testing.T, programs string, services ...string) map[string]image {
 	t.Helper()
 	if _, err := exec.LookPath("buildah"); err != nil || os.Geteuid() != 0 {
 		t.Skip("building images needs root and buildah (apt-get install buildah, which `make test` does for root)")
@@ -48,16 +50,16 @@ func buildImages(t *testing.T) map[string]image {
 		}
 		return out
 	}
-	if err := programs(); err != nil {
-		t.Fatal(err)
-	}
 	// The programs are built already, so binaries, which images depends on, is left out.
 	run("make", "-C", "..", "--no-print-directory", "-o", "binaries", "images", "TAG=test",
-		"IMAGE_TOOL="+strings.Join(buildah, " "))
+		"IMAGES="+programs, "SERVICES="+strings.Join(services, " "), "IMAGE_TOOL="+strings.Join(buildah, " "))
 	found := map[string]image{}
-	for _, service := range services() {
+	for _, service := range services {
 		name := "purser/" + service + ":test"
 		var i image
+		layout := filepath.Join(dir, "layout-"+service)
+		run(append(buildah, "push", name, "oci:"+layout)...)
+		i.digest, i.size = manifest(t, layout)
 		about := struct{ OCIv1 struct{ Config any } }{}
 		about.OCIv1.Config = &i.config
 		if err := json.Unmarshal(run(append(buildah, "inspect", "--type=image", name)...), &about); err != nil {
@@ -68,6 +70,40 @@ func buildImages(t *testing.T) map[string]image {
 		found[service] = i
 	}
 	return found
+}
+
+// manifest returns the digest of the image in an OCI layout, and the size of all that belongs to it.
+func manifest(t *testing.T, layout string) (digest string, size int64) {
+	t.Helper()
+	type blob struct {
+		Digest string
+		Size   int64
+	}
+	read := func(path string, into any) {
+		t.Helper()
+		b, err := os.ReadFile(filepath.Join(layout, path))
+		if err == nil {
+			err = json.Unmarshal(b, into)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var index struct{ Manifests []blob }
+	read("index.json", &index)
+	if len(index.Manifests) != 1 {
+		t.Fatalf("the layout has %d images", len(index.Manifests))
+	}
+	var m struct {
+		Config blob
+		Layers []blob
+	}
+	read(filepath.Join("blobs", strings.Replace(index.Manifests[0].Digest, ":", "/", 1)), &m)
+	size = index.Manifests[0].Size + m.Config.Size
+	for _, l := range m.Layers {
+		size += l.Size
+	}
+	return index.Manifests[0].Digest, size
 }
 
 // command runs the image's program as Kubernetes would: in the image's files
@@ -87,7 +123,10 @@ func (i image) command(t *testing.T, env map[string]string, args ...string) *exe
 
 func TestAnImageHasItsProgramAloneAndServes(t *testing.T) {
 	t.Parallel()
-	built := buildImages(t)
+	if err := programs(); err != nil {
+		t.Fatal(err)
+	}
+	built := buildImages(t, ".build/images", services()...)
 	r := render(t, "dev")
 	for _, service := range services() {
 		t.Run(service, func(t *testing.T) {
@@ -102,9 +141,17 @@ func TestAnImageHasItsProgramAloneAndServes(t *testing.T) {
 			if c.User != fmt.Sprintf("%d:%[1]d", nonRootUID) ||
 				!reflect.DeepEqual(c.Entrypoint, []string{"/" + service}) ||
 				!reflect.DeepEqual(c.ExposedPorts, ports) ||
-				c.Labels["org.opencontainers.image.title"] != "purser/"+service ||
-				c.Labels["org.opencontainers.image.version"] != "test" {
+				!reflect.DeepEqual(c.Labels, map[string]string{
+					"org.opencontainers.image.title":    "purser/" + service,
+					"org.opencontainers.image.source":   "https://github.com/purserhq/purser",
+					"org.opencontainers.image.version":  "test",
+					"org.opencontainers.image.revision": strings.Fields(describedVersion(t))[1],
+					"org.opencontainers.image.licenses": "Apache-2.0",
+				}) {
 				t.Errorf("the image is configured as %+v", c)
+			}
+			if t.Logf("figure: the image of %s has %.1f MB in a registry", service, float64(i.size)/1e6); i.size > 30e6 {
+				t.Errorf("the image has %d bytes in a registry, want at most 30 MB", i.size)
 			}
 			if found := files(t, i.root); !reflect.DeepEqual(found, []string{service + " -rwxr-xr-x"}) {
 				t.Errorf("in the image is %q", found)
@@ -127,6 +174,37 @@ func TestAnImageHasItsProgramAloneAndServes(t *testing.T) {
 			}
 			checkServing(t, r, w, i)
 		})
+	}
+}
+
+// Whoever builds a commit again gets the image that was published, so that all can check what it is made of. The program
+// is linked again and packed in another store.
+func TestTwoBuildsOfACommitAreOneImage(t *testing.T) {
+	t.Parallel()
+	if err := programs(); err != nil {
+		t.Fatal(err)
+	}
+	first := buildImages(t, ".build/images", "auth")["auth"]
+	again := t.TempDir()
+	if out, err := exec.CommandContext(t.Context(), "make", "-C", "..", "--no-print-directory", "binaries",
+		"IMAGES="+again, "SERVICES=auth").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	second := buildImages(t, again, "auth")["auth"]
+	if first.digest != second.digest {
+		t.Errorf("the second build is %s, the first %s", second.digest, first.digest)
+	}
+	// The control: one more byte is another image.
+	f, err := os.OpenFile(filepath.Join(again, "auth", "auth"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString("x"); err != nil {
+		t.Fatal(err)
+	}
+	if changed := buildImages(t, again, "auth")["auth"]; changed.digest == first.digest {
+		t.Error("a changed program has the same digest")
 	}
 }
 

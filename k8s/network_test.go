@@ -112,6 +112,9 @@ func configuredTargets(t *testing.T, r rendering, known secrets, w workload) map
 			found[fmt.Sprint("PURSER_CHAIN_RPC_URLS ", i)] = resolve(t, r, u)
 		}
 	}
+	if env["PURSER_WEBHOOKS_KEK"] != "" {
+		found["PURSER_WEBHOOKS_KEK"] = resolve(t, r, "https://receiver.example") // webhooks go to any public address
+	}
 	return found
 }
 
@@ -202,15 +205,19 @@ func namespaceBoundaryFindings(r rendering) (found []string) {
 		check(true, w.peer(), target{dns, corev1.ProtocolUDP, 53}, w.name+" to DNS")
 		check(false, w.peer(), target{dns, corev1.ProtocolTCP, 443}, w.name+" to another port in kube-system")
 		for _, port := range []int32{80, 443} {
-			check(false, w.peer(), target{peer{ip: netip.MustParseAddr("169.254.169.254")}, corev1.ProtocolTCP, port},
-				w.name+" to the metadata of the cloud")
-			check(false, w.peer(), target{peer{ip: netip.MustParseAddr("fd00:ec2::254")}, corev1.ProtocolTCP, port},
-				w.name+" to the metadata of the cloud by IPv6")
-			check(false, w.peer(), target{peer{ip: netip.MustParseAddr("10.0.0.1")}, corev1.ProtocolTCP, port},
-				w.name+" to the API of the cluster")
+			for address, what := range map[string]string{"169.254.169.254": "the metadata of the cloud",
+				"fd00:ec2::254": "the metadata of the cloud by IPv6", "10.0.0.1": "the API of the cluster",
+				"100.64.0.1": "a shared network", "172.16.0.1": "a private network",
+				"192.168.0.1": "a private network", "fe80::1": "its own link"} {
+				check(false, w.peer(), target{peer{ip: netip.MustParseAddr(address)}, corev1.ProtocolTCP, port},
+					w.name+" to "+what)
+			}
 		}
-		if w.name == "Deployment wallet" || w.label("component") != "server" {
-			check(w.name == "Deployment wallet", w.peer(),
+		check(false, w.peer(), target{peer{ip: netip.MustParseAddr("203.0.113.1")}, corev1.ProtocolTCP, 80},
+			w.name+" to the internet without TLS")
+		reaches := w.name == "Deployment wallet" || w.name == "Deployment portfolio"
+		if reaches || w.label("component") != "server" {
+			check(reaches, w.peer(),
 				target{peer{ip: netip.MustParseAddr("2001:db8::1")}, corev1.ProtocolTCP, 443},
 				w.name+" to the internet by IPv6")
 		}
@@ -284,6 +291,14 @@ func TestAnEdgeTooManyOrTooFewIsReported(t *testing.T) {
 		"no internet of IPv6": {policy("wallet-outside",
 			func(p *networkingv1.NetworkPolicy) { p.Spec.Egress[0].To = p.Spec.Egress[0].To[:1] }),
 			"Deployment wallet to the internet by IPv6"},
+		"no webhooks": {without("portfolio-outside"),
+			"Deployment portfolio can't reach what PURSER_WEBHOOKS_KEK names"},
+		"webhooks go inside": {policy("portfolio-outside",
+			func(p *networkingv1.NetworkPolicy) { p.Spec.Egress[0].To[0].IPBlock.Except = nil }),
+			"Deployment portfolio to a private network"},
+		"webhooks without TLS": {policy("portfolio-outside",
+			func(p *networkingv1.NetworkPolicy) { p.Spec.Egress[0].Ports = nil }),
+			"Deployment portfolio to the internet without TLS"},
 		"no internet": {policy("wallet-outside",
 			func(p *networkingv1.NetworkPolicy) { p.Spec.Egress = nil }),
 			"Deployment wallet can't reach what PURSER_PRICE_URL names"},

@@ -27,9 +27,10 @@ ns=$(names Deployment | awk 'NR == 1 {print $1}')
 [ -n "$ns" ] && [ ${#jobs[@]} -gt 0 ] || fail "$overlay has no Deployment in a namespace, or no Job"
 in_ns=("${kubectl[@]}" -n "$ns")
 
-# A pod whose Secret is missing waits for it for ever, without a word.
+# A pod whose Secret is missing waits for it for ever, without a word. What an Ingress names may come later.
 missing=()
-for s in $(awk '$1 == "secretName:" {print $2} $2 == "{secretName:" {print $3}' "$all" | sort -u); do
+for s in $(awk '/^kind:/ {pods = $2 ~ /^(Deployment|Job|StatefulSet)$/}
+  pods && $1 == "secretName:" {print $2} pods && $2 == "{secretName:" {print $3}' "$all" | sort -u); do
   names Secret | awk '{print $2}' | grep -qx "$s" || "${in_ns[@]}" get secret "$s" -o name >/dev/null 2>&1 ||
     missing+=("$s")
 done

@@ -136,7 +136,7 @@ func createSecrets(t *testing.T) (ca string) {
 		secret("auth-secrets", map[string]string{"database-url": databaseURL("auth", "dev-only"), "redis-url": redis,
 			"kek": random(), "smtp-password": "password"}),
 		secret("portfolio-secrets", map[string]string{"database-url": databaseURL("portfolio", "dev-only"),
-			"redis-url": redis}),
+			"redis-url": redis, "webhooks-kek": random()}),
 		secret("wallet-secrets", map[string]string{"database-url": databaseURL("wallet", "dev-only"),
 			"redis-url": redis, "chain-rpc-urls": "1=https://node.example", "price-url": "https://prices.example"}),
 		secret("portfolio-service", serviceSecret()), secret("wallet-service", serviceSecret()),
