@@ -150,7 +150,8 @@ func TestAnImageHasItsProgramAloneAndServes(t *testing.T) {
 				}) {
 				t.Errorf("the image is configured as %+v", c)
 			}
-			if t.Logf("figure: the image of %s has %.1f MB in a registry", service, float64(i.size)/1e6); i.size > 30e6 {
+			t.Logf("figure: the image of %s has %.1f MB in a registry", service, float64(i.size)/1e6)
+			if i.size > 30e6 {
 				t.Errorf("the image has %d bytes in a registry, want at most 30 MB", i.size)
 			}
 			if found := files(t, i.root); !reflect.DeepEqual(found, []string{service + " -rwxr-xr-x"}) {
@@ -177,8 +178,8 @@ func TestAnImageHasItsProgramAloneAndServes(t *testing.T) {
 	}
 }
 
-// Whoever builds a commit again gets the image that was published, so that all can check what it is made of. The program
-// is linked again and packed in another store.
+// Whoever builds a commit again gets the image that was published, so that all can check what it is made of. The
+// program is linked again and packed in another store.
 func TestTwoBuildsOfACommitAreOneImage(t *testing.T) {
 	t.Parallel()
 	if err := programs(); err != nil {

@@ -62,7 +62,8 @@ func loadKey(path string) (keypair, error) {
 	}
 	private, ok := key.(*ecdsa.PrivateKey)
 	if !ok || private.Curve != elliptic.P256() {
-		return keypair{}, fmt.Errorf("%s: the key is a %T, and has to be ECDSA on P-256, as cosign makes it", path, key)
+		return keypair{}, fmt.Errorf("%s: the key is a %T, and has to be ECDSA on P-256, as cosign makes it", path,
+			key)
 	}
 	return keypair{private}, nil
 }
