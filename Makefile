@@ -146,6 +146,14 @@ buildah:
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends buildah >/dev/null; } || \
 	  echo "buildah can't be installed: the images are not tried" >&2
 
+# Without it the alert rules and the dashboards are not evaluated, and their tests say so.
+.PHONY: prometheus
+prometheus:
+	@command -v promtool >/dev/null || [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null || { \
+	  echo "installing prometheus"; apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus >/dev/null; } || \
+	  echo "prometheus can't be installed: the alert rules and the dashboards are not evaluated" >&2
+
 # Without them the program of docs/clients/python.md is not tried, and its test says so.
 PYTHON_CLIENT := python3-grpcio protobuf-compiler protobuf-compiler-grpc
 .PHONY: python-client
@@ -161,7 +169,7 @@ setup-tests: ## As setup, and Chromium for the test of the console
 	@tools/setup.sh browser
 
 .PHONY: test
-test: setup-tests buildah python-client binaries .build ## Run every test, with the race detector
+test: setup-tests buildah python-client prometheus binaries .build ## Run every test, with the race detector
 	@rc=0; $(GOTEST) -p 2 $(SLOWEST) work 2>&1 | tee .build/test.log || rc=$$?; \
 	  tools/summary.sh .build/test.log; exit $$rc
 

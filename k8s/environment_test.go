@@ -182,7 +182,7 @@ func configurationFindings(t *testing.T, r rendering, known secrets, w workload,
 		return found
 	}
 	for variable, port := range map[string]string{"PURSER_GRPC_ADDR": "grpc", "PURSER_GRPC_HEALTH_ADDR": "health",
-		"PURSER_ADMIN_ADDR": "admin", "PURSER_HTTP_ADDR": "http"} {
+		"PURSER_ADMIN_ADDR": "admin", "PURSER_METRICS_ADDR": "metrics", "PURSER_HTTP_ADDR": "http"} {
 		n, named := containerPort(w, port)
 		if addr, ok := has[variable]; ok || named {
 			want(addr == fmt.Sprintf(":%d", n), "%s is %s, and the port %s is %d", variable, addr, port, n)

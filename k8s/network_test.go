@@ -226,7 +226,7 @@ func namespaceBoundaryFindings(r rendering) (found []string) {
 				into := target{w.peer(), corev1.ProtocolTCP, p.ContainerPort}
 				serves := w.label("component") == "server"
 				check(false, of("x"), into, "another namespace to "+p.Name+" of "+w.name)
-				check(serves && p.Name == "admin", of("purser/monitoring"), into,
+				check(serves && p.Name == "metrics", of("purser/monitoring"), into,
 					"monitoring to "+p.Name+" of "+w.name)
 				check(serves && p.Name == "grpc", of("purser/client"), into, "a client to "+p.Name+" of "+w.name)
 				check(p.Name == "http", of("purser/ingress"), into, "ingress to "+p.Name+" of "+w.name)
@@ -302,7 +302,10 @@ func TestAnEdgeTooManyOrTooFewIsReported(t *testing.T) {
 		"no internet": {policy("wallet-outside",
 			func(p *networkingv1.NetworkPolicy) { p.Spec.Egress = nil }),
 			"Deployment wallet can't reach what PURSER_PRICE_URL names"},
-		"monitoring is not let in": {without("monitoring"), "monitoring to admin of Deployment auth"},
+		"monitoring is not let in": {without("monitoring"), "monitoring to metrics of Deployment auth"},
+		"monitoring reaches profiles": {policy("monitoring",
+			func(p *networkingv1.NetworkPolicy) { p.Spec.Ingress[0].Ports = nil }),
+			"monitoring to admin of Deployment auth"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := render(t, "dev")

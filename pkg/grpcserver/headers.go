@@ -4,9 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
 
 	"github.com/purserhq/purser/pkg/errs"
@@ -35,18 +36,34 @@ func headerSize(md metadata.MD) int {
 	return size
 }
 
-// refuseLargeHeaders answers a call whose metadata is above MaxHeaders before
-// anything is kept of it: RESOURCE_EXHAUSTED (HEADERS_TOO_LARGE).
-func refuseLargeHeaders(log *slog.Logger) tap.ServerInHandle {
+// refuseEarly answers a call that has more metadata than MaxHeaders, before anything
+// is kept of it: RESOURCE_EXHAUSTED (HEADERS_TOO_LARGE). It also answers a call whose
+// deadline has passed and one whose path names no method, which gRPC would refuse next
+// and tell nobody.
+func refuseEarly(log *slog.Logger, measured *measurements) tap.ServerInHandle {
 	return func(ctx context.Context, info *tap.Info) (context.Context, error) {
-		size := headerSize(info.Header)
-		if size <= MaxHeaders {
+		s := refusal(ctx, info, measured.methods)
+		if s == nil {
 			return ctx, nil
 		}
-		s := grpcerr.ToStatus(errs.Exhausted("HEADERS_TOO_LARGE", fmt.Sprintf("the metadata of the call has %d "+
-			"bytes, must have at most %d, counting 32 for each value besides its name and itself", size, MaxHeaders)))
+		measured.refused(ctx, info.FullMethodName, s.Code())
 		log.LogAttrs(ctx, slog.LevelInfo, "call", slog.String("method", info.FullMethodName),
-			slog.String("code", codes.ResourceExhausted.String()), slog.String("message", s.Message()))
+			slog.String("code", s.Code().String()), slog.String("message", s.Message()))
 		return ctx, s.Err()
 	}
+}
+
+func refusal(ctx context.Context, info *tap.Info, m *methods) *status.Status {
+	if size := headerSize(info.Header); size > MaxHeaders {
+		return grpcerr.ToStatus(errs.Exhausted("HEADERS_TOO_LARGE", fmt.Sprintf("the metadata of the call has %d "+
+			"bytes, must have at most %d, counting 32 for each value besides its name and itself", size, MaxHeaders)))
+	}
+	if path, ok := strings.CutPrefix(info.FullMethodName, "/"); !ok || !strings.Contains(path, "/") {
+		return m.unknown(info.FullMethodName)
+	}
+	if ctx.Err() != nil {
+		return grpcerr.ToStatus(errs.Deadline("DEADLINE_TOO_SHORT",
+			"the deadline of the call had passed when it arrived"))
+	}
+	return nil
 }

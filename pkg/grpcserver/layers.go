@@ -145,13 +145,16 @@ func deadlineLayer(minTimeout, maxTimeout time.Duration) func(context.Context, *
 				left.Round(time.Microsecond), minTimeout))
 		}
 		if limited && left < maxTimeout {
-			timeout = left - min(maxReplyReserve, left/10)
+			timeout = left - replyReserve(left)
 		}
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		return c.next(ctx)
 	}
 }
+
+// replyReserve is what is kept of the time that a call has left.
+func replyReserve(left time.Duration) time.Duration { return min(maxReplyReserve, left/10) }
 
 // authnLayer verifies the bearer token of calls of methods that aren't public.
 func authnLayer(v Verifier) func(context.Context, *call) error {

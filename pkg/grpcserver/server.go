@@ -5,15 +5,16 @@
 // invalid input, the field and the rule; the cause of an internal error is
 // logged and never sent to the caller.
 //
-// Traces and metrics are made by a stats handler outside of the layers, which
-// ignores health checks.
+// Traces and metrics are made by stats handlers outside of the layers, which ignore
+// health checks. Every other call is measured once, with the code that its caller got.
 //
 // Limits: the layers don't decide who owns a row; a service's queries have to be
-// limited to the owner. A call that gRPC itself refuses (a message that is too large)
-// doesn't reach the layers: it is in the metrics, but not in the log. A call with more
-// metadata than MaxHeaders is in the log, but not in the metrics.
-// A call of a method that doesn't exist is in neither; the answer, UNIMPLEMENTED, says
-// which there are.
+// limited to the owner. A call that gRPC itself refuses (a message that is too large) or
+// of a method that doesn't exist doesn't reach the layers: it is in the metrics, but not
+// in the log; all unknown methods are one. What is no call of gRPC
+// (another content type or HTTP method, headers that can't be decoded), and what a client
+// sends against the limits that it was told (streams, the connection's headers), is in
+// neither: gRPC refuses it before anybody is asked.
 package grpcserver
 
 import (
@@ -31,6 +32,7 @@ import (
 
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc/filters"
+	"go.opentelemetry.io/otel/metric/noop"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -182,17 +184,19 @@ func New(cfg Config, d Deps) (*Server, error) {
 	var s *Server
 	open := &inFlight{}
 	registered := newMethods(func() *grpc.Server { return s.Server })
+	measured := newMeasurements(registered)
 	options := []grpc.ServerOption{
 		grpc.Creds(creds),
 		grpc.ForceServerCodecV2(newCodec()),
-		grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithFilter(
-			filters.All(filters.Not(filters.HealthCheck()), registered.measured)))),
+		grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithMeterProvider(noop.NewMeterProvider()),
+			otelgrpc.WithFilter(filters.All(filters.Not(filters.HealthCheck()), registered.traced)))),
+		grpc.StatsHandler(measured), // after the span has begun, which its exemplars name
 		grpc.UnknownServiceHandler(registered.refuse),
 		grpc.UnaryInterceptor(unary(layers, d.Rules, open)),
 		grpc.StreamInterceptor(stream(serving, layers, d.Rules, open)),
 		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
 		grpc.MaxConcurrentStreams(1000), grpc.MaxHeaderListSize(transportHeaders),
-		grpc.InTapHandle(refuseLargeHeaders(d.Log)),
+		grpc.InTapHandle(refuseEarly(d.Log, measured)),
 		grpc.ConnectionTimeout(10 * time.Second),
 		// Callers may ask for a sign of life every 10 s, the least that gRPC's clients allow. Half
 		// of it is allowed here, for the network may bring two pings closer together.

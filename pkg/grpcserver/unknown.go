@@ -21,10 +21,13 @@ import (
 type methods struct {
 	server func() *grpc.Server
 	read   func() map[string][]string
+	// measured are the series of each method by its full name, and those of all others.
+	measured func() map[string]*series
+	others   *series
 }
 
 func newMethods(server func() *grpc.Server) *methods {
-	m := &methods{server: server}
+	m := &methods{server: server, others: newSeries(unknownMethod)}
 	m.read = sync.OnceValue(func() map[string][]string {
 		all := map[string][]string{}
 		for name, info := range m.server().GetServiceInfo() {
@@ -36,28 +39,47 @@ func newMethods(server func() *grpc.Server) *methods {
 		}
 		return all
 	})
+	m.measured = sync.OnceValue(func() map[string]*series {
+		all := map[string]*series{}
+		for service, names := range m.read() {
+			for _, name := range names {
+				all["/"+service+"/"+name] = newSeries(service + "/" + name)
+			}
+		}
+		return all
+	})
 	return m
 }
 
-// measured keeps methods that don't exist out of traces and metrics: callers
-// choose their names, and could displace the series of those that do.
-func (m *methods) measured(i *stats.RPCTagInfo) bool {
-	service, method, _ := strings.Cut(strings.TrimPrefix(i.FullMethodName, "/"), "/")
-	return slices.Contains(m.read()[service], method)
+// traced keeps methods that don't exist out of traces: callers choose their names.
+func (m *methods) traced(i *stats.RPCTagInfo) bool {
+	_, known := m.measured()[i.FullMethodName]
+	return known
+}
+
+// series returns those of a method, and of all unknown ones together.
+func (m *methods) series(fullMethod string) *series {
+	if s, known := m.measured()[fullMethod]; known {
+		return s
+	}
+	return m.others
 }
 
 // refuse answers a call of a method that doesn't exist: UNIMPLEMENTED with the
 // reason SERVICE_UNKNOWN or METHOD_UNKNOWN, and what there is instead.
 func (m *methods) refuse(_ any, stream grpc.ServerStream) error {
 	full, _ := grpc.MethodFromServerStream(stream)
+	return m.unknown(full).Err()
+}
+
+func (m *methods) unknown(full string) *status.Status {
 	service, method, _ := strings.Cut(strings.TrimPrefix(full, "/"), "/")
 	reason, text := m.explain(service, method)
-	s, err := status.New(codes.Unimplemented, text).WithDetails(
-		&errdetails.ErrorInfo{Reason: reason, Domain: grpcerr.Domain})
-	if err != nil {
-		return status.Error(codes.Unimplemented, text)
+	s := status.New(codes.Unimplemented, text)
+	if detailed, err := s.WithDetails(&errdetails.ErrorInfo{Reason: reason, Domain: grpcerr.Domain}); err == nil {
+		return detailed
 	}
-	return s.Err()
+	return s
 }
 
 func (m *methods) explain(service, method string) (reason, text string) {

@@ -89,6 +89,7 @@ type DB struct {
 	log         *slog.Logger
 	poolTimeout time.Duration
 	connections int // at most
+	unobserve   func()
 
 	migrationLockTimeout time.Duration
 	pgBouncer            bool
@@ -130,7 +131,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
 	db := &DB{gorm: g, sql: opened, config: config, hosts: hosts, log: o.Log, poolTimeout: o.PoolTimeout,
-		connections:          o.MaxOpenConns,
+		connections: o.MaxOpenConns, unobserve: observe(opened, config.Database),
 		migrationLockTimeout: o.MigrationLockTimeout, pgBouncer: o.PgBouncer}
 	if o.PgBouncer {
 		db.beginning = fmt.Sprintf("SET LOCAL timezone = 'UTC'; SET LOCAL statement_timeout = %s; "+
@@ -141,7 +142,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		return db, nil
 	}
 	if err := db.connect(ctx, o); err != nil {
-		_ = opened.Close()
+		_ = db.Close()
 		return nil, err
 	}
 	return db, nil
@@ -181,7 +182,10 @@ func (d *DB) Ping(ctx context.Context) error {
 }
 
 // Close closes the pool after running statements have ended.
-func (d *DB) Close() error { return d.sql.Close() }
+func (d *DB) Close() error {
+	d.unobserve()
+	return d.sql.Close()
+}
 
 func withDefaults(o Options) Options {
 	set := func(d *time.Duration, value time.Duration) {

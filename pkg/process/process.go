@@ -1,17 +1,17 @@
 // Package process is the main function of a service: its commands, its logger
-// and telemetry, and the admin port.
+// and telemetry, and the ports of operators and of metrics.
 //
 // It promises: every command reads the same configuration, and with an invalid
 // one fails with all its errors; "serve" returns without an error on SIGINT or
-// SIGTERM, once everything is drained; the admin port answers from before the
-// service is built until after it is drained.
+// SIGTERM, once everything is drained; the admin port and that of metrics answer from
+// before the service is built until after it is drained.
 //
 // The program contains the root certificates of the public authorities and the
 // time zone database, for images that have neither; those of the system are
 // used where there are some.
 //
-// Limits: the admin port has no authentication. Bind it to loopback, or to an
-// address that only the operators' network reaches.
+// Limits: both ports have no authentication. Bind them to loopback, or to an address
+// that only the operators' network reaches, or the scraper of metrics.
 package process
 
 import (
@@ -40,10 +40,16 @@ type Config struct {
 	// AdminAddr is the address of the admin port, host:port, which serves metrics,
 	// profiles and the log level; none when empty.
 	AdminAddr string `env:"ADMIN_ADDR"`
+	// MetricsAddr is the address of a port, host:port, which serves metrics alone; none
+	// when empty.
+	MetricsAddr string `env:"METRICS_ADDR"`
 }
 
-// Validate returns what is wrong with c, naming the variable.
-func (c Config) Validate() error { return config.HostPort("PURSER_ADMIN_ADDR", c.AdminAddr) }
+// Validate returns all that is wrong with c, joined, each error naming the variable.
+func (c Config) Validate() error {
+	return errors.Join(config.HostPort("PURSER_ADMIN_ADDR", c.AdminAddr),
+		config.HostPort("PURSER_METRICS_ADDR", c.MetricsAddr))
+}
 
 // Runner is a service that is built and not yet serving.
 type Runner interface {
@@ -212,11 +218,18 @@ func (s Service[C]) serve(ctx context.Context, c C, level *slog.LevelVar, log *s
 	}
 	defer tel.Flush()
 	if addr := s.Process(c).AdminAddr; addr != "" {
-		a, err := listenAdmin(ctx, addr, tel.Registry, level, log)
+		p, err := listen(ctx, "PURSER_ADMIN_ADDR", "admin port", addr, adminHandler(tel.Registry, level, log), log)
 		if err != nil {
 			return err
 		}
-		defer a.close()
+		defer p.close()
+	}
+	if addr := s.Process(c).MetricsAddr; addr != "" {
+		p, err := listen(ctx, "PURSER_METRICS_ADDR", "metrics port", addr, metricsHandler(tel.Registry), log)
+		if err != nil {
+			return err
+		}
+		defer p.close()
 	}
 	r, err := s.New(ctx, c, log)
 	if err != nil {

@@ -63,7 +63,7 @@ func TestEachCommandDoesWhatItSays(t *testing.T) {
 		args, out, failure string
 	}{
 		{"migrate up", "migrated up\n", ""},
-		{"config", "PURSER_ADMIN_ADDR=\nPURSER_LOG_LEVEL=INFO\nPURSER_PASSWORD=***\n", ""},
+		{"config", "PURSER_ADMIN_ADDR=\nPURSER_LOG_LEVEL=INFO\nPURSER_METRICS_ADDR=\nPURSER_PASSWORD=***\n", ""},
 		{"healthcheck", "", "NOT_SERVING"},
 		{"keys list", "[keys list]\n", ""},
 		{"", "", "a command is missing"},
@@ -150,14 +150,15 @@ func TestAVariableThatNothingReadsIsNamedAtTheStart(t *testing.T) {
 }
 
 func TestTheAdminPortServesMetricsProfilesAndTheLogLevel(t *testing.T) {
-	addr := freeAddr(t)
+	addr, metrics := freeAddr(t), freeAddr(t)
 	ctx, stop := context.WithCancel(t.Context())
 	running := make(chan *slog.Logger, 1)
 	ended := make(chan error, 1)
 	logs := &testkit.LogBuffer{}
 	go func() {
 		ended <- program(func(log *slog.Logger) { running <- log }).
-			Run(ctx, []string{"serve"}, []string{"PURSER_PASSWORD=x", "PURSER_ADMIN_ADDR=" + addr}, io.Discard, logs)
+			Run(ctx, []string{"serve"}, []string{"PURSER_PASSWORD=x", "PURSER_ADMIN_ADDR=" + addr,
+				"PURSER_METRICS_ADDR=" + metrics}, io.Discard, logs)
 	}()
 	log := <-running
 	for path, want := range map[string]string{"/metrics": "go_goroutines", "/debug/pprof/": "heap",
@@ -166,6 +167,15 @@ func TestTheAdminPortServesMetricsProfilesAndTheLogLevel(t *testing.T) {
 			t.Errorf("%s lacks %q:\n%.300s", path, want, got)
 		}
 	}
+	// Who may scrape metrics may do no more.
+	if got := call(t, http.MethodGet, "http://"+metrics+"/metrics", "", http.StatusOK); !strings.Contains(got,
+		"go_goroutines") {
+		t.Errorf("the port of metrics has none:\n%.300s", got)
+	}
+	for _, path := range []string{"/", "/debug/pprof/", "/debug/pprof/profile", "/log-level"} {
+		call(t, http.MethodGet, "http://"+metrics+path, "", http.StatusNotFound)
+	}
+	call(t, http.MethodPut, "http://"+metrics+"/log-level", "DEBUG", http.StatusNotFound)
 	log.Debug("before")
 	call(t, http.MethodPut, "http://"+addr+"/log-level", "loud", http.StatusBadRequest)
 	call(t, http.MethodPut, "http://"+addr+"/log-level", "DEBUG", http.StatusOK)
@@ -178,21 +188,25 @@ func TestTheAdminPortServesMetricsProfilesAndTheLogLevel(t *testing.T) {
 		!strings.Contains(got, `"service":"ledger"`) {
 		t.Errorf("the log is\n%s", got)
 	}
-	if _, err := net.Dial("tcp", addr); err == nil {
-		t.Error("the admin port is open after the end")
+	for _, addr := range []string{addr, metrics} {
+		if _, err := net.Dial("tcp", addr); err == nil {
+			t.Error("a port is open after the end:", addr)
+		}
 	}
 }
 
-func TestAnAdminPortInUseIsNamed(t *testing.T) {
+func TestAPortInUseIsNamed(t *testing.T) {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = lis.Close() }()
-	err = program(nil).Run(t.Context(), []string{"serve"},
-		[]string{"PURSER_PASSWORD=x", "PURSER_ADMIN_ADDR=" + lis.Addr().String()}, io.Discard, io.Discard)
-	if err == nil || !strings.HasPrefix(err.Error(), "PURSER_ADMIN_ADDR") {
-		t.Errorf("answered %v", err)
+	for _, name := range []string{"PURSER_ADMIN_ADDR", "PURSER_METRICS_ADDR"} {
+		err := program(nil).Run(t.Context(), []string{"serve"},
+			[]string{"PURSER_PASSWORD=x", name + "=" + lis.Addr().String()}, io.Discard, io.Discard)
+		if err == nil || !strings.HasPrefix(err.Error(), name) {
+			t.Errorf("answered %v", err)
+		}
 	}
 }
 

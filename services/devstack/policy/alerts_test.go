@@ -19,6 +19,7 @@ type alertRules struct {
 	Groups []struct {
 		Name  string `yaml:"name"`
 		Rules []struct {
+			Record      string            `yaml:"record"`
 			Alert       string            `yaml:"alert"`
 			Expr        string            `yaml:"expr"`
 			For         string            `yaml:"for"`
@@ -29,11 +30,27 @@ type alertRules struct {
 }
 
 var (
-	promFunction = regexp.MustCompile(`\b(max|min|sum|increase|rate|absent)\b`)
-	promLabels   = regexp.MustCompile(`\{[^}]*\}|\bby \([^)]*\)`)
-	promRange    = regexp.MustCompile(`\[\d+[smhd]\]`)
-	promName     = regexp.MustCompile(`[a-zA-Z_]\w*`)
+	promFunction = regexp.MustCompile(
+		`\b(max|min|sum|avg|topk|increase|rate|absent|histogram_quantile|clamp_min|and|or|time)\b`)
+	promLabels = regexp.MustCompile(`\{[^}]*\}|\bby \([^)]*\)`)
+	promRange  = regexp.MustCompile(`\[(\d+[smhd]|\$__rate_interval)\]`)
+	promName   = regexp.MustCompile(`[a-zA-Z_][\w:]*`)
 )
+
+// metricsIn are the names of the metrics in an expression of PromQL.
+func metricsIn(expr string) []string {
+	expr = promLabels.ReplaceAllString(promRange.ReplaceAllString(expr, ""), "")
+	return promName.FindAllString(promFunction.ReplaceAllString(expr, ""), -1)
+}
+
+// series are the names under which Prometheus has the metrics, with those of histograms.
+func series(metrics []string) []string {
+	all := slices.Clone(metrics)
+	for _, name := range metrics {
+		all = append(all, name+"_bucket", name+"_count", name+"_sum")
+	}
+	return all
+}
 
 // alertViolations checks alerting rules against the metrics that exist and the page that documents
 // each alert.
@@ -46,15 +63,22 @@ func alertViolations(text []byte, metrics []string, page string) (found []string
 	}
 	for _, g := range rules.Groups {
 		for _, r := range g.Rules {
-			if r.Alert == "" || r.Labels["severity"] == "" || r.Annotations["summary"] == "" {
+			if r.Record != "" {
+				metrics = append(metrics, r.Record)
+			}
+		}
+	}
+	for _, g := range rules.Groups {
+		for _, r := range g.Rules {
+			if r.Record != "" {
+				r.Alert = r.Record
+			} else if r.Alert == "" || r.Labels["severity"] == "" || r.Annotations["summary"] == "" {
 				found = append(found, fmt.Sprintf("%s: an alert needs a name, a severity and a summary", r.Alert))
 			}
-			if !strings.Contains(page, "`"+r.Alert+"`") {
+			if r.Record == "" && !strings.Contains(page, "`"+r.Alert+"`") {
 				found = append(found, r.Alert+": the page has no section on it")
 			}
-			expr := promLabels.ReplaceAllString(promRange.ReplaceAllString(r.Expr, ""), "")
-			expr = promFunction.ReplaceAllString(expr, "")
-			names := promName.FindAllString(expr, -1)
+			names := metricsIn(r.Expr)
 			if len(names) == 0 {
 				found = append(found, r.Alert+": names no metric")
 			}
@@ -70,19 +94,7 @@ func alertViolations(text []byte, metrics []string, page string) (found []string
 
 func TestAlertsUseExistingMetricsAndAreDocumented(t *testing.T) {
 	t.Parallel()
-	var metrics []string
-	for _, s := range sources(t, ".go") {
-		if s.isTest() {
-			continue
-		}
-		m, _, _, err := signalsIn(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		metrics = append(metrics, m...)
-	}
-	// Prometheus' own, and otelgrpc's.
-	metrics = append(metrics, "up", "rpc_server_call_duration_seconds_count")
+	metrics := existingSeries(t)
 	text, err := os.ReadFile(filepath.Join(root(t), "docs/alerts.yaml"))
 	if err != nil {
 		t.Fatal(err)
@@ -98,6 +110,26 @@ func TestAlertsUseExistingMetricsAndAreDocumented(t *testing.T) {
 	report(t, alertViolations(text, metrics, pages))
 }
 
+// existingSeries are all that the code emits.
+func existingSeries(t *testing.T) []string {
+	t.Helper()
+	var metrics []string
+	for _, s := range sources(t, ".go") {
+		if s.isTest() {
+			continue
+		}
+		m, _, _, err := signalsIn(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		metrics = append(metrics, m...)
+	}
+	// Prometheus' own, those of the conventions of RPC, and those of Go's client.
+	return series(append(metrics, "up", "rpc_server_call_duration_seconds", "rpc_client_call_duration_seconds",
+		"go_goroutines", "go_memstats_heap_inuse_bytes", "process_cpu_seconds_total",
+		"process_resident_memory_bytes"))
+}
+
 // TestAnAlertOnAMissingMetricIsReported is the control of the test above.
 func TestAnAlertOnAMissingMetricIsReported(t *testing.T) {
 	rule := func(expr string) []byte {
@@ -105,12 +137,14 @@ func TestAnAlertOnAMissingMetricIsReported(t *testing.T) {
 			"', labels: {severity: info}, annotations: {summary: s}}]}]")
 	}
 	for text, want := range map[string]int{
-		string(rule("max(increase(a_total[5m])) > 2")):                               0,
-		string(rule(`max by (x) (a_total{y="z"}) > 2`)):                              0,
-		string(rule("max(b_total) > 2")):                                             1,
-		string(rule("1 > 2")):                                                        1,
-		"groups: [{name: g, rule: []}]":                                              1,
-		"groups: [":                                                                  1,
+		string(rule("max(increase(a_total[5m])) > 2")):  0,
+		string(rule(`max by (x) (a_total{y="z"}) > 2`)): 0,
+		string(rule("max(b_total) > 2")):                1,
+		string(rule("1 > 2")):                           1,
+		string(rule("a:b:c > 2")):                       1,
+		strings.Replace(string(rule("max(a:b:c) > 2")), "[{alert", "[{record: a:b:c, expr: a_total}, {alert", 1): 0,
+		"groups: [{name: g, rule: []}]": 1,
+		"groups: [":                     1,
 		"groups: [{name: g, rules: [{alert: A, expr: a_total}]}]":                    1,
 		strings.Replace(string(rule("max(a_total) > 2")), "alert: A", "alert: B", 1): 1,
 	} {
@@ -129,7 +163,7 @@ func TestAlertsFireWhenTheyAreToAndNotOtherwise(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{"check", "rules", filepath.Join(root(t), "docs/alerts.yaml")},
-		{"test", "rules", "testdata/alerts_test.yaml"},
+		{"test", "rules", "testdata/alerts_test.yaml", "testdata/objectives_test.yaml"},
 	} {
 		if out, err := exec.CommandContext(t.Context(), promtool, args...).CombinedOutput(); err != nil {
 			t.Errorf("promtool %v: %v\n%s", args, err, out)
@@ -140,7 +174,7 @@ func TestAlertsFireWhenTheyAreToAndNotOtherwise(t *testing.T) {
 // TestEveryAlertIsTested compares the tests for promtool with the rules.
 func TestEveryAlertIsTested(t *testing.T) {
 	t.Parallel()
-	var tests struct {
+	type ruleTests struct {
 		Tests []struct {
 			Rules []struct {
 				Name string `yaml:"alertname"`
@@ -148,9 +182,10 @@ func TestEveryAlertIsTested(t *testing.T) {
 			} `yaml:"alert_rule_test"`
 		} `yaml:"tests"`
 	}
+	var tests, ofDays ruleTests
 	var rules alertRules
 	for path, into := range map[string]any{"testdata/alerts_test.yaml": &tests,
-		filepath.Join(root(t), "docs/alerts.yaml"): &rules} {
+		"testdata/objectives_test.yaml": &ofDays, filepath.Join(root(t), "docs/alerts.yaml"): &rules} {
 		text, err := os.ReadFile(path)
 		if err == nil {
 			err = yaml.Unmarshal(text, into)
@@ -160,7 +195,7 @@ func TestEveryAlertIsTested(t *testing.T) {
 		}
 	}
 	fires, silent := map[string]bool{}, map[string]bool{}
-	for _, test := range tests.Tests {
+	for _, test := range append(tests.Tests, ofDays.Tests...) {
 		for _, r := range test.Rules {
 			fires[r.Name] = fires[r.Name] || len(r.Want) > 0
 			silent[r.Name] = silent[r.Name] || len(r.Want) == 0
@@ -168,7 +203,7 @@ func TestEveryAlertIsTested(t *testing.T) {
 	}
 	for _, g := range rules.Groups {
 		for _, r := range g.Rules {
-			if !fires[r.Alert] || !silent[r.Alert] {
+			if r.Alert != "" && (!fires[r.Alert] || !silent[r.Alert]) {
 				t.Errorf("%s: tested firing: %v, silent: %v", r.Alert, fires[r.Alert], silent[r.Alert])
 			}
 		}

@@ -32,7 +32,7 @@ func fixed() map[string]string {
 	reasons := map[string]string{}
 	for reason, names := range map[string]string{
 		ports: "GRPC_ADDR HTTP_ADDR",
-		one:   "GRPC_HEALTH_ADDR ADMIN_ADDR",
+		one:   "GRPC_HEALTH_ADDR ADMIN_ADDR METRICS_ADDR",
 		calls: "AUTH_ADDR WALLET_ADDR JWKS_URL SERVICE_ID SERVICE_SECRET",
 		plain: "GRPC_PLAINTEXT GRPC_TLS_CERT GRPC_TLS_KEY AUTH_PLAINTEXT AUTH_TLS_CA WALLET_PLAINTEXT WALLET_TLS_CA",
 		kek:   "KEK KEK_PREVIOUS WEBHOOKS_KEK WEBHOOKS_KEK_PREVIOUS",

@@ -2,6 +2,7 @@ package price
 
 import (
 	"context"
+	"time"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -10,6 +11,7 @@ import (
 
 type sourceMetrics struct {
 	failures, disagreements metric.Int64Counter
+	age                     metric.Float64Histogram
 }
 
 // newSourceMetrics uses the no-op instrument for one that can't be made.
@@ -20,6 +22,8 @@ func newSourceMetrics(feeds []NamedFeed) sourceMetrics {
 		metric.WithDescription("Calls to a source of prices that failed, those during its rest included."))
 	m.disagreements, _ = meter.Int64Counter("price_disagreements_total",
 		metric.WithDescription("Prices that differ from another source's by more than the limit."))
+	m.age, _ = meter.Float64Histogram("price_age_seconds", metric.WithUnit("s"),
+		metric.WithDescription("Age of prices, by their source's time, when they are read for the cache."))
 	for _, f := range feeds {
 		m.failures.Add(context.Background(), 0, metric.WithAttributes(attribute.String("source", f.Name)))
 		for _, other := range feeds {
@@ -33,6 +37,15 @@ func newSourceMetrics(feeds []NamedFeed) sourceMetrics {
 
 func between(source, other string) metric.AddOption {
 	return metric.WithAttributes(attribute.String("source", source), attribute.String("other", other))
+}
+
+// read records the ages of the prices that quotes have.
+func (m sourceMetrics) read(ctx context.Context, quotes map[string]Quote, now time.Time) {
+	for _, q := range quotes {
+		if q.Reason == "" {
+			m.age.Record(ctx, now.Sub(q.At).Seconds(), metric.WithAttributes(attribute.String("source", q.Source)))
+		}
+	}
 }
 
 func (m sourceMetrics) failed(ctx context.Context, source string) {

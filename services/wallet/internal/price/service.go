@@ -142,7 +142,9 @@ func (s *Service) load(ctx context.Context, ids []string, find tokenFinder) (map
 	if err != nil {
 		return nil, err
 	}
-	return newestQuotes(ids, tokens, stored, fetched, NoPrice), nil
+	quotes := newestQuotes(ids, tokens, stored, fetched, NoPrice)
+	s.sources.metrics.read(ctx, quotes, now)
+	return quotes, nil
 }
 
 // storedQuotes returns quotes without the source.
@@ -151,7 +153,9 @@ func (s *Service) storedQuotes(ctx context.Context, ids []string, find tokenFind
 	if err != nil {
 		return nil, err
 	}
-	return newestQuotes(ids, tokens, stored, nil, SourceUnavailable), nil
+	quotes := newestQuotes(ids, tokens, stored, nil, SourceUnavailable)
+	s.sources.metrics.read(ctx, quotes, s.now())
+	return quotes, nil
 }
 
 // read returns the known tokens and their stored prices.
