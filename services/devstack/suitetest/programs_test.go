@@ -53,7 +53,7 @@ func startPrograms(t *testing.T, b *suite.Backing) suite.Endpoints {
 	t.Helper()
 	dir := programs(t)
 	var e suite.Endpoints
-	auth := serve(t, filepath.Join(dir, "auth"), b.AuthEnviron())
+	auth := serve(t, filepath.Join(dir, "auth"), b.AuthEnviron()).addrs
 	e.Auth, e.AuthHTTP = auth["grpc"], auth["http"]
 	for _, args := range b.EnsureServiceAccounts() {
 		ensure := exec.CommandContext(t.Context(), filepath.Join(dir, "auth"), args...)
@@ -62,8 +62,8 @@ func startPrograms(t *testing.T, b *suite.Backing) suite.Endpoints {
 			t.Fatalf("auth service-account ensure: %v\n%s", err, out)
 		}
 	}
-	e.Wallet = serve(t, filepath.Join(dir, "wallet"), b.WalletEnviron(e))["grpc"]
-	e.Portfolio = serve(t, filepath.Join(dir, "portfolio"), b.PortfolioEnviron(e))["grpc"]
+	e.Wallet = serve(t, filepath.Join(dir, "wallet"), b.WalletEnviron(e)).addrs["grpc"]
+	e.Portfolio = serve(t, filepath.Join(dir, "portfolio"), b.PortfolioEnviron(e)).addrs["grpc"]
 	for _, addr := range []string{e.Auth, e.Wallet, e.Portfolio} {
 		if err := suite.Healthy(t.Context(), addr); err != nil {
 			t.Fatal(err)
@@ -72,15 +72,15 @@ func startPrograms(t *testing.T, b *suite.Backing) suite.Endpoints {
 	return e
 }
 
-// serve migrates the database and runs a service until the test ends. It returns the addresses in the service's log.
-func serve(t *testing.T, program string, environ []string) map[string]string {
+// serve migrates the database and runs a service until the test ends.
+func serve(t *testing.T, program string, environ []string) *process {
 	t.Helper()
 	migrate := exec.CommandContext(t.Context(), program, "migrate", "up")
 	migrate.Env = environ
 	if out, err := migrate.CombinedOutput(); err != nil || !strings.Contains(string(out), "0 pending") {
 		t.Fatalf("%s migrate up: %v\n%s", program, err, out)
 	}
-	return launch(t, program, environ).addrs
+	return launch(t, program, environ)
 }
 
 // process is a service running as a program.
@@ -90,6 +90,7 @@ type process struct {
 	addrs   map[string]string // where it listens: grpc, http, …
 	log     chan string       // receives its log when it ends
 	ended   bool
+	text    string // its log, once it has ended
 }
 
 // launch runs a service on a migrated database until the test ends or end is called.
@@ -127,6 +128,7 @@ func (p *process) end(t *testing.T, by os.Signal) error {
 	p.ended = true
 	_ = p.cmd.Process.Signal(by)
 	log := <-p.log
+	p.text = log
 	err := p.cmd.Wait()
 	if t.Failed() || err != nil && by == syscall.SIGTERM {
 		t.Logf("end of the log of %s:\n%s", p.program, log[max(0, len(log)-8<<10):])
