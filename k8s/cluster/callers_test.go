@@ -38,10 +38,13 @@ func startCallers(t *testing.T, ca string) {
 				map[string]any{"name": "CALLER_RATE", "value": rate},
 				map[string]any{"name": "CALLER_DOMAIN", "value": "." + namespace + ".svc.cluster.local"},
 				map[string]any{"name": "CALLER_CA", "value": "/run/ca/ca.crt"},
+				map[string]any{"name": "CALLER_CERT", "value": "/run/tls/tls.crt"},
+				map[string]any{"name": "CALLER_KEY", "value": "/run/tls/tls.key"},
 				map[string]any{"name": "CALLER_TOKENS", "value": "/run/tokens"},
 			},
 			"volumeMounts": []any{
 				map[string]any{"name": "ca", "mountPath": "/run/ca"},
+				map[string]any{"name": "tls", "mountPath": "/run/tls"},
 				map[string]any{"name": "tokens", "mountPath": "/run/tokens"},
 			}}
 	}
@@ -56,6 +59,7 @@ func startCallers(t *testing.T, ca string) {
 					container("node", "caller-node")},
 				"volumes": []any{
 					map[string]any{"name": "ca", "configMap": map[string]any{"name": "ca"}},
+					map[string]any{"name": "tls", "secret": map[string]any{"secretName": "callers-tls"}},
 					map[string]any{"name": "tokens", "emptyDir": map[string]any{}},
 				}}})
 	kubectl(t, "", "-n", callersNamespace, "wait", "--for=condition=Ready", "pod/callers", "--timeout=3m")

@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -143,11 +144,19 @@ func createSecrets(t *testing.T) (ca string) {
 	}
 	authority := newAuthority(t)
 	for _, s := range services() {
-		cert, key := authority.issue(t, s)
+		names := []string{s}
+		if s == "auth" {
+			names = append(names, "auth-http")
+		}
+		cert, key := authority.issue(t, "ns/purser/sa/"+s, names...)
 		objects = append(objects, secret(s+"-tls", map[string]string{"tls.crt": cert, "tls.key": key,
 			"ca.crt": authority.pem}))
 	}
 	apply(t, namespace, objects...)
+	// The callers are what the prod overlay calls its gateway.
+	cert, key := authority.issue(t, "ns/gateway/sa/gateway")
+	createNamespace(t, callersNamespace, map[string]string{"purser/client": "true"})
+	apply(t, callersNamespace, secret("callers-tls", map[string]string{"tls.crt": cert, "tls.key": key}))
 	return authority.pem
 }
 
@@ -178,18 +187,23 @@ func newAuthority(t *testing.T) authority {
 	return authority{cert, key, encode("CERTIFICATE", der)}
 }
 
-// issue returns a certificate for the names of a service, and its key.
-func (a authority) issue(t *testing.T, service string) (cert, key string) {
+// issue returns a certificate with a SPIFFE id, by its path, for Services of these names, and its key.
+func (a authority) issue(t *testing.T, id string, services ...string) (cert, key string) {
 	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	inNamespace := service + "." + namespace
+	var names []string
+	for _, s := range services {
+		inNamespace := s + "." + namespace
+		names = append(names, s, inNamespace, inNamespace+".svc", inNamespace+".svc.cluster.local")
+	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()),
-		Subject: pkix.Name{CommonName: service}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().AddDate(1, 0, 0), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames: []string{service, inNamespace, inNamespace + ".svc", inNamespace + ".svc.cluster.local"}}
+		Subject: pkix.Name{CommonName: id}, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter:    time.Now().AddDate(1, 0, 0),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, DNSNames: names,
+		URIs: []*url.URL{{Scheme: "spiffe", Host: "purser.example", Path: "/" + id}}}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &k.PublicKey, a.key)
 	if err != nil {
 		t.Fatal(err)

@@ -2,9 +2,13 @@ package authn
 
 import (
 	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
 	"strings"
 
 	"github.com/purserhq/purser/pkg/config"
+	"github.com/purserhq/purser/pkg/tlsfiles"
 )
 
 // Config is what a service that verifies tokens reads from PURSER_*.
@@ -13,6 +17,9 @@ type Config struct {
 	// its key set; by default the issuer's /.well-known/jwks.json.
 	Issuer  string `env:"ISSUER,required,notEmpty"`
 	JWKSURL string `env:"JWKS_URL"`
+	// JWKSCAFile is a PEM file of authorities to trust for the key set's URL, instead of the
+	// system's. It is read again when it changes.
+	JWKSCAFile string `env:"JWKS_TLS_CA"`
 }
 
 // Validate returns all that is wrong with c, joined, each error naming the variable.
@@ -23,7 +30,39 @@ func (c Config) Validate() error {
 			invalid = append(invalid, errors.New(u.name+" must be an http or https URL"))
 		}
 	}
+	if c.JWKSCAFile != "" && !strings.HasPrefix(c.KeySetURL(), "https://") {
+		invalid = append(invalid, errors.New("PURSER_JWKS_TLS_CA is set, but the URL of the key set "+
+			"(PURSER_JWKS_URL, or under PURSER_ISSUER) is not https"))
+	}
 	return errors.Join(invalid...)
+}
+
+// Check returns an error when a file that c names can't be read or is invalid.
+func (c Config) Check() error {
+	_, err := c.Transport(slog.New(slog.DiscardHandler))
+	return err
+}
+
+// Transport returns what requests for the key set go over: one that trusts JWKSCAFile, or
+// a copy of the default transport.
+func (c Config) Transport(log *slog.Logger) (http.RoundTripper, error) {
+	if c.JWKSCAFile == "" {
+		return ownTransport(), nil
+	}
+	roots, err := tlsfiles.LoadRoots(c.JWKSCAFile, log)
+	if err != nil {
+		return nil, fmt.Errorf("PURSER_JWKS_TLS_CA: %w", err)
+	}
+	return tlsfiles.NewTransport(roots), nil
+}
+
+// RemoteKeys returns the keys that c names, as NewRemoteKeys does.
+func (c Config) RemoteKeys(log *slog.Logger) (*RemoteKeys, error) {
+	transport, err := c.Transport(log)
+	if err != nil {
+		return nil, err
+	}
+	return newRemoteKeys(c.KeySetURL(), log, transport), nil
 }
 
 // KeySetURL returns the URL of the issuer's key set.

@@ -16,12 +16,10 @@ package grpcclient
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -29,8 +27,6 @@ import (
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc/filters"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/resolver"
@@ -65,13 +61,23 @@ type Config struct {
 	Addr string `env:"ADDR"`
 	// Plaintext calls without TLS.
 	Plaintext bool `env:"PLAINTEXT"`
-	// CAFile is a PEM file of roots to trust instead of the system's.
+	// CAFile is a PEM file of roots to trust instead of the system's. It is read again when it
+	// changes, and so are TLSCert and TLSKey.
 	CAFile string `env:"TLS_CA"`
+	// TLSCert and TLSKey are PEM files of the client's own certificate, for servers that ask
+	// for one.
+	TLSCert string `env:"TLS_CERT"`
+	TLSKey  string `env:"TLS_KEY"`
+	// TLSServerID is the SPIFFE id that the server's certificate must have, in place of the
+	// name in Addr. It needs CAFile.
+	TLSServerID string `env:"TLS_SERVER_ID"`
 	// NoForward doesn't send the token of the caller in a call's context; for
 	// clients that have credentials of their own.
 	NoForward bool
 	// Timeout of a unary call whose context has no deadline; DefaultTimeout if it is 0.
 	Timeout time.Duration
+	// Log is told of files of TLS that change or can't be used; slog.Default() if it is nil.
+	Log *slog.Logger
 }
 
 // Check returns all that is wrong with c, joined, each error naming the variable,
@@ -82,11 +88,7 @@ func (c Config) Check(prefix string) error {
 	if c.Addr != "" && !strings.Contains(c.Addr, "://") {
 		invalid = append(invalid, config.HostPort(prefix+"ADDR", c.Addr))
 	}
-	if c.Plaintext && c.CAFile != "" {
-		invalid = append(invalid, fmt.Errorf("%sPLAINTEXT and %[1]sTLS_CA are both set; choose one", prefix))
-	} else if _, err := transport(c); err != nil {
-		invalid = append(invalid, fmt.Errorf("%sTLS_CA: %w", prefix, err))
-	}
+	invalid = append(invalid, c.checkTLS(prefix))
 	return errors.Join(invalid...)
 }
 
@@ -139,24 +141,6 @@ func Dial(c Config, idempotent []string, more ...grpc.DialOption) (*grpc.ClientC
 		return nil, fmt.Errorf("dial %s: %w", c.Addr, err)
 	}
 	return conn, nil
-}
-
-func transport(c Config) (credentials.TransportCredentials, error) {
-	if c.Plaintext {
-		return insecure.NewCredentials(), nil
-	}
-	cfg := &tls.Config{MinVersion: tls.VersionTLS13}
-	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("TLS roots: %w", err)
-		}
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("TLS roots: no certificate in %s", c.CAFile)
-		}
-	}
-	return credentials.NewTLS(cfg), nil
 }
 
 // serviceConfig returns the service config of a connection in gRPC's JSON form

@@ -101,6 +101,8 @@ func CheckHealth(ctx context.Context, c Config) error {
 	switch {
 	case c.HealthAddr != "":
 		addr = c.HealthAddr
+	case c.TLSClientCA != "":
+		return errors.New("set PURSER_GRPC_HEALTH_ADDR: the main port asks for a certificate of the client")
 	case !c.Plaintext:
 		// The process is on this machine; its certificate is for another name.
 		anyName := &tls.Config{MinVersion: tls.VersionTLS13}

@@ -19,7 +19,6 @@ package grpcserver
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,8 +33,6 @@ import (
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc/filters"
 	"go.opentelemetry.io/otel/metric/noop"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -56,9 +53,15 @@ type Config struct {
 	// HealthAddr is a second address, host:port, that serves only the health
 	// service, without TLS, for probes; none when empty.
 	HealthAddr string `env:"HEALTH_ADDR"`
-	// TLSCert and TLSKey are paths of PEM files. Only TLS 1.3 is spoken.
+	// TLSCert and TLSKey are paths of PEM files, which are read again when they change. Only
+	// TLS 1.3 is spoken.
 	TLSCert string `env:"TLS_CERT"`
 	TLSKey  string `env:"TLS_KEY"`
+	// TLSClientCA is a PEM file of the authorities of clients. With it a client needs a
+	// certificate of theirs with a SPIFFE id that is in TLSClientIDs: exact ids, or ones that
+	// end with /*, separated by commas. The health port is open as without it.
+	TLSClientCA  string   `env:"TLS_CLIENT_CA"`
+	TLSClientIDs []string `env:"TLS_CLIENT_IDS"`
 	// Plaintext serves without TLS. It is needed when there is no TLSCert, so that
 	// TLS isn't left out by mistake.
 	Plaintext bool `env:"PLAINTEXT"`
@@ -77,15 +80,7 @@ type Config struct {
 
 // Validate returns all that is wrong with c, joined, each error naming the variable.
 func (c Config) Validate() error {
-	var invalid []error
-	switch {
-	case c.Plaintext && (c.TLSCert != "" || c.TLSKey != ""):
-		invalid = append(invalid, errors.New(
-			"PURSER_GRPC_PLAINTEXT and PURSER_GRPC_TLS_CERT are both set; choose one"))
-	case !c.Plaintext && (c.TLSCert == "" || c.TLSKey == ""):
-		invalid = append(invalid, errors.New(
-			"PURSER_GRPC_TLS_CERT and PURSER_GRPC_TLS_KEY are needed (or PURSER_GRPC_PLAINTEXT=true, by name)"))
-	}
+	invalid := []error{c.validateTLS()}
 	if math.IsNaN(c.RatePerSecond) || math.IsInf(c.RatePerSecond, 0) || c.RatePerSecond <= 0 || c.Burst <= 0 {
 		invalid = append(invalid, errors.New("PURSER_GRPC_RATE_PER_SECOND and PURSER_GRPC_BURST must be above 0"))
 	}
@@ -97,14 +92,9 @@ func (c Config) Validate() error {
 	return errors.Join(invalid...)
 }
 
-// Check returns an error when a file that c names can't be read or is invalid.
-func (c Config) Check() error {
-	if c.TLSCert == "" || c.TLSKey == "" {
-		return nil // Validate reports it where TLS is needed
-	}
-	_, err := transport(c)
-	return err
-}
+// Check returns all that is wrong with the files that c names, joined: ones that can't be
+// read or are invalid, and a certificate that has expired.
+func (c Config) Check() error { return c.checkFiles() }
 
 // Rule says who may call a method: anybody, any caller with a valid token, or
 // those with a permission. Exactly one field is set. It is an alias of an unnamed
@@ -170,7 +160,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	if d.Rules == nil || d.Verifier == nil || d.Log == nil {
 		return nil, errors.New("grpcserver: rules, verifier and log are required")
 	}
-	creds, err := transport(cfg)
+	creds, err := transport(cfg, d.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -234,17 +224,6 @@ func New(cfg Config, d Deps) (*Server, error) {
 // one that it doesn't know; it must be fast and read nothing but the message. Call
 // it before Serve, once.
 func (s *Server) CheckMessages(check func(proto.Message) error) { s.checks.own.Store(&check) }
-
-func transport(cfg Config) (credentials.TransportCredentials, error) {
-	if cfg.Plaintext {
-		return insecure.NewCredentials(), nil
-	}
-	cert, err := tls.LoadX509KeyPair(cfg.TLSCert, cfg.TLSKey)
-	if err != nil {
-		return nil, fmt.Errorf("TLS certificate (PURSER_GRPC_TLS_CERT, PURSER_GRPC_TLS_KEY): %w", err)
-	}
-	return credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13}), nil
-}
 
 // Check returns an error that names every registered method without an access
 // rule, or whose rule doesn't set exactly one field. gRPC's own health and

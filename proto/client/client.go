@@ -37,6 +37,9 @@ type Config struct {
 	Plaintext bool
 	// CAFile is a PEM file of roots to trust instead of the system's.
 	CAFile string
+	// TLSCert and TLSKey are PEM files of the client's own certificate, for services that ask
+	// for one. They are read again when they change, as CAFile is.
+	TLSCert, TLSKey string
 	// Credentials say who calls. They also apply within a handler of package
 	// grpcserver, whose caller's token is then not forwarded. Without Credentials it
 	// is; a call without a token in its context can only be of a public method.
@@ -156,7 +159,8 @@ func (c *Clients) connect(name, addr string, cfg Config, more []grpc.DialOption,
 		idempotent = append(idempotent, access.Idempotent(s.ServiceName)...)
 	}
 	conn, err := grpcclient.Dial(grpcclient.Config{
-		Addr: addr, Plaintext: cfg.Plaintext, CAFile: cfg.CAFile, NoForward: cfg.Credentials != nil,
+		Addr: addr, Plaintext: cfg.Plaintext, CAFile: cfg.CAFile, TLSCert: cfg.TLSCert,
+		TLSKey: cfg.TLSKey, NoForward: cfg.Credentials != nil,
 		Timeout: cfg.Timeout,
 	}, idempotent, more...)
 	if err != nil {

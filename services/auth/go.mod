@@ -33,6 +33,7 @@ require (
 )
 
 require (
+	github.com/spiffe/go-spiffe/v2 v2.8.1 // indirect
 	github.com/vgarvardt/pgx-google-uuid/v5 v5.6.0 // indirect
 	go.opentelemetry.io/contrib/bridges/otelslog v0.21.0 // indirect
 )

@@ -21,7 +21,10 @@ require (
 	gorm.io/gorm v1.31.2
 )
 
-require github.com/vgarvardt/pgx-google-uuid/v5 v5.6.0 // indirect
+require (
+	github.com/spiffe/go-spiffe/v2 v2.8.1 // indirect
+	github.com/vgarvardt/pgx-google-uuid/v5 v5.6.0 // indirect
+)
 
 require (
 	buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go v1.36.12-20260825204119-511051f7f437.2 // indirect

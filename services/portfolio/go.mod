@@ -20,7 +20,10 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
-require github.com/vgarvardt/pgx-google-uuid/v5 v5.6.0 // indirect
+require (
+	github.com/spiffe/go-spiffe/v2 v2.8.1 // indirect
+	github.com/vgarvardt/pgx-google-uuid/v5 v5.6.0 // indirect
+)
 
 require (
 	buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go v1.36.12-20260825204119-511051f7f437.2 // indirect

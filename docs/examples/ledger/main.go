@@ -37,7 +37,10 @@ func main() {
 	if err := config.Load(os.Environ(), &s); err != nil {
 		log.Fatal(err)
 	}
-	keys := authn.NewRemoteKeys(s.Tokens.KeySetURL(), slog.Default())
+	keys, err := s.Tokens.RemoteKeys(slog.Default())
+	if err != nil {
+		log.Fatal(err)
+	}
 	verifier := authn.NewVerifier(keys, authn.Options{Issuer: s.Tokens.Issuer})
 	server, err := grpcserver.New(s.GRPC, grpcserver.Deps{Rules: access.Lookup, Verifier: verifier,
 		Log: slog.Default()})

@@ -107,7 +107,8 @@ func run(ctx context.Context) error {
 
 // purser connects with the library's client, without the methods that may be repeated.
 func purser(service string) (*grpc.ClientConn, error) {
-	return grpcclient.Dial(grpcclient.Config{Addr: address(service), CAFile: os.Getenv("CALLER_CA")}, nil)
+	return grpcclient.Dial(grpcclient.Config{Addr: address(service), CAFile: os.Getenv("CALLER_CA"),
+		TLSCert: os.Getenv("CALLER_CERT"), TLSKey: os.Getenv("CALLER_KEY")}, nil)
 }
 
 // plain connects with gRPC's client.
@@ -117,11 +118,15 @@ func plain(policy string) func(string) (*grpc.ClientConn, error) {
 		if err != nil {
 			return nil, err
 		}
+		own, err := tls.LoadX509KeyPair(os.Getenv("CALLER_CERT"), os.Getenv("CALLER_KEY"))
+		if err != nil {
+			return nil, err
+		}
 		roots := x509.NewCertPool()
 		roots.AppendCertsFromPEM(pem)
 		return grpc.NewClient("dns:///"+address(service),
 			grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots,
-				MinVersion: tls.VersionTLS13})),
+				Certificates: []tls.Certificate{own}, MinVersion: tls.VersionTLS13})),
 			grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"`+policy+`": {}}]}`))
 	}
 }

@@ -3,13 +3,14 @@
 import { readFileSync } from 'node:fs';
 import grpc from '@grpc/grpc-js';
 
-const { CALLER_CA, CALLER_DOMAIN, CALLER_RATE, CALLER_TOKENS } = process.env;
+const { CALLER_CA, CALLER_CERT, CALLER_DOMAIN, CALLER_KEY, CALLER_RATE, CALLER_TOKENS } = process.env;
 const methods = {
   auth: '/purser.auth.v1.AccountService/GetMe',
   wallet: '/purser.wallet.v1.WalletService/ListWallets',
   portfolio: '/purser.portfolio.v1.PortfolioService/GetValuation',
 };
-const credentials = grpc.credentials.createSsl(readFileSync(CALLER_CA));
+const credentials = grpc.credentials.createSsl(readFileSync(CALLER_CA), readFileSync(CALLER_KEY),
+  readFileSync(CALLER_CERT));
 const options = { 'grpc.service_config': JSON.stringify({ loadBalancingConfig: [{ round_robin: {} }] }) };
 const raw = (message) => message; // requests are empty, and nobody reads the answers
 

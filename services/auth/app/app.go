@@ -3,6 +3,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,7 +14,6 @@ import (
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/cache"
-	"github.com/purserhq/purser/pkg/lifecycle"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/process"
 	"github.com/purserhq/purser/pkg/redisx"
@@ -160,7 +160,11 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	if err != nil {
 		return nil, err
 	}
-	a.http, err = listenHTTP(ctx, b.Group, cfg.HTTPAddr, b.FromReady(pages))
+	secured, err := cfg.httpTLS(log)
+	if err != nil {
+		return nil, err
+	}
+	a.http, err = listenHTTP(ctx, b, cfg.HTTPAddr, b.FromReady(pages), secured)
 	return a, err
 }
 
@@ -200,17 +204,24 @@ func needKeys(b *chassis.Builder, ring *signing.Ring, revocations *revocation.Fe
 	})
 }
 
-// listenHTTP serves h on an address for as long as the group runs.
-func listenHTTP(ctx context.Context, g *lifecycle.Group, addr string, h http.Handler) (net.Listener, error) {
+// listenHTTP serves h on an address for as long as the service runs, with TLS if secured is not nil.
+func listenHTTP(ctx context.Context, b *chassis.Builder, addr string, h http.Handler,
+	secured *tls.Config) (net.Listener, error) {
+	g := b.Group
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("PURSER_HTTP_ADDR: %w", err)
 	}
 	g.Close("http listener", listener.Close)
 	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		WriteTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
+		WriteTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10, TLSConfig: secured,
+		ErrorLog: web.ErrorLog(b.Log)}
 	g.Serve("http", func() error {
-		if err := s.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		serve := s.Serve
+		if secured != nil {
+			serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
+		}
+		if err := serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil

@@ -2,12 +2,15 @@ package app
 
 import (
 	"cmp"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
 	"github.com/purserhq/purser/pkg/config"
+	"github.com/purserhq/purser/pkg/tlsfiles"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/apikey"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
@@ -27,6 +30,10 @@ type Config struct {
 	chassis.Config
 	// HTTPAddr serves the key set, the discovery documents and the hosted pages.
 	HTTPAddr string `env:"HTTP_ADDR" envDefault:"127.0.0.1:0"`
+	// HTTPTLSCert and HTTPTLSKey are PEM files with which the HTTP port serves TLS, 1.2 or
+	// later; they are read again when they change. Without them it serves without TLS.
+	HTTPTLSCert string `env:"HTTP_TLS_CERT"`
+	HTTPTLSKey  string `env:"HTTP_TLS_KEY"`
 	// BaseURL is the URL at which verifiers and browsers reach the HTTP port: the
 	// discovery documents name the key set under it. The issuer when empty.
 	BaseURL string      `env:"HTTP_BASE_URL"`
@@ -98,6 +105,9 @@ func (c Config) Validate() error {
 		c.Session.Validate(), c.Attempts.Validate(), c.Mail.Validate(), c.OAuth.Validate(), c.SIWE.Validate(),
 		c.ChainRPCURLs.Check("PURSER_CHAIN_RPC_URLS")}
 	found = append(found, checkBase("PURSER_ISSUER", c.Issuer), checkBase("PURSER_HTTP_BASE_URL", c.BaseURL))
+	if (c.HTTPTLSCert == "") != (c.HTTPTLSKey == "") {
+		found = append(found, errors.New("PURSER_HTTP_TLS_CERT and PURSER_HTTP_TLS_KEY must be set together"))
+	}
 	if c.KEK != "" {
 		if _, err := c.sealer(); err != nil {
 			found = append(found, err)
@@ -125,6 +135,25 @@ func (c Config) Validate() error {
 		found = append(found, errors.New("PURSER_DELETION_GRACE must be 0 to 2160h (90 days)"))
 	}
 	return errors.Join(found...)
+}
+
+// CheckForServe checks what only "serve" needs: the files that c names.
+func (c Config) CheckForServe() error {
+	_, err := c.httpTLS(slog.New(slog.DiscardHandler))
+	return errors.Join(c.Config.CheckForServe(), err)
+}
+
+// httpTLS is the TLS of the HTTP port; nil for none. TLS 1.2 is allowed, since proxies and
+// libraries that read the key set are not ours.
+func (c Config) httpTLS(log *slog.Logger) (*tls.Config, error) {
+	if c.HTTPTLSCert == "" || c.HTTPTLSKey == "" {
+		return nil, nil //nolint:nilnil // TLS is optional
+	}
+	pair, err := tlsfiles.LoadPair(c.HTTPTLSCert, c.HTTPTLSKey, log)
+	if err != nil {
+		return nil, fmt.Errorf("PURSER_HTTP_TLS_CERT, PURSER_HTTP_TLS_KEY: %w", err)
+	}
+	return tlsfiles.Server{Pair: pair, MinVersion: tls.VersionTLS12}.Config(), nil
 }
 
 // maxDeletionGrace is what a deletion that was asked for may be put off.

@@ -123,7 +123,7 @@ func TestEveryMetricSpanAndLogEventIsInTheDocs(t *testing.T) {
 	var metrics, spans, events []string
 	for _, s := range sources(t, ".go") {
 		if s.isTest() || !s.under("pkg/redisx", "pkg/lock", "pkg/cache", "pkg/jobs", "pkg/authn",
-			"pkg/lifecycle", "pkg/grpcserver", "pkg/postgres", "services/internal", "services/auth/internal",
+			"pkg/lifecycle", "pkg/grpcserver", "pkg/postgres", "pkg/tlsfiles", "services/internal", "services/auth/internal",
 			"services/portfolio/internal", "services/wallet/internal") {
 			continue
 		}

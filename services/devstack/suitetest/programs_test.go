@@ -104,6 +104,7 @@ type process struct {
 	addrs   map[string]string // where it listens: grpc, http, …
 	log     chan string       // receives its log when it ends
 	ended   bool
+	text    string // its log, once it has ended
 }
 
 // launch runs a service on a migrated database until the test ends or end is called.
@@ -141,6 +142,7 @@ func (p *process) end(t *testing.T, by os.Signal) error {
 	p.ended = true
 	_ = p.cmd.Process.Signal(by)
 	log := <-p.log
+	p.text = log
 	err := p.cmd.Wait()
 	if t.Failed() || err != nil && by == syscall.SIGTERM {
 		t.Logf("end of the log of %s:\n%s", p.program, log[max(0, len(log)-8<<10):])

@@ -23,6 +23,7 @@ func (b *Builder) DialAuth(c AuthConfig) (*grpc.ClientConn, error) {
 		b.Log.Warn("PURSER_AUTH_ADDR is not set: revoked tokens are accepted until they expire")
 		return nil, nil //nolint:nilnil // the address is optional
 	}
+	c.Auth.Log = b.Log
 	conn, err := DialAuth(c)
 	if err != nil {
 		return nil, err
@@ -79,16 +80,23 @@ func AsServiceAccount(auth *grpc.ClientConn, account ServiceAccountConfig) Ident
 // issuer, and follows the stream of revocations over conn, which may be nil. It
 // follows as the service's own account, for which auth keeps streams that nobody else
 // can take; as anybody when self is nil or has no token now.
-func (b *Builder) NewVerifier(c AuthConfig, conn *grpc.ClientConn, self Identity) *authn.Verifier {
-	keys := authn.NewRemoteKeys(c.Tokens.KeySetURL(), b.Log)
+func (b *Builder) NewVerifier(c AuthConfig, conn *grpc.ClientConn, self Identity) (*authn.Verifier, error) {
+	keys, err := c.Tokens.RemoteKeys(b.Log)
+	if err != nil {
+		return nil, err
+	}
 	b.Group.Close("keys", keys.Close)
 	revoked := authn.NewRevocations(keys.Refetch, b.Log)
 	if conn != nil {
 		watch := b.noticeUsers(watchAs(self, revocations.Watch(conn)))
 		b.Loop("revocations", func(ctx context.Context) error { return revoked.Follow(ctx, watch) })
 	}
-	b.watchAuth(c, revoked, conn != nil)
-	return authn.NewVerifier(keys, authn.Options{Issuer: c.Tokens.Issuer, Revoked: revoked.Revoked})
+	transport, err := c.Tokens.Transport(b.Log) // the probes have connections of their own
+	if err != nil {
+		return nil, err
+	}
+	b.watchAuth(c, transport, revoked, conn != nil)
+	return authn.NewVerifier(keys, authn.Options{Issuer: c.Tokens.Issuer, Revoked: revoked.Revoked}), nil
 }
 
 // CheckAuthority returns a check that asks auth whether a call's token and the

@@ -63,7 +63,11 @@ func TestAServiceWaitsWhileAllThatItNeedsIsUnavailable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := b.NewServer(b.NewVerifier(cfg.AuthConfig, auth, nil), nil)
+	verifier, err := b.NewVerifier(cfg.AuthConfig, auth, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := b.NewServer(verifier, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"google.golang.org/grpc"
@@ -40,12 +41,12 @@ func (b *Builder) watchDatabaseAndRedis() error {
 }
 
 // watchAuth watches the key set, and the stream of revocations if there is one.
-func (b *Builder) watchAuth(c AuthConfig, revoked *authn.Revocations, streamed bool) {
-	b.needIssuer(c.Tokens)
+func (b *Builder) watchAuth(c AuthConfig, transport http.RoundTripper, revoked *authn.Revocations, streamed bool) {
+	b.needIssuer(c.Tokens, transport)
 	keySet := c.Tokens.KeySetURL()
 	b.DependsOn(dependency.Check{
 		Name: "auth_keys", Address: redact.URL(keySet), Secrets: []string{keySet},
-		Ask:    func(ctx context.Context) error { return probe.KeySet(ctx, keySet) },
+		Ask:    func(ctx context.Context) error { return probe.KeySet(ctx, transport, keySet) },
 		Effect: "Tokens are verified with the keys that are known, for an hour; a token of a new key is refused.",
 	})
 	if !streamed {

@@ -93,8 +93,10 @@ type AuthConfig struct {
 func (c AuthConfig) Validate() error { return c.Tokens.Validate() }
 
 // CheckForServe checks what only "serve" needs: auth's address and the files that
-// its client needs.
-func (c AuthConfig) CheckForServe() error { return c.Auth.Check("PURSER_AUTH_") }
+// its client needs, and those that reading the key set needs.
+func (c AuthConfig) CheckForServe() error {
+	return errors.Join(c.Tokens.Check(), c.Auth.Check("PURSER_AUTH_"))
+}
 
 // ServiceAccountConfig is the account of auth that a service acts as on its own
 // behalf, read from PURSER_SERVICE_*. A service that has one embeds it under that

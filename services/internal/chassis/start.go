@@ -107,15 +107,15 @@ func (b *Builder) needRedis(p *redisx.Probe) {
 // needIssuer has the service wait for the keys of the tokens' issuer, and for the issuer
 // to call itself what the service calls it. Other issuers than auth may have no document
 // that names them.
-func (b *Builder) needIssuer(c authn.Config) {
+func (b *Builder) needIssuer(c authn.Config, transport http.RoundTripper) {
 	keySet := c.KeySetURL()
 	b.Needs(startup.Check{
-		Name: "auth_keys", Settings: "PURSER_ISSUER, PURSER_JWKS_URL", Secrets: []string{keySet},
+		Name: "auth_keys", Settings: "PURSER_ISSUER, PURSER_JWKS_URL, PURSER_JWKS_TLS_CA", Secrets: []string{keySet},
 		Ask: func(ctx context.Context) error {
-			if err := probe.KeySet(ctx, keySet); err != nil {
+			if err := probe.KeySet(ctx, transport, keySet); err != nil {
 				return err
 			}
-			issuer, err := probe.Issuer(ctx, keySet)
+			issuer, err := probe.Issuer(ctx, transport, keySet)
 			if err == nil && issuer != "" && issuer != c.Issuer {
 				return dependency.Failed("ISSUER_MISMATCH", fmt.Errorf(
 					"tokens are issued in the name of %q, but PURSER_ISSUER is %q: every token would be refused",

@@ -39,12 +39,22 @@ func newClient() *http.Client {
 }
 
 // get decodes the JSON that a URL answers with 200.
-func get(ctx context.Context, url string, into any) error {
+func get(ctx context.Context, url string, into any) error { return getOver(ctx, client, url, into) }
+
+func getOver(ctx context.Context, client *http.Client, url string, into any) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return fmt.Errorf("request: %w", err)
 	}
-	return do(r, into)
+	return do(client, r, into)
+}
+
+// over is the client of all probes with a transport of the caller's; nil for its own.
+func over(transport http.RoundTripper) *http.Client {
+	if transport == nil {
+		return client
+	}
+	return &http.Client{Transport: transport, CheckRedirect: client.CheckRedirect}
 }
 
 // post sends JSON and decodes the JSON of the answer.
@@ -58,10 +68,10 @@ func post(ctx context.Context, url string, body, into any) error {
 		return fmt.Errorf("request: %w", err)
 	}
 	r.Header.Set("Content-Type", "application/json")
-	return do(r, into)
+	return do(client, r, into)
 }
 
-func do(r *http.Request, into any) error {
+func do(client *http.Client, r *http.Request, into any) error {
 	resp, err := client.Do(r)
 	if err != nil {
 		return err
@@ -88,12 +98,13 @@ func invalid(format string, args ...any) error {
 	return dependency.Failed("INVALID_ANSWER", fmt.Errorf(format, args...))
 }
 
-// KeySet asks for a JSON Web Key Set (RFC 7517) with at least one key.
-func KeySet(ctx context.Context, url string) error {
+// KeySet asks for a JSON Web Key Set (RFC 7517) with at least one key, over a transport; nil for
+// the probes' own.
+func KeySet(ctx context.Context, transport http.RoundTripper, url string) error {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
-	if err := get(ctx, url, &set); err != nil {
+	if err := getOver(ctx, over(transport), url, &set); err != nil {
 		return err
 	}
 	if len(set.Keys) == 0 {

@@ -51,6 +51,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		return nil, err
 	}
 	defer b.CloseOnError(&err)
+	cfg.Wallet.Log = log
 	wallet, err := grpcclient.Dial(cfg.Wallet, append(
 		access.Idempotent(walletv1.HoldingsService_ServiceDesc.ServiceName),
 		append(access.Idempotent(walletv1.PriceService_ServiceDesc.ServiceName),
@@ -66,7 +67,10 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		return nil, err
 	}
 	self := chassis.AsServiceAccount(auth, cfg.ServiceAccount)
-	verifier := b.NewVerifier(cfg.AuthConfig, auth, self)
+	verifier, err := b.NewVerifier(cfg.AuthConfig, auth, self)
+	if err != nil {
+		return nil, err
+	}
 
 	caches := store.NewCaches(b.Redis,
 		store.CacheOptions{Portfolio: cfg.Cache.Portfolio, Timeline: cfg.Cache.Timeline, Log: log})

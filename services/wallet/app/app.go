@@ -68,7 +68,10 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		return nil, err
 	}
 	self := chassis.AsServiceAccount(auth, cfg.ServiceAccount)
-	verifier := b.NewVerifier(cfg.AuthConfig, auth, self)
+	verifier, err := b.NewVerifier(cfg.AuthConfig, auth, self)
+	if err != nil {
+		return nil, err
+	}
 
 	caches := store.NewCaches(b.Redis,
 		store.CacheOptions{Wallets: cfg.Cache.Wallets, Token: cfg.Cache.Token, Log: log})
