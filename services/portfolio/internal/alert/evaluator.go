@@ -3,6 +3,9 @@ package alert
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -12,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/portfolio/internal/defi"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
@@ -27,6 +31,8 @@ const (
 	// lookTimeout bounds a look at the rules of an owner; lease is how long no other replica looks at them, unless
 	// something changes.
 	lookTimeout, lease = 30 * time.Second, time.Minute
+	// storeGrace is how long what was seen may be stored after the time of a look, or that of the service, has ended.
+	storeGrace = 5 * time.Second
 	// warnEvery is the least time between two logs of looks that failed, in seconds.
 	warnEvery = 60
 )
@@ -50,8 +56,8 @@ type Looked interface {
 	Due(ctx context.Context, owners []uuid.UUID, at time.Time) error
 	// AllDue has all owners with rules looked at soon.
 	AllDue(ctx context.Context, at time.Time) error
-	// Claim returns up to n owners who are due, and makes them due again at until.
-	Claim(ctx context.Context, now, until time.Time, n int) ([]Turn, error)
+	// Claim returns up to n owners who are due, none of these, and makes them due again at until.
+	Claim(ctx context.Context, now, until time.Time, n int, without []uuid.UUID) ([]Turn, error)
 	// Finish makes an owner due at next, unless something has made them due meanwhile. Without rules they are never.
 	Finish(ctx context.Context, t Turn, next time.Time) error
 	// Enabled returns the rules of an owner that aren't disabled.
@@ -107,13 +113,17 @@ type Evaluator struct {
 	fired  metric.Int64Counter
 	failed metric.Int64Counter
 	warned atomic.Int64 // when it was last logged that rules could not be looked at, in Unix seconds
+
+	mu      sync.Mutex
+	looking map[uuid.UUID]bool // owners whose rules are looked at
 }
 
 // NewEvaluator returns what looks at the rules of each owner once in every, and when something of theirs changed.
 // stored is called after alerts were stored.
 func NewEvaluator(s Looked, from Sources, every time.Duration, log *slog.Logger, now func() time.Time,
 	stored func()) *Evaluator {
-	e := &Evaluator{store: s, from: from, every: every, log: log, now: now, stored: stored}
+	e := &Evaluator{store: s, from: from, every: every, log: log, now: now, stored: stored,
+		looking: map[uuid.UUID]bool{}}
 	e.loop = work.New("alert rules", places, poll, log, e.claim)
 	// An instrument that can't be made is a no-op one.
 	meter := otel.Meter("purser/portfolio/alert")
@@ -162,11 +172,30 @@ func (e *Evaluator) All() {
 
 func (e *Evaluator) claim(ctx context.Context, n int) (pieces []func(context.Context), err error) {
 	now := e.now()
-	turns, err := e.store.Claim(ctx, now, now.Add(lease), n)
+	e.mu.Lock()
+	looking := slices.Collect(maps.Keys(e.looking))
+	e.mu.Unlock()
+	// An owner who is due again stays so until the look at their rules is over: whose look is slow, or who changes
+	// rules all the time, takes one place.
+	turns, err := e.store.Claim(ctx, now, now.Add(lease), n, looking)
 	for _, t := range turns {
-		pieces = append(pieces, func(ctx context.Context) { e.turn(ctx, t) })
+		e.setLooking(t.Owner, true)
+		pieces = append(pieces, func(ctx context.Context) {
+			defer e.setLooking(t.Owner, false)
+			e.turn(ctx, t)
+		})
 	}
 	return pieces, err
+}
+
+func (e *Evaluator) setLooking(owner uuid.UUID, looking bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if looking {
+		e.looking[owner] = true
+	} else {
+		delete(e.looking, owner)
+	}
 }
 
 // turn looks at the rules of an owner. After an error they are due in their next turn, as always: another look at once
@@ -214,6 +243,9 @@ func (e *Evaluator) Look(ctx context.Context, owner uuid.UUID) error {
 		}
 	}
 	if len(outcomes) > 0 {
+		// What was seen is stored, also when the rest took all the time.
+		ctx, done := deadline.Grace(ctx, storeGrace)
+		defer done()
 		alerts, err := e.store.Store(ctx, owner, outcomes)
 		if err != nil {
 			return err

@@ -112,8 +112,9 @@ type flow struct {
 	// in and out are the first movements of each direction.
 	in, out *Movement
 	net     *big.Int // above 0 where it came
-	// ownOut and ownIn are how much of what went, and came, has an own wallet on the other side.
-	ownOut, ownIn *big.Int
+	// ownOut and ownIn are how much of what went, and came, has an own wallet on the other side; wraps is how much of
+	// what went is in the contract of a token of the same asset.
+	ownOut, ownIn, wraps *big.Int
 }
 
 // first is the movement that tells of what is left.
@@ -141,6 +142,7 @@ func (b *builder) group(g []*Movement) {
 	}
 	flows, fees := b.flows(g)
 	b.moves(flows)
+	b.wrap(flows)
 	var in, out []leg
 	for _, f := range flows {
 		if f.net.Sign() == 0 {
@@ -189,13 +191,9 @@ func (b *builder) flows(g []*Movement) (flows []*flow, fees []*Movement) {
 			continue
 		}
 		at := place{b.assets.Of(m.Token), m.Wallet}
-		if !m.In && b.wraps(m, at.asset) {
-			b.wrapped[at] = new(big.Int).Add(zero(b.wrapped[at]), m.Amount)
-			continue
-		}
 		f := known[at]
 		if f == nil {
-			f = &flow{place: at, net: new(big.Int), ownOut: new(big.Int), ownIn: new(big.Int)}
+			f = &flow{place: at, net: new(big.Int), ownOut: new(big.Int), ownIn: new(big.Int), wraps: new(big.Int)}
 			flows, known[at] = append(flows, f), f
 		}
 		first, sum, own := &f.out, f.net.Sub, f.ownOut
@@ -209,8 +207,23 @@ func (b *builder) flows(g []*Movement) (flows []*flow, fees []*Movement) {
 		if m.CounterpartyWallet != "" {
 			own.Add(own, m.Amount)
 		}
+		if !m.In && b.wraps(m, at.asset) {
+			f.wraps.Add(f.wraps, m.Amount)
+		}
 	}
 	return flows, fees
+}
+
+// wrap takes off the flows what went to contracts of tokens of the same asset and for which nothing came in the
+// transaction: the next adjustment of the wallet shows it.
+func (b *builder) wrap(flows []*flow) {
+	for _, f := range flows {
+		if f.net.Sign() < 0 && f.wraps.Sign() > 0 {
+			q := lesser(new(big.Int).Neg(f.net), f.wraps)
+			b.wrapped[f.place] = new(big.Int).Add(zero(b.wrapped[f.place]), q)
+			f.net.Add(f.net, q)
+		}
+	}
 }
 
 func zero(n *big.Int) *big.Int {

@@ -24,7 +24,10 @@ func newBook(m Method) *book {
 		byID: btree.NewBTreeGOptions(func(a, b Lot) bool { return a.ID < b.ID }, without)}
 }
 
-func older(a, b Lot) int { return cmp.Or(a.Acquired.Compare(b.Acquired), cmp.Compare(a.Seq, b.Seq)) }
+// older never takes two lots for one: what has no lot at the turn of the United States is of one time in all wallets.
+func older(a, b Lot) int {
+	return cmp.Or(a.Acquired.Compare(b.Acquired), cmp.Compare(a.Seq, b.Seq), cmp.Compare(a.ID, b.ID))
+}
 
 func newer(a, b Lot) int { return older(b, a) }
 

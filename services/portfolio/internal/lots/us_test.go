@@ -1,6 +1,7 @@
 package lots
 
 import (
+	"math/big"
 	"testing"
 	"time"
 )
@@ -94,5 +95,29 @@ func TestLotsAreOfTheirWalletFromTheTurnOn(t *testing.T) {
 	d, l = runUS(t, USOptions{Method: FIFO}, events...) // the control: by wallet ever since
 	if shown(d[1].Parts[0].Gain) != "450" || open(l, "a") != "2:10@900" || open(l, "b") != "1:1@10" {
 		t.Errorf("%+v, left in a %q, in b %q", d, open(l, "a"), open(l, "b"))
+	}
+}
+
+// What wallets have at the turn beyond the lots that there are is of one time: none of it is lost where it comes
+// together, nor where something is acquired in that very second.
+func TestWhatHasNoLotAtTheTurnIsNeverLost(t *testing.T) {
+	turn := time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)
+	in := func(e Event, wallet, to string) Event {
+		e.Wallet, e.To = wallet, to
+		return e
+	}
+	// All wallets together have a balance of 10 less than these two.
+	_, l := runUS(t, USOptions{Method: FIFO, PerWalletFrom: turn},
+		in(event(Acquire, on(2024, 1, 2), 1, 30, "30"), "a", ""),
+		in(event(Acquire, on(2024, 1, 2), 2, 10, "10"), "b", ""),
+		in(event(Move, on(2024, 2, 2), 3, 20, ""), "c", "a"), in(event(Move, on(2024, 2, 2), 4, 20, ""), "c", "b"),
+		in(event(Acquire, turn, 0, 5, "50"), "a", ""),
+		in(event(Move, on(2025, 3, 1), 5, 30, ""), "b", "a"))
+	sum := new(big.Int)
+	for _, lot := range l.Lots("a") {
+		sum.Add(sum, lot.Quantity)
+	}
+	if got := sum.String(); got != "85" {
+		t.Errorf("wallet a has lots of %s: %s", got, open(l, "a"))
 	}
 }

@@ -36,12 +36,13 @@ func (s *Alerts) AllDue(ctx context.Context, at time.Time) error {
 }
 
 // Claim implements alert.Looked. A row that another replica claims at the same time isn't waited for.
-func (s *Alerts) Claim(ctx context.Context, now, until time.Time, n int) ([]alert.Turn, error) {
+func (s *Alerts) Claim(ctx context.Context, now, until time.Time, n int, without []uuid.UUID) ([]alert.Turn, error) {
 	until = until.UTC().Truncate(time.Microsecond)
 	var owners []uuid.UUID
 	err := s.db.Gorm(ctx).Raw(`UPDATE alert_owners SET due_at = ? WHERE owner_id IN (
-			SELECT owner_id FROM alert_owners WHERE due_at <= ? ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED)
-		RETURNING owner_id`, until, now.UTC(), n).Scan(&owners).Error
+			SELECT owner_id FROM alert_owners WHERE due_at <= ? AND owner_id NOT IN ? ORDER BY due_at LIMIT ?
+			FOR UPDATE SKIP LOCKED)
+		RETURNING owner_id`, until, now.UTC(), append(without, uuid.Nil), n).Scan(&owners).Error
 	if err != nil {
 		return nil, fmt.Errorf("claim owners with rules: %w", err)
 	}

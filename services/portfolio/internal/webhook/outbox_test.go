@@ -302,3 +302,27 @@ func TestReplicasDeliverEachMessageOnce(t *testing.T) {
 		}
 	}
 }
+
+// Whose secret can't be opened is told to rotate it, and that helps at once: the one before is left out.
+func TestARotatedSecretHelpsWhereTheOneBeforeCanNotBeOpened(t *testing.T) {
+	o := newOutbox(t)
+	e := o.endpoint(t, status(http.StatusNoContent))
+	var err error
+	if o.sealer, err = seal.New([]byte(strings.Repeat("x", seal.KeySize))); err != nil {
+		t.Fatal(err)
+	}
+	a := o.fire(t)
+	o.deliver(t, o.deliverer())
+	if d := o.delivery(t, a); d.Delivered || !strings.Contains(d.LastError, "rotate it") {
+		t.Fatalf("%+v", d)
+	}
+	_, _, err = webhook.NewService(o, local(), o.sealer, o.now).RotateSecret(t.Context(), o.owner, e.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.at = o.at.Add(time.Minute)
+	o.deliver(t, o.deliverer())
+	if d := o.delivery(t, a); !d.Delivered {
+		t.Errorf("%+v", d)
+	}
+}

@@ -99,6 +99,7 @@ func TestWhatAnEndpointAnswers(t *testing.T) {
 		"an end":             {hijacked(""), "the connection failed"},
 		"no HTTP":            {hijacked("+PONG\r\n"), "the connection failed"},
 		"a body without end": {endless, ""},
+		"another protocol":   {switching(t), "the connection failed"},
 		"large headers": {hijacked("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n\r\n"),
 			"the connection failed"},
 	} {
@@ -127,6 +128,19 @@ func hijacked(bytes string) http.HandlerFunc {
 		if err == nil {
 			_, _ = io.WriteString(conn, bytes)
 			_ = conn.Close()
+		}
+	}
+}
+
+// switching answers unasked with another protocol than HTTP, and then sends nothing: no timeout of the client ends a
+// read of that.
+func switching(t *testing.T) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err == nil {
+			_, _ = io.WriteString(conn,
+				"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+			t.Cleanup(func() { _ = conn.Close() })
 		}
 	}
 }

@@ -134,18 +134,18 @@ func (s *Service) newSecret(owner, id uuid.UUID) (text string, sealed Sealed, er
 // aad names the row of a secret.
 func aad(owner, id uuid.UUID) []byte { return []byte("webhook " + owner.String() + " " + id.String()) }
 
-// secrets returns those that a message to an endpoint is signed with, the present one first.
-func (e Endpoint) secrets(s *seal.Sealer, now time.Time) (secrets [][]byte, err error) {
-	all := []Sealed{e.Secret}
-	if now.Before(e.PreviousUntil) {
-		all = append(all, e.Previous)
+// secrets returns those that a message to an endpoint is signed with, the present one first. One before that can't be
+// opened is left out: the owner of such an endpoint is told to rotate its secret, which has to help at once.
+func (e Endpoint) secrets(s *seal.Sealer, now time.Time) ([][]byte, error) {
+	secret, err := s.Open(e.Secret.Text, e.Secret.Key, aad(e.Owner, e.ID))
+	if err != nil {
+		return nil, fmt.Errorf("the secret of an endpoint: %w", err)
 	}
-	for _, sealed := range all {
-		secret, err := s.Open(sealed.Text, sealed.Key, aad(e.Owner, e.ID))
-		if err != nil {
-			return nil, fmt.Errorf("the secret of an endpoint: %w", err)
+	secrets := [][]byte{secret}
+	if now.Before(e.PreviousUntil) {
+		if before, err := s.Open(e.Previous.Text, e.Previous.Key, aad(e.Owner, e.ID)); err == nil {
+			secrets = append(secrets, before)
 		}
-		secrets = append(secrets, secret)
 	}
 	return secrets, nil
 }

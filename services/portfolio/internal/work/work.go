@@ -1,13 +1,14 @@
 // Package work does what is due in a database, a bounded number at a time.
 //
 // It promises: while something is due and a place is free, it is claimed; what takes long holds up only the place
-// that it is in. Claims are of the caller: whoever claims has to see to it that nobody else gets the same, for as long
-// as it may take, and that it is due again afterwards if it was not done.
+// that it is in, and what panics ends nothing but itself. Claims are of the caller: whoever claims has to see to it
+// that nobody else gets the same, for as long as it may take, and that it is due again afterwards if it was not done.
 package work
 
 import (
 	"context"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -61,6 +62,7 @@ func (l *Loop) Run(ctx context.Context) error {
 			for _, piece := range pieces {
 				begun.Go(func() {
 					defer func() { done <- struct{}{} }()
+					defer l.recover(ctx)
 					piece(ctx)
 				})
 			}
@@ -76,5 +78,12 @@ func (l *Loop) Run(ctx context.Context) error {
 		case <-done:
 			free++
 		}
+	}
+}
+
+// recover ends the panic of a piece of work, as that of a call: it must not end what everybody uses.
+func (l *Loop) recover(ctx context.Context) {
+	if p := recover(); p != nil {
+		l.log.ErrorContext(ctx, "work panicked", "work", l.name, "panic", p, "stack", string(debug.Stack()))
 	}
 }

@@ -46,3 +46,32 @@ func TestSlowWorkHoldsUpOnlyItsPlace(t *testing.T) {
 		}
 	})
 }
+
+// What panics leaves its place, and the others go on.
+func TestWorkThatPanicsEndsNothingElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		left, done := 3, make(chan struct{})
+		loop := work.New("tests", 1, time.Second, slog.New(slog.DiscardHandler),
+			func(context.Context, int) ([]func(context.Context), error) {
+				if left == 0 {
+					return nil, nil
+				}
+				left--
+				return []func(context.Context){func(context.Context) {
+					if left == 0 {
+						close(done)
+						return
+					}
+					panic("a fault")
+				}}, nil
+			})
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- loop.Run(ctx) }()
+		<-done
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
