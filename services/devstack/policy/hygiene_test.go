@@ -90,6 +90,12 @@ func codeViolations(s source) []string {
 			tell(number, "a float can't carry money: 0.1 + 0.2 is not 0.3; use integer base units or a decimal")
 		}
 	}
+	if at := strings.Index(s.text, "http.Client{"); at >= 0 && !s.isTest() &&
+		s.under("services/auth", "services/wallet", "services/portfolio", "services/internal") &&
+		!s.under("services/internal/servicetest") && !strings.Contains(s.text, "httponly.Transport(") {
+		tell(1+strings.Count(s.text[:at], "\n"), "no timeout ends the read of an answer that ends HTTP: make the "+
+			"client's transport with httponly.Transport")
+	}
 	if !s.isTest() {
 		for _, at := range insertsAll.FindAllStringIndex(s.text, -1) {
 			tell(1+strings.Count(s.text[:at[0]], "\n"), "an INSERT names its columns: otherwise it fails while the "+
@@ -145,6 +151,11 @@ func TestViolationsOfTheCodeRulesAreReported(t *testing.T) {
 			"a float can't carry money"},
 		"a small float of a fee": {"services/portfolio/x.go", "func networkFee() float32 { return 0 }",
 			"a float can't carry money"},
+		"a client that may wait for ever": {"services/wallet/x.go", "var c = http.Client{Timeout: 1}",
+			"x.go:2: no timeout ends the read"},
+		"a client that keeps to HTTP": {"services/wallet/x.go",
+			"var c = http.Client{Transport: httponly.Transport(next)}", ""},
+		"a client of the library": {"pkg/x/x.go", "var c = http.Client{Timeout: 1}", ""},
 		"a share as a float": {"services/portfolio/x.go",
 			"type t struct { Share float64 } // of the value", ""},
 		"a price as a float, not of a token": {"pkg/x/x.go", "type t struct { Price float64 }", ""},

@@ -123,8 +123,8 @@ func TestEveryMetricSpanAndLogEventIsInTheDocs(t *testing.T) {
 	var metrics, spans, events []string
 	for _, s := range sources(t, ".go") {
 		if s.isTest() || !s.under("pkg/redisx", "pkg/lock", "pkg/cache", "pkg/jobs", "pkg/authn",
-			"pkg/lifecycle", "pkg/grpcserver", "pkg/postgres", "pkg/tlsfiles", "services/internal", "services/auth/internal",
-			"services/portfolio/internal", "services/wallet/internal") {
+			"pkg/lifecycle", "pkg/grpcserver", "pkg/postgres", "pkg/tlsfiles", "services/internal",
+			"services/auth/internal", "services/portfolio/internal", "services/wallet/internal") {
 			continue
 		}
 		m, sp, e, err := signalsIn(s)

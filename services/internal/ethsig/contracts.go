@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/internal/httponly"
 )
 
 const (
@@ -59,6 +60,7 @@ type Contracts struct {
 func NewContracts(nodes map[uint64][]string, log *slog.Logger) *Contracts {
 	client := &http.Client{
 		Timeout:       callTimeout,
+		Transport:     httponly.Transport(http.DefaultTransport),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("a node may not redirect") },
 	}
 	byChain := map[uint64][]Node{}

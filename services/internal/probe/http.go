@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/services/internal/dependency"
+	"github.com/purserhq/purser/services/internal/httponly"
 )
 
 // maxReplyBytes bounds what is read of a reply.
@@ -33,9 +34,8 @@ var client = newClient()
 func newClient() *http.Client {
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 1,
 		IdleConnTimeout: 90 * time.Second}
-	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
-		return errors.New("it may not redirect")
-	}}
+	return &http.Client{Transport: httponly.Transport(transport),
+		CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("it may not redirect") }}
 }
 
 // get decodes the JSON that a URL answers with 200.

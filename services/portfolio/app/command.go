@@ -34,7 +34,9 @@ export --portfolio=ID FILE
                           --decimal-comma  semicolons and decimal commas in a .csv file
                           --start, --end   as of chart; a TIME is as in RFC 3339: 2026-03-01T00:00:00Z
 partitions                the monthly partitions of the prices of hours, how large they are, and how far
-                          ahead of now they are made`
+                          ahead of now they are made
+webhooks rewrap           put the secrets of webhook endpoints that are under PURSER_WEBHOOKS_KEK_PREVIOUS under
+                          PURSER_WEBHOOKS_KEK`
 
 // Command runs what Usage lists, and writes what it has to say to out. The caller has to be able to read the
 // configuration, secrets included: that is what it asks for permission.
@@ -43,6 +45,9 @@ func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, o
 		return withDatabase(ctx, cfg, log, func(db *postgres.DB) error {
 			return partition.Print(ctx, store.NewPartitions(db, log), time.Now(), out)
 		})
+	}
+	if len(args) == 2 && args[0] == "webhooks" && args[1] == "rewrap" {
+		return withDatabase(ctx, cfg, log, func(db *postgres.DB) error { return rewrapWebhooks(ctx, cfg, db, out) })
 	}
 	parse := map[string]func([]string) (command, error){"backfill": parseBackfill, "chart": parseChart,
 		"export": parseExport}[args[0]]

@@ -3,6 +3,7 @@ package app_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"log/slog"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/process"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	"github.com/purserhq/purser/services/internal/servicetest"
@@ -170,5 +172,36 @@ func TestThePartitionsAreListed(t *testing.T) {
 	}
 	if _, err := s.command(t.Context(), t, []string{"partitions", "x"}); !errors.Is(err, process.ErrUnknownCommand) {
 		t.Errorf("an argument is taken: %v", err)
+	}
+}
+
+// The command puts what is under the key before under the new one, and fails where a secret is under neither.
+func TestTheSecretsOfWebhooksAreRewrappedByCommand(t *testing.T) {
+	a, _, _, ctx, _, r := alerting(t)
+	_, err := a.alerts.CreateWebhookEndpoint(ctx, &portfoliov1.CreateWebhookEndpointRequest{Url: r.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := func(letter string) string {
+		return base64.StdEncoding.EncodeToString([]byte(strings.Repeat(letter, 32)))
+	}
+	for _, tc := range []struct {
+		settings    []string
+		out, reason string
+	}{
+		{nil, "", "WEBHOOKS_NOT_CONFIGURED"},
+		{[]string{"PURSER_WEBHOOKS_KEK=" + key("n")}, "the secrets of 0 webhook endpoints", "KEK_WRONG"},
+		{[]string{"PURSER_WEBHOOKS_KEK=" + key("n"), "PURSER_WEBHOOKS_KEK_PREVIOUS=" + key("k")},
+			"put under PURSER_WEBHOOKS_KEK: the secrets of", ""},
+		{[]string{"PURSER_WEBHOOKS_KEK=" + key("n")}, "the secrets of 0 webhook endpoints", ""},
+	} {
+		out, err := a.command(t.Context(), t, []string{"webhooks", "rewrap"}, tc.settings...)
+		reason := ""
+		if e := errs.As(err); e != nil {
+			reason = e.Reason
+		}
+		if !strings.Contains(out, tc.out) || reason != tc.reason || (err == nil) != (tc.reason == "") {
+			t.Errorf("with %d keys: %q, %v", len(tc.settings), out, err)
+		}
 	}
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/bits-and-blooms/bloom/v3"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/purserhq/purser/services/internal/httponly"
 )
 
 const (
@@ -46,7 +48,7 @@ type Breaches struct {
 // password's SHA-1; "" for none.
 func NewBreaches(api string) (*Breaches, error) {
 	b := &Breaches{common: &bloom.BloomFilter{}, api: strings.TrimRight(api, "/"),
-		client: &http.Client{Timeout: apiTimeout}}
+		client: &http.Client{Timeout: apiTimeout, Transport: httponly.Transport(http.DefaultTransport)}}
 	if _, err := b.common.ReadFrom(bytes.NewReader(common)); err != nil {
 		return nil, fmt.Errorf("filter of common passwords: %w", err)
 	}

@@ -52,7 +52,7 @@ func manyMovements(n int) ([]Movement, *values) {
 func (l *Ledger) set(b *testing.B, moved []Movement, v *values) {
 	b.Helper()
 	l.Prepare(moved, v)
-	if err := l.Compute(l.events); err != nil {
+	if err := l.Compute(l.events, never); err != nil {
 		b.Fatal(err)
 	}
 }

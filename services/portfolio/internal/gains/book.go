@@ -103,8 +103,9 @@ func NewBook(asset string, r Rules) (*Book, error) {
 	return b, err
 }
 
-// Set has these events, in their order, in place of those before, and makes again what that changes.
-func (b *Book) Set(events []Event) error {
+// Set has these events, in their order, in place of those before, and makes again what that changes. It ends when stop
+// returns an error, which it returns. After an error b is of no use.
+func (b *Book) Set(events []Event, stop func() error) error {
 	before := b.events
 	if len(events) > 0 && len(events) == len(before) && &events[0] == &before[0] ||
 		slices.EqualFunc(events, before, func(x, y Event) bool { return x.same(&y) }) {
@@ -122,10 +123,10 @@ func (b *Book) Set(events []Event) error {
 	case UK:
 		return b.setUK(bare)
 	case US:
-		return b.setUS(bare)
+		return b.setUS(bare, stop)
 	case Canada:
 	}
-	first, err := b.history.Replace(bare, func(i int) bool { return !events[i].same(&before[i]) })
+	first, err := b.history.Replace(bare, func(i int) bool { return !events[i].same(&before[i]) }, stop)
 	if err != nil {
 		b.events = nil
 		return err
@@ -216,10 +217,10 @@ func (b *Book) setUK(events []lots.Event) error {
 	return nil
 }
 
-func (b *Book) setUS(events []lots.Event) error {
+func (b *Book) setUS(events []lots.Event, stop func() error) error {
 	denies := b.rules.WashSales || b.rules.Securities[b.asset]
 	disposals, ledger, err := lots.US(events, lots.USOptions{Method: b.rules.method(), PerWalletFrom: b.rules.turn(),
-		Zone: b.rules.Zone, WashSales: denies})
+		Zone: b.rules.Zone, WashSales: denies, Stop: stop})
 	if err != nil {
 		return err
 	}

@@ -220,7 +220,7 @@ func book(t *testing.T, asset string, r Rules, events []Event) *Book {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Set(events); err != nil {
+	if err := b.Set(events, never); err != nil {
 		t.Fatal(err)
 	}
 	return b

@@ -151,8 +151,9 @@ func (l *Ledger) replace(keys map[string]bool, before []Movement, v *values) {
 	l.events = events
 }
 
-// Compute has the events, with the picks that were given to them, in the books.
-func (l *Ledger) Compute(events map[string][]Event) error {
+// Compute has the events, with the picks that were given to them, in the books. It ends when stop returns an error,
+// which it returns; the next call computes what is missing.
+func (l *Ledger) Compute(events map[string][]Event, stop func() error) error {
 	for asset := range l.books {
 		if events[asset] == nil {
 			delete(l.books, asset)
@@ -167,7 +168,7 @@ func (l *Ledger) Compute(events map[string][]Event) error {
 			}
 			l.books[asset] = b
 		}
-		if err := b.Set(of); err != nil {
+		if err := b.Set(of, stop); err != nil {
 			delete(l.books, asset)
 			return err
 		}

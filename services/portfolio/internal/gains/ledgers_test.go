@@ -1,6 +1,8 @@
 package gains
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/big"
@@ -8,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
 	"github.com/purserhq/purser/services/portfolio/internal/currency"
@@ -161,7 +164,7 @@ func bookOf(r *rapid.T, asset string, rules Rules, events []Event) *Book {
 	rules.Zone = time.UTC
 	b, err := NewBook(asset, rules)
 	if err == nil {
-		err = b.Set(events)
+		err = b.Set(events, never)
 	}
 	if err != nil {
 		r.Fatal(err)
@@ -210,7 +213,7 @@ func TestALateMovementGivesTheSameAsAllAnew(t *testing.T) {
 			anew := NewLedger(rules, assets)
 			for _, of := range []*Ledger{l, anew} {
 				of.Prepare(slices.Clone(some), v)
-				if err := of.Compute(of.events); err != nil {
+				if err := of.Compute(of.events, never); err != nil {
 					r.Fatal(err)
 				}
 			}
@@ -239,4 +242,50 @@ func bookText(b *Book) (out []string) {
 		out = append(out, fmt.Sprint(o.Wallet, o.Lot, o.Cause, o.Hash, "\n"))
 	}
 	return out
+}
+
+// never ends nothing.
+func never() error { return nil }
+
+// Nobody waits for a call that has ended: it computes no more, and the next one goes on. Otherwise an owner of many
+// lots who moves them all again and again would hold for hours one of the few turns that all owners share.
+func TestACallThatHasEndedComputesNoMore(t *testing.T) {
+	at := on(2026, 1, 1)
+	var moved []Movement
+	for i := range 50 {
+		moved = append(moved, moves(at.Add(time.Duration(i)*time.Minute), fmt.Sprintf("a in 1 X h%d", i))...)
+	}
+	for i := range 50 {
+		from, to := "a", "b"
+		if i%2 == 1 {
+			from, to = to, from
+		}
+		moved = append(moved, moves(at.Add(time.Duration(100+i)*time.Minute),
+			fmt.Sprintf("%s out 50 X m%d >%s", from, i, to), fmt.Sprintf("%s in 50 X m%d >%s", to, i, from))...)
+	}
+	v := &values{tokens: map[string]Token{"X": {}}}
+	for _, rules := range []Rules{{Method: lots.FIFO, PerWallet: true}, {View: US}} {
+		rules.Zone = time.UTC
+		l, asked, ended := NewLedger(rules, nil), 0, errors.New("ended")
+		l.Prepare(slices.Clone(moved), v)
+		err := l.Compute(l.events, func() error {
+			if asked++; asked > 20 {
+				return ended
+			}
+			return nil
+		})
+		if !errors.Is(err, ended) || asked != 21 || len(l.books) != 0 {
+			t.Errorf("%+v: %v after %d events, with %d books", rules, err, asked, len(l.books))
+		}
+		if err := l.Compute(l.events, never); err != nil || len(l.books["X"].Open()) != 50 {
+			t.Errorf("%+v: %v, then %d lots", rules, err, len(l.books["X"].Open()))
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		s := NewService(nil, nil, nil, nil, time.Now)
+		r := &Result{Options: Options{Rules: rules}}
+		if err := s.compute(ctx, uuid.New(), r, slices.Clone(moved), v, nil); !errors.Is(err, context.Canceled) {
+			t.Errorf("%+v: a call that was cancelled: %v", rules, err)
+		}
+	}
 }

@@ -150,15 +150,20 @@ func (s *Service) Read(ctx context.Context, p portfolio.Portfolio, o Options) (*
 			return nil, err
 		}
 	}
-	if err := s.compute(p.Owner, r, moved.Movements, v, given); err != nil {
+	switch err := s.compute(ctx, p.Owner, r, moved.Movements, v, given); {
+	case err != nil && ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
 		return nil, errs.Internal(err)
 	}
 	r.Unpriced, r.assets = unpriced(r.events), slices.Sorted(maps.Keys(r.events))
 	return r, nil
 }
 
-// compute sets the events and what comes of them. It goes on from what was computed last.
-func (s *Service) compute(owner uuid.UUID, r *Result, moved []Movement, v *values, given []Identification) error {
+// compute sets the events and what comes of them. It goes on from what was computed last, and ends with ctx: moves of
+// many lots take long, and nobody waits for them then.
+func (s *Service) compute(ctx context.Context, owner uuid.UUID, r *Result, moved []Movement, v *values,
+	given []Identification) error {
 	key := owner.String() + " " + r.key()
 	k := s.take(key, r.Options)
 	k.mu.Lock()
@@ -173,7 +178,7 @@ func (s *Service) compute(owner uuid.UUID, r *Result, moved []Movement, v *value
 		}
 		count += len(events)
 	}
-	if err := k.ledger.Compute(r.events); err != nil {
+	if err := k.ledger.Compute(r.events, ctx.Err); err != nil {
 		return err
 	}
 	for asset, b := range k.ledger.books {

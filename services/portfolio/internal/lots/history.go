@@ -41,7 +41,7 @@ func (h *History) Put(events ...Event) (first int, err error) {
 		}
 		first = min(first, i)
 	}
-	h.again(first)
+	_ = h.again(first, never) // nothing ends it
 	return first, nil
 }
 
@@ -50,7 +50,7 @@ func (h *History) Remove(e Event) (first int, found bool) {
 	i, found := slices.BinarySearchFunc(h.events, e, Event.Compare)
 	if found {
 		h.events = slices.Delete(h.events, i, i+1)
-		h.again(i)
+		_ = h.again(i, never) // nothing ends it
 	}
 	return i, found
 }
@@ -82,8 +82,11 @@ func (h *History) ledger() *Ledger {
 	return l
 }
 
-// again makes the events from an index on again.
-func (h *History) again(first int) {
+// never ends nothing.
+func never() error { return nil }
+
+// again makes the events from an index on again, until stop returns an error, which it returns.
+func (h *History) again(first int, stop func() error) error {
 	mark := min(first/markEvery, max(0, len(h.marks)-1))
 	l := h.start.Copy()
 	if len(h.marks) > 0 {
@@ -93,11 +96,15 @@ func (h *History) again(first int) {
 	begin := mark * markEvery
 	h.done = append(h.done[:min(begin, len(h.done))], make([]*Disposal, len(h.events)-begin)...)
 	for i, e := range h.events[begin:] {
+		if err := stop(); err != nil {
+			return err
+		}
 		if i%markEvery == 0 {
 			h.marks = append(h.marks, l.Copy())
 		}
 		h.done[begin+i] = l.force(e)
 	}
+	return nil
 }
 
 // force makes an event that was checked. If its picks can't be taken, it takes by the method, and the disposal says
@@ -130,8 +137,9 @@ func (e Event) check() error {
 }
 
 // Replace has these events, which are in their order, in place of those that it has. It makes those anew that follow
-// the first that differs, as differs says of an event by its index, and returns its index. The error is that of Put.
-func (h *History) Replace(events []Event, differs func(i int) bool) (first int, err error) {
+// the first that differs, as differs says of an event by its index, and returns its index. The error is that of Put,
+// or that of stop, which is asked before each event: h is of no use then.
+func (h *History) Replace(events []Event, differs func(i int) bool, stop func() error) (first int, err error) {
 	for first < min(len(events), len(h.events)) && !differs(first) {
 		first++
 	}
@@ -144,8 +152,7 @@ func (h *History) Replace(events []Event, differs func(i int) bool) (first int, 
 		return first, nil
 	}
 	h.events = append(slices.Clip(h.events[:first]), events[first:]...)
-	h.again(first)
-	return first, nil
+	return first, h.again(first, stop)
 }
 
 // AllLots returns the open lots of each wallet that has some; under "" those of all where they are together.

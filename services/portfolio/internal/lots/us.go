@@ -21,6 +21,8 @@ type USOptions struct {
 	// WashSales has losses denied that a replacement follows or precedes by up to 30 days, and adds them to its cost.
 	// They are marked in either case.
 	WashSales bool
+	// Stop is asked before each event, and ends the run by an error; nil for never.
+	Stop func() error
 }
 
 // USDisposal is a disposal with what the rules of the United States say of its parts.
@@ -66,8 +68,15 @@ func US(events []Event, o USOptions) ([]USDisposal, *Ledger, error) {
 			u.bought = append(u.bought, replacement{event: i, left: u.events[i].Quantity})
 		}
 	}
+	stop := o.Stop
+	if stop == nil {
+		stop = never
+	}
 	var out []USDisposal
 	for i, e := range u.events {
+		if err := stop(); err != nil {
+			return nil, nil, err
+		}
 		if !u.ledger.perWallet && !e.Time.Before(o.PerWalletFrom) {
 			u.allocate()
 		}

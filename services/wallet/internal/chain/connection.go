@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/rpc"
+
+	"github.com/purserhq/purser/services/internal/httponly"
 )
 
 // connection makes the calls to a node. It is safe for concurrent use.
@@ -30,7 +32,7 @@ func newHTTP(rawURL string, u *url.URL, rest func(until time.Time), now func() t
 	transport.DisableCompression = net.ParseIP(u.Hostname()).IsLoopback()
 	c, err := rpc.DialOptions(context.Background(), rawURL, rpc.WithHTTPClient(&http.Client{
 		Timeout:   callTimeout,
-		Transport: limitedTransport{transport, rest, now},
+		Transport: limitedTransport{httponly.Transport(transport), rest, now},
 		CheckRedirect: func(r *http.Request, _ []*http.Request) error {
 			return &redirectError{r.URL}
 		},

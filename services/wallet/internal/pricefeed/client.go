@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/pkg/redact"
+	"github.com/purserhq/purser/services/internal/httponly"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 )
 
@@ -70,9 +71,10 @@ func New(setting, base string, header http.Header, now func() time.Time) (*Clien
 	}
 	return &Client{
 		base: strings.TrimRight(base, "/"), header: header, now: now,
-		client: &http.Client{Timeout: requestTimeout, CheckRedirect: func(*http.Request, []*http.Request) error {
-			return errors.New("a price feed may not redirect")
-		}},
+		client: &http.Client{Timeout: requestTimeout, Transport: httponly.Transport(http.DefaultTransport),
+			CheckRedirect: func(*http.Request, []*http.Request) error {
+				return errors.New("a price feed may not redirect")
+			}},
 	}, nil
 }
 
