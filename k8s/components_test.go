@@ -213,7 +213,7 @@ func TestTheComponentsDoWhatTheirNamesSay(t *testing.T) {
 		}
 	}
 	for kind, want := range map[string]int{"Ingress": 1, "Gateway": 1, "HTTPRoute": 1, "GRPCRoute": 3,
-		"BackendTLSPolicy": 3, "PriorityClass": 1} {
+		"BackendTLSPolicy": 4, "PriorityClass": 1} {
 		if kinds[kind] != want {
 			t.Errorf("there are %d of %s, want %d", kinds[kind], kind, want)
 		}
