@@ -97,7 +97,7 @@ func (c cluster) command(t *testing.T, w workload, container *corev1.Container, 
 	env := environment(c.rendering, container, dir)
 	local := map[string]string{
 		"PURSER_GRPC_ADDR": c.addr[service], "PURSER_GRPC_HEALTH_ADDR": c.health[service],
-		"PURSER_ADMIN_ADDR": "127.0.0.1:0", "PURSER_HTTP_ADDR": c.http,
+		"PURSER_ADMIN_ADDR": "127.0.0.1:0", "PURSER_METRICS_ADDR": "127.0.0.1:0", "PURSER_HTTP_ADDR": c.http,
 		"PURSER_AUTH_ADDR": c.addr["auth"], "PURSER_WALLET_ADDR": c.addr["wallet"], "PURSER_SHUTDOWN_NOTICE": "0s",
 	}
 	for name := range local {

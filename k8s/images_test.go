@@ -267,7 +267,7 @@ func checkServing(t *testing.T, r rendering, w workload, i image) {
 		}
 	}
 	env := environment(r, c, "/")
-	for _, name := range []string{"PURSER_GRPC_ADDR", "PURSER_ADMIN_ADDR", "PURSER_HTTP_ADDR"} {
+	for _, name := range []string{"PURSER_GRPC_ADDR", "PURSER_ADMIN_ADDR", "PURSER_METRICS_ADDR", "PURSER_HTTP_ADDR"} {
 		env[name] = "127.0.0.1:0"
 	}
 	env["PURSER_GRPC_HEALTH_ADDR"] = freeAddr(t)

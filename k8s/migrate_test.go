@@ -44,8 +44,8 @@ func TestAMigrationThatIsEndedIsDoneByTheNextJob(t *testing.T) {
 			watching := c.connect(t, service)
 			testkit.Eventually(t, time.Minute, func() bool {
 				select {
-				case err := <-p.ended:
-					t.Fatalf("it ended before it came to that table: %v\n%s", err, &p.log)
+				case <-p.ended:
+					t.Fatalf("it ended before it came to that table: %v\n%s", p.err, &p.log)
 				default:
 				}
 				var waiting int
@@ -58,8 +58,8 @@ func TestAMigrationThatIsEndedIsDoneByTheNextJob(t *testing.T) {
 				t.Fatal(err)
 			}
 			select {
-			case err := <-p.ended:
-				if err == nil {
+			case <-p.ended:
+				if p.err == nil {
 					t.Errorf("a migration that was not done ended well:\n%s", &p.log)
 				}
 			case <-time.After(30 * time.Second):

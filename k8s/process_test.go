@@ -13,17 +13,21 @@ import (
 type process struct {
 	cmd   *exec.Cmd
 	log   strings.Builder // may be read only once the program has ended
-	ended chan error
+	ended chan struct{}   // closed when it has
+	err   error           // of its end
 }
 
 func start(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
-	p := &process{cmd: cmd, ended: make(chan error, 1)}
+	p := &process{cmd: cmd, ended: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = &p.log, &p.log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	go func() { p.ended <- cmd.Wait() }()
+	go func() {
+		defer close(p.ended)
+		p.err = cmd.Wait()
+	}()
 	return p
 }
 
@@ -52,8 +56,8 @@ func (p *process) until(t *testing.T, healthcheck func() *exec.Cmd, reached func
 			return
 		}
 		select {
-		case err := <-p.ended:
-			t.Fatalf("it ended with %v\n%s", err, &p.log)
+		case <-p.ended:
+			t.Fatalf("it ended with %v\n%s", p.err, &p.log)
 		default:
 		}
 		if time.Since(begun) > time.Minute {
@@ -67,8 +71,8 @@ func (p *process) until(t *testing.T, healthcheck func() *exec.Cmd, reached func
 func (p *process) stop(t *testing.T) {
 	t.Helper()
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	if err := <-p.ended; err != nil {
-		t.Errorf("it ended with %v\n%s", err, &p.log)
+	if <-p.ended; p.err != nil {
+		t.Errorf("it ended with %v\n%s", p.err, &p.log)
 	}
 }
 

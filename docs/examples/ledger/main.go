@@ -32,25 +32,24 @@ func (ledger) ListEntries(ctx context.Context, _ *ledgerv1.ListEntriesRequest) (
 	return &ledgerv1.ListEntriesResponse{Entries: []string{"opened by " + authn.CallerFrom(ctx).UserID.String()}}, nil
 }
 
+// must ends the program on an error.
+func must[T any](value T, err error) T {
+	if err != nil {
+		log.Fatal(err)
+	}
+	return value
+}
+
 func main() {
 	var s settings
 	if err := config.Load(os.Environ(), &s); err != nil {
 		log.Fatal(err)
 	}
-	keys, err := s.Tokens.RemoteKeys(slog.Default())
-	if err != nil {
-		log.Fatal(err)
-	}
-	verifier := authn.NewVerifier(keys, authn.Options{Issuer: s.Tokens.Issuer})
-	server, err := grpcserver.New(s.GRPC, grpcserver.Deps{Rules: access.Lookup, Verifier: verifier,
-		Log: slog.Default()})
-	if err != nil {
-		log.Fatal(err)
-	}
+	keys := must(s.Tokens.RemoteKeys(slog.Default()))
+	server := must(grpcserver.New(s.GRPC, grpcserver.Deps{Rules: access.Lookup, Log: slog.Default(),
+		Verifier: authn.NewVerifier(keys, authn.Options{Issuer: s.Tokens.Issuer})}))
 	ledgerv1.RegisterLedgerServiceServer(server, ledger{})
 	parts := lifecycle.New(lifecycle.Config{}, slog.Default())
-	if _, err := server.Listen(context.Background(), parts); err != nil {
-		log.Fatal(err)
-	}
+	must(server.Listen(context.Background(), parts))
 	log.Fatal(parts.Run(context.Background()))
 }
