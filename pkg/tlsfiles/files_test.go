@@ -139,6 +139,9 @@ func TestFilesThatCannotBeUsedChangeNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			before := pair.Certificate()
+			if got := metrics(); !slices.Contains(got, "tls_reload_failures_total{tls.crt} 0") {
+				t.Errorf("before any failure measured %q", got)
+			}
 			tt.spoil(l)
 			for range 3 {
 				c.add(time.Second)
