@@ -16,7 +16,8 @@ dir=$(mktemp -d)
 trap 'chmod -R u+w "$dir"; rm -rf "$dir"' EXIT
 cd "$dir"
 module=github.com/external-secrets/external-secrets@v1.3.2
-folder=$(GOWORK=off timeout 110 go mod download -json "$module" 2>/dev/null | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p') || exit 2
+download=$(GOWORK=off timeout 110 go mod download -json "$module" 2>/dev/null) || exit 2
+folder=$(printf '%s\n' "$download" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
 [ -d "$folder" ] || exit 2
 types=in crds=not\ in
 [ -d "$folder/apis/externalsecrets/v1" ] || types=not\ in
