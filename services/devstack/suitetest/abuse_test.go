@@ -67,7 +67,7 @@ func TestTheServicesSurviveHostilePeers(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := abused{}
-	a.e, a.processes = startProcesses(t, b)
+	a.e, a.processes = startProcesses(t, b, asItIs)
 	a.c = dial(t, a.e)
 	a.honest, _ = signIn(t, a.c)
 	a.works(t)
@@ -306,18 +306,10 @@ func (a abused) rapidResets(t *testing.T) {
 }
 
 // memory is that of the three processes.
-func (a abused) memory(t *testing.T) (sum int64) {
+func (a abused) memory(t *testing.T) (sum int) {
 	t.Helper()
 	for _, p := range a.processes {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.cmd.Process.Pid))
-		if err != nil {
-			t.Skip("memory is read from /proc: ", err)
-		}
-		var size, resident int64
-		if _, err := fmt.Sscan(string(text), &size, &resident); err != nil {
-			t.Fatal(err)
-		}
-		sum += resident * int64(os.Getpagesize())
+		sum += p.memory(t)
 	}
 	return sum
 }

@@ -2,7 +2,6 @@ package suitetest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -60,18 +59,9 @@ func startFaulty(t *testing.T) *faulty {
 	}
 	f := &faulty{T: t, b: b, environ: map[string][]string{}, running: map[string]*process{}}
 	f.pg, f.redis = f.proxy("PURSER_DATABASE_URL"), f.proxy("PURSER_REDIS_URL")
-	var e suite.Endpoints
-	auth := f.start("auth", b.AuthEnviron())
-	e.Auth, e.AuthHTTP = auth["grpc"], auth["http"]
-	for _, args := range b.EnsureServiceAccounts() {
-		f.run("auth", args...)
-	}
-	e.Wallet = f.start("wallet", b.WalletEnviron(e))["grpc"]
-	e.Portfolio = f.start("portfolio", b.PortfolioEnviron(e))["grpc"]
-	for _, addr := range []string{e.Auth, e.Wallet, e.Portfolio} {
-		if err := suite.Healthy(t.Context(), addr); err != nil {
-			t.Fatal(err)
-		}
+	e, started := startProcesses(t, b, f.disturbed)
+	for i, service := range []string{"auth", "wallet", "portfolio"} {
+		f.running[service] = started[i]
 	}
 	for _, service := range []string{"auth", "wallet", "portfolio"} {
 		f.mayFail(service)
@@ -102,9 +92,8 @@ func (f *faulty) proxy(variable string) *faultproxy.Proxy {
 	return nil
 }
 
-// start runs a service through the proxies, for the first time or again.
-func (f *faulty) start(service string, environ []string) map[string]string {
-	f.Helper()
+// disturbed has a service go through the proxies, also when it is started again.
+func (f *faulty) disturbed(service string, environ []string) []string {
 	for i, v := range environ {
 		for variable, p := range map[string]*faultproxy.Proxy{"PURSER_DATABASE_URL": f.pg,
 			"PURSER_REDIS_URL": f.redis} {
@@ -114,16 +103,7 @@ func (f *faulty) start(service string, environ []string) map[string]string {
 		}
 	}
 	f.environ[service] = environ
-	f.running[service] = serve(f.T, filepath.Join(programs(f.T), service), environ)
-	return f.running[service].addrs
-}
-
-// run runs a command of a service.
-func (f *faulty) run(service string, args ...string) {
-	f.Helper()
-	if out, err := runProgram(f.T, filepath.Join(programs(f.T), service), f.environ[service], args...); err != nil {
-		f.Fatalf("%s %v: %v\n%s", service, args, err, out)
-	}
+	return environ
 }
 
 // killed ends a service by SIGKILL and starts it again.
@@ -267,6 +247,6 @@ func (f *faulty) counted() {
 	}
 	testkit.Figure(f.T, "%d rows were acknowledged, and each is there once", rows)
 	if rows < workers {
-		f.Error(errors.New("hardly anything was done"))
+		f.Error("hardly anything was done")
 	}
 }

@@ -51,24 +51,29 @@ func programs(t *testing.T) string {
 // startPrograms runs each service as a program.
 func startPrograms(t *testing.T, b *suite.Backing) suite.Endpoints {
 	t.Helper()
-	e, _ := startProcesses(t, b)
+	e, _ := startProcesses(t, b, asItIs)
 	return e
 }
 
-// startProcesses is startPrograms that also returns the processes: auth, wallet and portfolio.
-func startProcesses(t *testing.T, b *suite.Backing) (e suite.Endpoints, started []*process) {
+// asItIs changes nothing of the settings of a service.
+func asItIs(_ string, environ []string) []string { return environ }
+
+// startProcesses is startPrograms that also returns the processes: auth, wallet and portfolio. Each has the settings
+// that change makes of its own.
+func startProcesses(t *testing.T, b *suite.Backing, change func(service string, environ []string) []string) (
+	e suite.Endpoints, started []*process) {
 	t.Helper()
 	dir := programs(t)
-	auth := serve(t, filepath.Join(dir, "auth"), b.AuthEnviron())
+	auth := serve(t, filepath.Join(dir, "auth"), change("auth", b.AuthEnviron()))
 	e.Auth, e.AuthHTTP = auth.addrs["grpc"], auth.addrs["http"]
 	for _, args := range b.EnsureServiceAccounts() {
 		if out, err := runProgram(t, filepath.Join(dir, "auth"), b.AuthEnviron(), args...); err != nil {
 			t.Fatalf("auth %v: %v\n%s", args, err, out)
 		}
 	}
-	wallet := serve(t, filepath.Join(dir, "wallet"), b.WalletEnviron(e))
+	wallet := serve(t, filepath.Join(dir, "wallet"), change("wallet", b.WalletEnviron(e)))
 	e.Wallet = wallet.addrs["grpc"]
-	portfolio := serve(t, filepath.Join(dir, "portfolio"), b.PortfolioEnviron(e))
+	portfolio := serve(t, filepath.Join(dir, "portfolio"), change("portfolio", b.PortfolioEnviron(e)))
 	e.Portfolio = portfolio.addrs["grpc"]
 	for _, addr := range []string{e.Auth, e.Wallet, e.Portfolio} {
 		if err := suite.Healthy(t.Context(), addr); err != nil {
@@ -148,6 +153,20 @@ func (p *process) end(t *testing.T, by os.Signal) error {
 		t.Logf("end of the log of %s:\n%s", p.program, log[max(0, len(log)-8<<10):])
 	}
 	return err
+}
+
+// memory is what the program has in memory, in bytes. Where there is no /proc the test is skipped.
+func (p *process) memory(t *testing.T) int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.cmd.Process.Pid))
+	if err != nil {
+		t.Skip("memory is read from /proc: ", err)
+	}
+	var size, resident int
+	if _, err := fmt.Sscan(string(text), &size, &resident); err != nil {
+		t.Fatal(err)
+	}
+	return resident * os.Getpagesize()
 }
 
 // waitUntilServing reads the log until the service is serving, and returns its addresses.

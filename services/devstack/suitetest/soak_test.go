@@ -3,13 +3,11 @@ package suitetest
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,14 +29,6 @@ var goroutines = regexp.MustCompile(`(?m)^go_goroutines ([0-9.e+]+)$`)
 // usage is that of a process, which exports its metrics at an address.
 func usage(t *testing.T, p *process, admin string) used {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.cmd.Process.Pid))
-	if err != nil {
-		t.Skip("memory is read from /proc: ", err)
-	}
-	var size, resident int
-	if _, err := fmt.Sscan(string(text), &size, &resident); err != nil {
-		t.Fatal(err)
-	}
 	found := goroutines.FindStringSubmatch(scrape(t, admin))
 	if found == nil {
 		t.Fatal("no go_goroutines")
@@ -47,7 +37,7 @@ func usage(t *testing.T, p *process, admin string) used {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return used{resident * os.Getpagesize() >> 20, int(n)}
+	return used{p.memory(t) >> 20, int(n)}
 }
 
 // soak are calls to the three services in turn, by users in turn.
@@ -95,14 +85,15 @@ func (s *soak) steadily(rate float64, lasts time.Duration, fifth func()) {
 	defer under.Wait()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	var told atomic.Bool
+	told := false
 	for begun, sent := time.Now(), 0; time.Since(begun) < lasts; <-tick.C {
 		for due := int(time.Since(begun).Seconds() * rate); sent < due; sent++ {
 			at := begun.Add(time.Duration(float64(sent) / rate * float64(time.Second)))
 			n := sent
 			under.Go(func() { s.call(n, at) })
 		}
-		if time.Since(begun) > lasts/5 && told.CompareAndSwap(false, true) {
+		if !told && time.Since(begun) > lasts/5 {
+			told = true
 			fifth()
 		}
 	}
@@ -122,7 +113,7 @@ func TestUnderASteadyLoadTheServicesDoNotGrow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, processes := startProcesses(t, b)
+	e, processes := startProcesses(t, b, asItIs)
 	idle := make([]used, 3)
 	for i, p := range processes {
 		idle[i] = usage(t, p, admin[i])
