@@ -17,16 +17,19 @@ import (
 // between the wallets, income.
 func manyMovements(n int) ([]Movement, *values) {
 	random := rand.New(rand.NewPCG(1, 2))
-	v := &values{tokens: map[string]Token{}, prices: map[TokenHour]Price{}, rates: map[int64]currency.Rate{}}
+	v := &values{tokens: map[string]Token{}, prices: map[TokenHour]*Price{}, rates: map[int64]currency.Rate{}}
 	out := make([]Movement, 0, n+3)
 	at := on(2020, 1, 1)
 	add := func(wallet, token, hash string, kind Kind, in bool, amount int64, other string) {
 		v.tokens[token] = Token{Decimals: 6}
 		hour := hourOf(token, at)
-		v.prices[hour] = Price{USD: fmt.Sprintf("%d.%04d", 1+hour.Hour/3600%97, random.IntN(10_000))}
+		if v.prices[hour] == nil {
+			v.prices[hour] = &Price{USD: fmt.Sprintf("%d.%04d", 1+hour.Hour/3600%97, random.IntN(10_000))}
+		}
 		v.rates[hour.Hour] = currency.Rate{Currency: "EUR", Price: "1.0842"}
 		out = append(out, Movement{Wallet: wallet, Token: token, Hash: hash, Kind: kind, In: in, Time: at,
-			Amount: big.NewInt(amount), CounterpartyWallet: other, Block: uint64(len(out)), Log: int32(len(out))})
+			Amount: big.NewInt(amount), CounterpartyWallet: other, Block: uint64(len(out)), Log: int32(len(out)),
+			Price: v.prices[hour]})
 	}
 	for i := 0; len(out) < n; i++ {
 		at = at.Add(time.Duration(random.IntN(60)) * time.Minute)

@@ -49,6 +49,8 @@ type Movement struct {
 	Block      uint64
 	Index, Log int32
 	Row        string
+	// Price of the token at the hour of Time, which all movements of this hour share; nil for one that isn't known.
+	Price *Price
 }
 
 // transaction names what belongs together: a hash, or the adjustments of a wallet at one block; empty for an import

@@ -31,11 +31,13 @@ func (v *values) worths(moved []Movement) []worthOf {
 		of   int64
 	)
 	for i := range moved {
-		h := hourOf(moved[i].Token, moved[i].Time)
-		if i == 0 || h.Hour != of {
-			rate, of = v.rates[h.Hour].Price, h.Hour
+		if h := hourOf("", moved[i].Time).Hour; i == 0 || h != of {
+			rate, of = v.rates[h].Price, h
 		}
-		out[i] = worthOf{v.prices[h], rate}
+		out[i].rate = rate
+		if p := moved[i].Price; p != nil {
+			out[i].price = *p
+		}
 	}
 	return out
 }

@@ -185,10 +185,10 @@ func TestALateMovementGivesTheSameAsAllAnew(t *testing.T) {
 		if rapid.IntRange(0, 3).Draw(r, "same") == 0 {
 			assets = Assets{"X": "X", "Y": "X"}
 		}
-		v := &values{tokens: map[string]Token{}, prices: map[TokenHour]Price{}, rates: map[int64]currency.Rate{}}
+		v := &values{tokens: map[string]Token{}, prices: map[TokenHour]*Price{}, rates: map[int64]currency.Rate{}}
 		for i, m := range moved {
 			h := hourOf(m.Token, m.Time)
-			v.prices[h] = Price{USD: fmt.Sprint(1 + i%7)}
+			v.prices[h] = &Price{USD: fmt.Sprint(1 + i%7)}
 			v.rates[h.Hour] = currency.USD()
 		}
 		l := NewLedger(rules, assets)
@@ -208,7 +208,10 @@ func TestALateMovementGivesTheSameAsAllAnew(t *testing.T) {
 				some[i].Hash = ""
 			case 2:
 				v = &values{tokens: v.tokens, prices: maps.Clone(v.prices), rates: v.rates}
-				v.prices[hourOf(some[i].Token, some[i].Time)] = Price{USD: "1.5"}
+				v.prices[hourOf(some[i].Token, some[i].Time)] = &Price{USD: "1.5"}
+			}
+			for i := range some {
+				some[i].Price = v.prices[hourOf(some[i].Token, some[i].Time)]
 			}
 			anew := NewLedger(rules, assets)
 			for _, of := range []*Ledger{l, anew} {

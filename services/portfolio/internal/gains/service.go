@@ -33,7 +33,8 @@ const (
 type Moved struct {
 	Movements []Movement
 	Tokens    map[string]Token
-	Prices    map[TokenHour]Price
+	// Prices are those of the movements.
+	Prices map[TokenHour]*Price
 }
 
 // Source reads from the wallet service.
@@ -239,7 +240,7 @@ func (s *Service) walletsOf(ctx context.Context, p portfolio.Portfolio, o Option
 
 // readPrices reads those that are not stored yet, as far as the caller's time and the deployment allow. The others
 // stay unread.
-func (s *Service) readPrices(ctx context.Context, prices map[TokenHour]Price) {
+func (s *Service) readPrices(ctx context.Context, prices map[TokenHour]*Price) {
 	missing := map[string][]int64{}
 	now := s.now().Unix()
 	for at, p := range prices {
@@ -261,7 +262,7 @@ func (s *Service) readPrices(ctx context.Context, prices map[TokenHour]Price) {
 			switch {
 			case errs.Is(err, errs.KindNotFound):
 				for _, h := range hours {
-					prices[TokenHour{token, h}] = Price{}
+					*prices[TokenHour{token, h}] = Price{}
 				}
 				n = len(hours)
 			case err != nil:
@@ -269,7 +270,7 @@ func (s *Service) readPrices(ctx context.Context, prices map[TokenHour]Price) {
 			}
 			for _, h := range hours[:n] {
 				if p, has := got[h]; has {
-					prices[TokenHour{token, h}] = p
+					*prices[TokenHour{token, h}] = p
 				}
 			}
 			hours = hours[n:]

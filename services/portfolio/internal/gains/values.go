@@ -42,7 +42,7 @@ type Price struct {
 // values implements Worth by the prices and rates of hours.
 type values struct {
 	tokens map[string]Token
-	prices map[TokenHour]Price
+	prices map[TokenHour]*Price
 	rates  map[int64]currency.Rate
 }
 
@@ -61,6 +61,8 @@ func (v *values) Of(token string, at time.Time, amount *big.Int) (*big.Int, stri
 	hour := hourOf(token, at)
 	price := v.prices[hour]
 	switch {
+	case price == nil:
+		return nil, valuation.ReasonNoPrice
 	case price.Unread:
 		return nil, valuation.ReasonSourceUnavailable
 	case price.USD == "":

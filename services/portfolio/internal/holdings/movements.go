@@ -33,7 +33,7 @@ func NewMovements(t walletv1.TransactionServiceClient, p walletv1.PriceServiceCl
 func (r *Movements) Movements(ctx context.Context, owner uuid.UUID) (gains.Moved, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	moved := gains.Moved{Tokens: map[string]gains.Token{}, Prices: map[gains.TokenHour]gains.Price{}}
+	moved := gains.Moved{Tokens: map[string]gains.Token{}, Prices: map[gains.TokenHour]*gains.Price{}}
 	stream, err := r.transactions.StreamTransactions(ctx,
 		&walletv1.StreamTransactionsRequest{OwnerId: owner.String()})
 	if err != nil {
@@ -96,14 +96,20 @@ func addMovement(to *gains.Moved, m *walletv1.Movement) error {
 			m.GetDirection())
 	}
 	at := m.GetBlockTime().AsTime()
+	hour := gains.TokenHour{Token: m.GetTokenId(), Hour: at.Truncate(time.Hour).Unix()}
+	price, has := to.Prices[hour]
+	if !has {
+		price = &gains.Price{Unread: true}
+		to.Prices[hour] = price
+	}
+	if price.Unread {
+		*price = gains.Price{USD: m.GetPrice(), Stale: m.GetPriceStale(), Unread: m.GetPriceUnread()}
+	}
 	to.Movements = append(to.Movements, gains.Movement{Wallet: m.GetWalletId(), Token: m.GetTokenId(), Kind: kind,
 		In: in, Amount: amount, Counterparty: m.GetCounterpartyAddress(),
 		CounterpartyWallet: m.GetCounterpartyWalletId(), Hash: m.GetTransactionHash(), Time: at,
-		Block: m.GetBlockNumber(), Index: m.GetTransactionIndex(), Log: m.GetLogIndex(), Row: m.GetRowId()})
-	hour := gains.TokenHour{Token: m.GetTokenId(), Hour: at.Truncate(time.Hour).Unix()}
-	if before, has := to.Prices[hour]; !has || before.Unread {
-		to.Prices[hour] = gains.Price{USD: m.GetPrice(), Stale: m.GetPriceStale(), Unread: m.GetPriceUnread()}
-	}
+		Block: m.GetBlockNumber(), Index: m.GetTransactionIndex(), Log: m.GetLogIndex(), Row: m.GetRowId(),
+		Price: price})
 	return nil
 }
 
