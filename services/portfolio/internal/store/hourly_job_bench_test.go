@@ -127,11 +127,10 @@ func BenchmarkHourlyJob(b *testing.B) {
 	if n := f.count(b, "SELECT count(*) FROM snapshots WHERE complete"); n != portfolios*(hours+1) {
 		b.Fatalf("%d snapshots", n)
 	}
-	per := func(d time.Duration) float64 { return float64(d.Milliseconds()) / float64(hours) }
-	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(per(ours), "ms")
-	b.ReportMetric(per(raw), "raw-ms")
-	b.ReportMetric(per(first), "first-ms")
+	per := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / float64(hours) }
+	b.ReportMetric(per(ours), "ns/op")
+	b.ReportMetric(per(raw), "raw-ns/op")
+	b.ReportMetric(per(first), "first-ns/op")
 	b.ReportMetric(per(ours)/per(raw), "ratio")
 	b.ReportMetric(2, "goal")
 	b.ReportMetric(per(ours)/per(first), "first-ratio")
