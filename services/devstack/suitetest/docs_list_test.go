@@ -31,6 +31,7 @@ func excludedStatements() map[string]string {
 		"docs/deploy.md: git checkout":        "a release; tools/supply tests what it does",
 		"docs/deploy.md: export COSIGN":       "a release; tools/supply tests what it does",
 		"docs/deploy.md: cosign verify":       "cosign is a program of others, and takes minutes to build",
+		"docs/deploy.md: PURSER_PROVE":        "a test of this package, which make prove runs",
 		"docs/deploy.md: grpcurl -plaintext":  "it asks through a port that kubectl forwards",
 		"docs/kubernetes.md: ":                "make cluster-test follows the page on a cluster",
 		"docs/clients/node.md: ":              "TestTheSnippetsForNodeWork runs them",

@@ -87,26 +87,37 @@ func of[Q, A any](method func(context.Context, *Q, ...grpc.CallOption) (*A, erro
 
 // replicas are two programs of one service, each with its own address.
 type replicas struct {
-	program string
-	environ []string
+	of      [2]replica
 	addrs   [2]string
 	running [2]*process
 }
 
+// replica is a program and its settings.
+type replica struct {
+	program string
+	environ []string
+}
+
 func startReplicas(t *testing.T, service string, environ []string) *replicas {
 	t.Helper()
-	r := &replicas{program: filepath.Join(programs(t), service), environ: environ}
-	base := freePorts(t)
-	for i := range r.running {
-		r.addrs[i] = fmt.Sprintf("127.0.0.1:%d", base+1+i)
+	r := newReplicas(t)
+	for i := range r.of {
+		r.of[i] = replica{filepath.Join(programs(t), service), environ}
 		r.start(t, i)
 	}
 	return r
 }
 
+// newReplicas returns two that have addresses and do not run yet.
+func newReplicas(t *testing.T) *replicas {
+	t.Helper()
+	base := freePorts(t)
+	return &replicas{addrs: [2]string{fmt.Sprintf("127.0.0.1:%d", base+1), fmt.Sprintf("127.0.0.1:%d", base+2)}}
+}
+
 func (r *replicas) start(t *testing.T, i int) {
 	t.Helper()
-	r.running[i] = launch(t, r.program, slices.Concat(r.environ,
+	r.running[i] = launch(t, r.of[i].program, slices.Concat(r.of[i].environ,
 		[]string{"PURSER_GRPC_ADDR=" + r.addrs[i], "PURSER_HTTP_ADDR=127.0.0.1:0"}))
 }
 
@@ -273,7 +284,7 @@ func restart(t *testing.T, r *replicas, i int, loads []*load) {
 		l.reaches(t, 1)
 	}
 	if err := r.running[i].end(t, syscall.SIGTERM); err != nil {
-		t.Fatalf("%s on SIGTERM: %v", r.program, err)
+		t.Fatalf("%s on SIGTERM: %v", r.of[i].program, err)
 	}
 	r.start(t, i)
 }
