@@ -129,7 +129,8 @@ func TestNoCallFailsBesideTheReleaseBefore(t *testing.T) {
 		for _, l := range loads {
 			made += l.made.Load()
 			if first := l.first.Load(); first != nil {
-				t.Errorf("%s: %d of %d calls failed, the first with: %v", service, l.failed.Load(), l.made.Load(), *first)
+				t.Errorf("%s: %d of %d calls failed, the first with: %v", service, l.failed.Load(), l.made.Load(),
+					*first)
 			}
 		}
 		testkit.Figure(t, "%s: %d calls to this release beside the one before, each replaced by the other %d times; "+
