@@ -56,8 +56,8 @@ func TestTheShortWayAcceptsNothingThatTheLongWayRefuses(t *testing.T) {
 		t.Errorf("%d and %d were accepted: too few to say anything", short, long)
 	}
 	for _, text := range []string{"", "null", "[]", "{}", `{"a":1}x`, `{"a":1}{"a":1}`, `{"a":1,}`, `{,}`, `{"a"}`,
-		`{"a":}`, `{"a":[}`, `{"a":[1,]}`, `{"a":tru}`, `{"a":1`, `{"a`, "{\"a\":1}\x00", `{"a":00}`, `{"a":"` + "\n" + `"}`,
-		strings.Repeat(`{"a":`, 20) + "1" + strings.Repeat("}", 20)} {
+		`{"a":}`, `{"a":[}`, `{"a":[1,]}`, `{"a":tru}`, `{"a":1`, `{"a`, "{\"a\":1}\x00", `{"a":00}`,
+		`{"a":"` + "\n" + `"}`, strings.Repeat(`{"a":`, 20) + "1" + strings.Repeat("}", 20)} {
 		check(text)
 	}
 }

@@ -76,7 +76,8 @@ func TestASignatureAloneIsNotRemembered(t *testing.T) {
 	token := sign(t, ed.method, ed.private, "ed", claims(noon, nil), nil)
 	fail(t, second(v.Verify(t.Context(), token)))
 	parts := strings.Split(token, ".")
-	forged := parts[0] + "." + encode(t, claims(noon, map[string]any{"permissions": []string{"admin"}})) + "." + parts[2]
+	parts[1] = encode(t, claims(noon, map[string]any{"permissions": []string{"admin"}}))
+	forged := strings.Join(parts, ".")
 	for range 2 {
 		if c, err := v.Verify(t.Context(), forged); reasonOf(err) != "TOKEN_INVALID" || !c.Anonymous() {
 			t.Fatal(c, err)
