@@ -114,11 +114,11 @@ func (s *scan) value(depth int, first byte) bool {
 	case first == '[':
 		return depth < maxScanDepth && s.list(depth+1)
 	case first == 't':
-		return s.literal("rue")
+		return s.literal("true")
 	case first == 'f':
-		return s.literal("alse")
+		return s.literal("false")
 	case first == 'n':
-		return s.literal("ull")
+		return s.literal("null")
 	case digit(first):
 		return s.integer(first)
 	}
@@ -140,11 +140,13 @@ func (s *scan) str() bool {
 	return false
 }
 
-func (s *scan) literal(rest string) bool {
-	if len(s.text)-s.at < len(rest) || string(s.text[s.at:s.at+len(rest)]) != rest {
+// literal steps over the rest of a word whose first letter was read.
+func (s *scan) literal(word string) bool {
+	end := s.at - 1 + len(word)
+	if end > len(s.text) || string(s.text[s.at-1:end]) != word {
 		return false
 	}
-	s.at += len(rest)
+	s.at = end
 	return true
 }
 
