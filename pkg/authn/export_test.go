@@ -24,3 +24,11 @@ func (r *Revocations) SetLimit(limit int) int {
 
 // SetNow injects a clock, before the keys are used.
 func (r *RemoteKeys) SetNow(now func() time.Time) { r.now = now }
+
+// Plainly is the short way of CheckUnambiguous for a part of a token, ByDecoding the long one.
+var Plainly = plainly
+
+// ByDecoding returns what is wrong with a part of a token.
+func ByDecoding(text []byte, read, numbers, refused []string) error {
+	return byDecoding("claims", text, read, numbers, refused)
+}

@@ -23,26 +23,50 @@ import (
 //
 // It checks neither the signature nor the values. The error may be shown to the token's holder.
 func CheckUnambiguous(token string, read ...string) error {
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return fmt.Errorf("a signed JWT has three parts, got %d", len(parts))
+	head, rest, _ := strings.Cut(token, ".")
+	payload, _, ok := strings.Cut(rest, ".")
+	if n := 1 + strings.Count(token, "."); !ok || n != 3 {
+		return fmt.Errorf("a signed JWT has three parts, got %d", n)
 	}
-	header, err := object("header", parts[0], []string{"alg", "typ", "kid", "crit", "b64"})
+	if err := checkObject("header", head, headerRead, nil, headerRefused); err != nil {
+		return err
+	}
+	// Numbers are also among those that are read.
+	return checkObject("claims", payload, append(registered[:len(registered):len(registered)], read...), times, nil)
+}
+
+var (
+	headerRead    = []string{"alg", "typ", "kid", "crit", "b64"}
+	headerRefused = []string{"crit", "b64"}
+	registered    = []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "auth_time"}
+	times         = []string{"exp", "nbf", "iat", "auth_time"}
+)
+
+// checkObject checks a part of a JWT: read, numbers and refused are as in plainly.
+func checkObject(what, part string, read, numbers, refused []string) error {
+	text, err := base64.RawURLEncoding.Strict().DecodeString(part)
+	if err != nil {
+		return fmt.Errorf("its %s: %w", what, err)
+	}
+	if plainly(text, read, numbers, refused) {
+		return nil
+	}
+	return byDecoding(what, text, read, numbers, refused)
+}
+
+// byDecoding checks a part of a JWT, also one that is unusual, and says what is wrong.
+func byDecoding(what string, text []byte, read, numbers, refused []string) error {
+	decoded, err := object(what, text, read)
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{"crit", "b64"} {
-		if _, ok := header[name]; ok {
-			return newFault("its header has %s; no extension is supported", name)
+	for _, name := range refused {
+		if _, ok := decoded[name]; ok {
+			return newFault("its %s has %s; no extension is supported", what, name)
 		}
 	}
-	claims, err := object("claims", parts[1],
-		append([]string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "auth_time"}, read...))
-	if err != nil {
-		return err
-	}
-	for _, name := range []string{"exp", "nbf", "iat", "auth_time"} {
-		if value, ok := claims[name]; ok {
+	for _, name := range numbers {
+		if value, ok := decoded[name]; ok {
 			if _, isNumber := value.(float64); !isNumber {
 				return newFault("its claim %s must be a number of seconds", name)
 			}
@@ -52,11 +76,7 @@ func CheckUnambiguous(token string, read ...string) error {
 }
 
 // object decodes a part of a JWT. read are the names that are looked up in it.
-func object(what, part string, read []string) (map[string]any, error) {
-	text, err := base64.RawURLEncoding.Strict().DecodeString(part)
-	if err != nil {
-		return nil, fmt.Errorf("its %s: %w", what, err)
-	}
+func object(what string, text []byte, read []string) (map[string]any, error) {
 	var o map[string]any
 	// Unlike encoding/json, this package refuses a name that stands twice.
 	if err := json.Unmarshal(text, &o); err != nil {

@@ -99,14 +99,17 @@ type Verifier struct {
 	now     func() time.Time
 	leeway  time.Duration
 	revoked func(kid string, c Caller) bool
-	cache   *lru.Cache[string, verified] // by the whole token
+	cache   *lru.Cache[string, *verified] // by the token's signature
 }
 
-// verified is what is kept of a token whose signature and claims are valid.
+// verified is what is kept of a token whose signature and claims are valid. It is not changed.
 type verified struct {
-	caller Caller
+	caller Caller // with the whole token
 	kid    string
-	public crypto.PublicKey
+	public interface {
+		Equal(other crypto.PublicKey) bool
+	}
+	until time.Time // when the token has expired, with the leeway
 }
 
 // maxVerified is how many verified tokens a Verifier keeps.
@@ -123,7 +126,7 @@ func NewVerifier(keys KeySource, o Options) *Verifier {
 	if o.Revoked == nil {
 		o.Revoked = func(string, Caller) bool { return false }
 	}
-	cache, _ := lru.New[string, verified](maxVerified) // fails only for a size below 1
+	cache, _ := lru.New[string, *verified](maxVerified) // fails only for a size below 1
 	return &Verifier{keys: keys, issuer: o.Issuer, now: o.Now, leeway: o.Leeway, revoked: o.Revoked, cache: cache,
 		parser: jwt.NewParser(
 			jwt.WithValidMethods([]string{"EdDSA", "ES256", "RS256"}),
@@ -150,7 +153,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 			"this method needs an access token; send the metadata authorization: Bearer <access token>, "+
 				"which SessionService.Login returns")
 	}
-	if found, ok := v.lookup(ctx, token); ok {
+	if found := v.lookup(ctx, token); found != nil {
 		if v.revoked(found.kid, found.caller) {
 			return Caller{}, v.refusal(errRevoked, nil)
 		}
@@ -169,10 +172,11 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 		return Caller{}, v.refusal(err, nil)
 	}
 	var c Claims
-	var used verified // the key that the signature was checked with
+	var kid string // of the key that the signature was checked with, and the key
+	var public crypto.PublicKey
 	_, err := v.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
-		kid, public, err := v.key(ctx, t)
-		used.kid, used.public = kid, public
+		var err error
+		kid, public, err = v.key(ctx, t)
 		return public, err
 	})
 	if err != nil {
@@ -197,13 +201,21 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 	if c.IssuedAt != nil {
 		caller.IssuedAt = c.IssuedAt.Time
 	}
-	if v.revoked(used.kid, caller) {
+	if v.revoked(kid, caller) {
 		return Caller{}, v.refusal(errRevoked, nil)
 	}
-	used.caller = caller
-	v.cache.Add(token, used)
+	if comparable, ok := public.(interface {
+		Equal(other crypto.PublicKey) bool
+	}); ok {
+		v.cache.Add(signature(token), &verified{caller: caller, kid: kid, public: comparable,
+			until: caller.ExpiresAt.Add(v.leeway)})
+	}
 	return caller, nil
 }
+
+// signature is the last part of a token. Two tokens that verify have different ones, and it is hashed sooner than the
+// whole token.
+func signature(token string) string { return token[strings.LastIndexByte(token, '.')+1:] }
 
 // id reads a UUID in the one form that Purser writes (RFC 9562, section 4), so that an id which is compared as text is
 // the same. False for the nil UUID.
@@ -214,20 +226,18 @@ func id(text string) (uuid.UUID, bool) {
 
 // lookup finds a token in the cache, unless it has expired or its key has left
 // the set.
-func (v *Verifier) lookup(ctx context.Context, token string) (verified, bool) {
-	found, ok := v.cache.Get(token)
-	if !ok {
-		return found, false
+func (v *Verifier) lookup(ctx context.Context, token string) *verified {
+	found, ok := v.cache.Get(signature(token))
+	if !ok || found.caller.Token != token { // another token with this signature is none of ours
+		return nil
 	}
-	if v.now().Before(found.caller.ExpiresAt.Add(v.leeway)) {
-		key, err := v.keys.Key(ctx, found.kid)
-		same, comparable := found.public.(interface{ Equal(crypto.PublicKey) bool })
-		if err == nil && comparable && same.Equal(key.Public) {
-			return found, true
+	if v.now().Before(found.until) {
+		if key, err := v.keys.Key(ctx, found.kid); err == nil && found.public.Equal(key.Public) {
+			return found
 		}
 	}
-	v.cache.Remove(token)
-	return found, false
+	v.cache.Remove(signature(token))
+	return nil
 }
 
 func (v *Verifier) key(ctx context.Context, t *jwt.Token) (kid string, public crypto.PublicKey, err error) {

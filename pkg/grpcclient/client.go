@@ -230,7 +230,10 @@ func (s typedStream) Header() (metadata.MD, error) {
 
 func withToken(ctx context.Context) context.Context {
 	token := authn.CallerFrom(ctx).Token
-	if md, ok := metadata.FromOutgoingContext(ctx); token == "" || ok && len(md.Get("authorization")) > 0 {
+	if token == "" { // first, for the metadata is copied
+		return ctx
+	}
+	if md, ok := metadata.FromOutgoingContext(ctx); ok && len(md.Get("authorization")) > 0 {
 		return ctx
 	}
 	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)

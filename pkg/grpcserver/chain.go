@@ -25,19 +25,39 @@ type call struct {
 	// of it.
 	caller string
 
-	layers  []layer // those inside of the current one
-	handler func(ctx context.Context) error
+	layers []layer // those inside of the current one
+	// handler is that of a stream. A unary call has answer, the message that it is asked, and what it returned.
+	handler   func(ctx context.Context) error
+	answer    grpc.UnaryHandler
+	req, resp any
 }
 
 // next runs the layers inside of the current one and then the handler. A layer
 // calls it at most once.
 func (c *call) next(ctx context.Context) error {
 	if len(c.layers) == 0 {
+		if c.answer != nil {
+			return c.answered(ctx)
+		}
 		return c.handler(ctx)
 	}
 	l := c.layers[0]
 	c.layers = c.layers[1:]
 	return l.run(ctx, c)
+}
+
+// answered runs the handler of a unary call.
+func (c *call) answered(ctx context.Context) (err error) {
+	if err := checkReadable(c.req); err != nil {
+		return err
+	}
+	if err := c.check(c.req); err != nil {
+		return err
+	}
+	if c.resp, err = c.answer(ctx, c.req); err != nil {
+		return err
+	}
+	return checkSize(c.resp)
 }
 
 // layer is one step of every call: it calls c.next or refuses the call.
@@ -76,26 +96,14 @@ func (c *call) public() bool { return c.rule.Public || isInfrastructure(c.method
 
 func unary(layers []layer, rules func(string) (Rule, bool), open *inFlight) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-		defer open.begin(info.FullMethod, false)()
+		open.add(1, info.FullMethod, false)
+		defer open.add(-1, info.FullMethod, false)
 		c := newCall(info.FullMethod, layers, rules, false)
-		var resp any
-		c.handler = func(ctx context.Context) error {
-			if err := checkReadable(req); err != nil {
-				return err
-			}
-			if err := c.check(req); err != nil {
-				return err
-			}
-			var err error
-			if resp, err = handler(ctx, req); err != nil {
-				return err
-			}
-			return checkSize(resp)
-		}
+		c.answer, c.req = handler, req
 		if err := c.next(ctx); err != nil {
 			return nil, err
 		}
-		return resp, nil
+		return c.resp, nil
 	}
 }
 
@@ -114,7 +122,8 @@ func stream(serving context.Context, layers []layer, rules func(string) (Rule, b
 		if srv == nil { // there is no such method: the handler says so
 			return handler(srv, ss)
 		}
-		defer open.begin(info.FullMethod, true)()
+		open.add(1, info.FullMethod, true)
+		defer open.add(-1, info.FullMethod, true)
 		c := newCall(info.FullMethod, layers, rules, true)
 		c.handler = func(ctx context.Context) error {
 			ctx, cancel := context.WithCancel(ctx)

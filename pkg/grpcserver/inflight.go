@@ -9,17 +9,15 @@ import (
 // those of gRPC's own services.
 type inFlight struct{ calls, streams atomic.Int64 }
 
-// begin counts a call until the function that it returns is called.
-func (f *inFlight) begin(method string, streaming bool) (end func()) {
-	if isInfrastructure(method) {
-		return func() {}
+// add counts a call: by 1 when it begins, by -1 when it has ended.
+func (f *inFlight) add(n int64, method string, streaming bool) {
+	switch {
+	case isInfrastructure(method):
+	case streaming:
+		f.streams.Add(n)
+	default:
+		f.calls.Add(n)
 	}
-	n := &f.calls
-	if streaming {
-		n = &f.streams
-	}
-	n.Add(1)
-	return func() { n.Add(-1) }
 }
 
 // attrs are the attributes of a line of the log.

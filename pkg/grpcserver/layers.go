@@ -52,20 +52,21 @@ func logLayer(log *slog.Logger) func(context.Context, *call) error {
 		if code == codes.OK && isInfrastructure(c.method) {
 			return nil
 		}
-		attrs := []slog.Attr{
-			slog.String("method", c.method),
-			slog.String("code", code.String()),
-			slog.Duration("took", time.Since(begun)),
+		level := slog.LevelInfo
+		if code == codes.Internal || code == codes.Unknown || code == codes.DataLoss {
+			level = slog.LevelError
 		}
+		if !log.Enabled(ctx, level) {
+			return err
+		}
+		attrs := make([]slog.Attr, 0, 5)
+		attrs = append(attrs, slog.String("method", c.method), slog.String("code", code.String()),
+			slog.Duration("took", time.Since(begun)))
 		if c.caller != "" {
 			attrs = append(attrs, slog.String("caller", c.caller))
 		}
-		level := slog.LevelInfo
 		if err != nil {
 			attrs = append(attrs, slog.String("message", status.Convert(err).Message()))
-		}
-		if code == codes.Internal || code == codes.Unknown || code == codes.DataLoss {
-			level = slog.LevelError
 		}
 		log.LogAttrs(ctx, level, "call", attrs...)
 		return err
@@ -225,12 +226,12 @@ func rateLayer(perSecond float64, burst int) func(context.Context, *call) error 
 		if id == "" {
 			id = PeerAddress(ctx)
 		}
-		newBucket := rate.NewLimiter(rate.Limit(perSecond), burst)
-		bucket, known, _ := buckets.PeekOrAdd(id, newBucket)
-		if known {
-			buckets.Get(id)
-		} else {
-			bucket = newBucket
+		bucket, known := buckets.Get(id)
+		if !known {
+			bucket = rate.NewLimiter(rate.Limit(perSecond), burst)
+			if first, taken, _ := buckets.PeekOrAdd(id, bucket); taken { // by a call at the same time
+				bucket = first
+			}
 		}
 		if !bucket.Allow() {
 			wait := time.Duration(float64(time.Second) / perSecond)
@@ -276,14 +277,15 @@ func AddressBlock(ip netip.Addr) string {
 // (buf.validate) and the service's own, with errs.Invalid that names each field and
 // rule.
 func validateLayer(v *checks) func(context.Context, *call) error {
-	return func(ctx context.Context, c *call) error {
-		c.check = func(msg any) error {
-			m, ok := msg.(proto.Message)
-			if !ok {
-				return errs.Internal(fmt.Errorf("%T is no protobuf message", msg))
-			}
-			return v.check(m)
+	check := func(msg any) error {
+		m, ok := msg.(proto.Message)
+		if !ok {
+			return errs.Internal(fmt.Errorf("%T is no protobuf message", msg))
 		}
+		return v.check(m)
+	}
+	return func(ctx context.Context, c *call) error {
+		c.check = check
 		return c.next(ctx)
 	}
 }

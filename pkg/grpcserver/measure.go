@@ -3,13 +3,17 @@ package grpcserver
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
+	otelcodes "go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/propagation"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/semconv/v1.43.0/rpcconv"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
@@ -24,20 +28,42 @@ const unknownMethod = "_OTHER"
 // handler, and the tap adds what is refused before there is a call. otelgrpc's own
 // metric misses those, and has CANCELLED for a stream whose deadline has passed: the
 // transport ends the stream's context before it does.
+//
+// It also makes the span of each call of a method that exists, a child of the one that its metadata names. All that is
+// the same for each call of a method is made once: otelgrpc makes it anew, and copies the metadata.
 type measurements struct {
-	duration rpcconv.ServerCallDuration
-	methods  *methods
+	duration   rpcconv.ServerCallDuration
+	methods    *methods
+	tracer     trace.Tracer
+	propagator propagation.TextMapPropagator
+	address    atomic.Pointer[serverAddress]
 }
 
 func newMeasurements(m *methods) *measurements {
 	// An instrument that can't be made is a no-op one.
 	duration, _ := rpcconv.NewServerCallDuration(otel.Meter("github.com/purserhq/purser/pkg/grpcserver",
 		metric.WithSchemaURL(semconv.SchemaURL)))
-	return &measurements{duration: duration, methods: m}
+	return &measurements{duration: duration, methods: m, propagator: otel.GetTextMapPropagator(),
+		tracer: otel.Tracer("github.com/purserhq/purser/pkg/grpcserver", trace.WithSchemaURL(semconv.SchemaURL))}
 }
 
 // codeCount is the number of the codes of gRPC, which begin at 0.
 const codeCount = int(codes.Unauthenticated) + 1
+
+// codeAttributes are the attributes of a span with the codes of gRPC.
+var codeAttributes = func() (all [codeCount]attribute.KeyValue) {
+	for i := range all {
+		all[i] = semconv.RPCResponseStatusCode(codeName(codes.Code(i))) //nolint:gosec // 0 to 16
+	}
+	return all
+}()
+
+func codeAttribute(c codes.Code) attribute.KeyValue {
+	if int(c) < codeCount {
+		return codeAttributes[c]
+	}
+	return semconv.RPCResponseStatusCode(codeName(c))
+}
 
 // series are the attributes of a method's calls, by code.
 type series [codeCount]attribute.Set
@@ -85,6 +111,8 @@ func serverError(c codes.Code) bool {
 // measuredCall is a call that measurements looks at.
 type measuredCall struct {
 	series *series
+	span   trace.Span           // nil without one
+	local  []attribute.KeyValue // the server's address, for the span
 	// deadline is the caller's; zero without one.
 	deadline time.Time
 	// reserve is what deadlineLayer keeps of the call's time.
@@ -98,7 +126,11 @@ func (m *measurements) TagRPC(ctx context.Context, info *stats.RPCTagInfo) conte
 	if strings.HasPrefix(info.FullMethodName, "/grpc.health.v1.Health/") {
 		return ctx
 	}
-	c := &measuredCall{series: m.methods.series(info.FullMethodName)}
+	of := m.methods.of(info.FullMethodName)
+	c := &measuredCall{series: of.series}
+	if of.span != "" {
+		ctx, c.span = m.tracer.Start(m.propagator.Extract(ctx, incoming{ctx}), of.span, of.spanOptions...)
+	}
 	if deadline, ok := ctx.Deadline(); ok {
 		c.deadline, c.reserve = deadline, replyReserve(time.Until(deadline))
 	}
@@ -107,26 +139,38 @@ func (m *measurements) TagRPC(ctx context.Context, info *stats.RPCTagInfo) conte
 
 // HandleRPC records a call at its end.
 func (m *measurements) HandleRPC(ctx context.Context, event stats.RPCStats) {
-	end, ok := event.(*stats.End)
-	if !ok {
-		return
+	switch event := event.(type) {
+	case *stats.InHeader:
+		if c, ok := ctx.Value(measuredCallKey{}).(*measuredCall); ok && c.span != nil && event.LocalAddr != nil {
+			c.local = m.addressOf(event.LocalAddr)
+		}
+	case *stats.End:
+		if c, ok := ctx.Value(measuredCallKey{}).(*measuredCall); ok {
+			m.end(ctx, c, event)
+		}
 	}
-	c, ok := ctx.Value(measuredCallKey{}).(*measuredCall)
-	if !ok {
-		return
-	}
+}
+
+func (m *measurements) end(ctx context.Context, c *measuredCall, end *stats.End) {
 	code := status.Code(end.Error)
 	// The caller's own clock and ours end a call at about the same time. Its caller has
 	// DEADLINE_EXCEEDED in both cases.
 	if code == codes.Canceled && !c.deadline.IsZero() && c.deadline.Sub(end.EndTime) <= c.reserve {
 		code = codes.DeadlineExceeded
 	}
+	if c.span != nil && c.span.IsRecording() {
+		c.span.SetAttributes(append(c.local[:len(c.local):len(c.local)], codeAttribute(code))...)
+		if serverError(code) {
+			c.span.SetStatus(otelcodes.Error, status.Convert(end.Error).Message())
+		}
+		c.span.End()
+	}
 	m.record(ctx, c.series, code, end.EndTime.Sub(end.BeginTime))
 }
 
 // refused records a call that was refused before its begin.
 func (m *measurements) refused(ctx context.Context, fullMethod string, code codes.Code) {
-	m.record(ctx, m.methods.series(fullMethod), code, 0)
+	m.record(ctx, m.methods.of(fullMethod).series, code, 0)
 }
 
 func (m *measurements) record(ctx context.Context, s *series, code codes.Code, took time.Duration) {

@@ -5,7 +5,7 @@
 // invalid input, the field and the rule; the cause of an internal error is
 // logged and never sent to the caller.
 //
-// Traces and metrics are made by stats handlers outside of the layers, which ignore
+// Traces and metrics are made by a stats handler outside of the layers, which ignores
 // health checks. Every other call is measured once, with the code that its caller got.
 //
 // Limits: the layers don't decide who owns a row; a service's queries have to be
@@ -29,9 +29,6 @@ import (
 	"sync"
 	"time"
 
-	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
-	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc/filters"
-	"go.opentelemetry.io/otel/metric/noop"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -115,7 +112,7 @@ type Verifier interface {
 // Log are required.
 type Deps struct {
 	// Rules returns a method's rule, by its full name such as "/pkg.Service/Method",
-	// and false when it has none.
+	// and false when it has none. It is asked once for each method.
 	Rules    func(fullMethod string) (Rule, bool)
 	Verifier Verifier
 	Log      *slog.Logger
@@ -173,17 +170,15 @@ func New(cfg Config, d Deps) (*Server, error) {
 	serving, endStreams := context.WithCancel(context.Background())
 	var s *Server
 	open := &inFlight{}
-	registered := newMethods(func() *grpc.Server { return s.Server })
+	registered := newMethods(func() *grpc.Server { return s.Server }, d.Rules)
 	measured := newMeasurements(registered)
 	options := []grpc.ServerOption{
 		grpc.Creds(creds),
 		grpc.ForceServerCodecV2(newCodec()),
-		grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithMeterProvider(noop.NewMeterProvider()),
-			otelgrpc.WithFilter(filters.All(filters.Not(filters.HealthCheck()), registered.traced)))),
-		grpc.StatsHandler(measured), // after the span has begun, which its exemplars name
+		grpc.StatsHandler(measured),
 		grpc.UnknownServiceHandler(registered.refuse),
-		grpc.UnaryInterceptor(unary(layers, d.Rules, open)),
-		grpc.StreamInterceptor(stream(serving, layers, d.Rules, open)),
+		grpc.UnaryInterceptor(unary(layers, registered.rule, open)),
+		grpc.StreamInterceptor(stream(serving, layers, registered.rule, open)),
 		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
 		grpc.MaxConcurrentStreams(1000), grpc.MaxHeaderListSize(transportHeaders),
 		grpc.InTapHandle(refuseEarly(d.Log, measured)),

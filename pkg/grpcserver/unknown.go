@@ -6,10 +6,10 @@ import (
 	"strings"
 	"sync"
 
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 
 	"github.com/purserhq/purser/pkg/errs"
@@ -21,13 +21,25 @@ import (
 type methods struct {
 	server func() *grpc.Server
 	read   func() map[string][]string
-	// measured are the series of each method by its full name, and those of all others.
-	measured func() map[string]*series
-	others   *series
+	// known is what is worked out once of each method, by its full name; others is all that are unknown.
+	known  func() map[string]*method
+	others *method
 }
 
-func newMethods(server func() *grpc.Server) *methods {
-	m := &methods{server: server, others: newSeries(unknownMethod)}
+// method is what a server knows of one of its methods.
+type method struct {
+	series  *series
+	rule    Rule
+	hasRule bool
+	// span is the name of its spans, and spanOptions the kind and the attributes that they begin with. Without a name
+	// it has none.
+	span        string
+	spanOptions []trace.SpanStartOption
+}
+
+// newMethods reads the methods of a server, and the rules of them.
+func newMethods(server func() *grpc.Server, rules func(fullMethod string) (Rule, bool)) *methods {
+	m := &methods{server: server, others: &method{series: newSeries(unknownMethod)}}
 	m.read = sync.OnceValue(func() map[string][]string {
 		all := map[string][]string{}
 		for name, info := range m.server().GetServiceInfo() {
@@ -39,11 +51,14 @@ func newMethods(server func() *grpc.Server) *methods {
 		}
 		return all
 	})
-	m.measured = sync.OnceValue(func() map[string]*series {
-		all := map[string]*series{}
+	m.known = sync.OnceValue(func() map[string]*method {
+		all := map[string]*method{}
 		for service, names := range m.read() {
 			for _, name := range names {
-				all["/"+service+"/"+name] = newSeries(service + "/" + name)
+				name = service + "/" + name
+				of := &method{series: newSeries(name), span: name, spanOptions: spanOptions(name)}
+				of.rule, of.hasRule = rules("/" + name)
+				all["/"+name] = of
 			}
 		}
 		return all
@@ -51,18 +66,18 @@ func newMethods(server func() *grpc.Server) *methods {
 	return m
 }
 
-// traced keeps methods that don't exist out of traces: callers choose their names.
-func (m *methods) traced(i *stats.RPCTagInfo) bool {
-	_, known := m.measured()[i.FullMethodName]
-	return known
-}
-
-// series returns those of a method, and of all unknown ones together.
-func (m *methods) series(fullMethod string) *series {
-	if s, known := m.measured()[fullMethod]; known {
-		return s
+// of returns what is known of a method, and one value for all unknown ones: callers choose their names.
+func (m *methods) of(fullMethod string) *method {
+	if known, ok := m.known()[fullMethod]; ok {
+		return known
 	}
 	return m.others
+}
+
+// rule returns a method's rule, as Deps.Rules does: to read it off a descriptor takes longer than the layers do.
+func (m *methods) rule(fullMethod string) (Rule, bool) {
+	of := m.of(fullMethod)
+	return of.rule, of.hasRule
 }
 
 // refuse answers a call of a method that doesn't exist: UNIMPLEMENTED with the

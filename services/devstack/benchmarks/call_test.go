@@ -143,7 +143,8 @@ func purser(b *testing.B) (portfoliov1.PortfolioServiceClient, string) {
 }
 
 // BenchmarkCall compares an authenticated, validated, logged and traced call with one of a bare server. The goals:
-// at least 70 % of its rate, which is at most 1/0.7 of its time, and at most twice its 99th percentile.
+// at least 80 % of its rate with one caller and 75 % with 16, which is at most 1/0.8 and 1/0.75 of its time, and at
+// most one and a half times its 99th percentile. What each layer allocates is printed by make allocations.
 func BenchmarkCall(b *testing.B) {
 	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(discard{}))
 	before := otel.GetTracerProvider()
@@ -159,10 +160,13 @@ func BenchmarkCall(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	for name, workers := range map[string]int{"One": 1, "Sixteen": 16} {
+	for name, callers := range map[string]struct {
+		workers int
+		goal    float64
+	}{"One": {1, 1 / 0.8}, "Sixteen": {16, 1 / 0.75}} {
 		b.Run(name, func(b *testing.B) {
 			versus.Run(b, versus.Comparison{
-				Goal: 1.43, P99Goal: 2, Workers: workers,
+				Goal: callers.goal, P99Goal: 1.5, Workers: callers.workers,
 				Raw: func() { call(raw, ctx) }, Ours: func() { call(ours, authorized) },
 			})
 		})
