@@ -95,7 +95,7 @@ type replicas struct {
 
 func startReplicas(t *testing.T, service string, environ []string) *replicas {
 	t.Helper()
-	r := &replicas{program: filepath.Join(programs(t), service), environ: environ}
+	r := &replicas{program: filepath.Join(builtPrograms(t), service), environ: environ}
 	base := freePorts(t)
 	for i := range r.running {
 		r.addrs[i] = fmt.Sprintf("127.0.0.1:%d", base+1+i)
