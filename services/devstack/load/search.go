@@ -35,10 +35,9 @@ func (s *Search) Tell(well bool) {
 	} else {
 		s.bad = s.next
 	}
-	switch {
-	case s.bad == 0:
+	if s.bad == 0 {
 		s.next = s.good * 2
-	default:
+	} else {
 		s.next = (s.good + s.bad) / 2
 	}
 }
