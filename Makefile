@@ -247,6 +247,13 @@ bench: setup ## Measure each figure beside the raw primitive, or another library
 	@{ go test -run '^$$' -bench . -benchmem -p 1 -timeout 30m work; \
 	  GOWORK=off go -C tools/peers test -run '^$$' -bench . -timeout 30m .; } | GOWORK=off go -C tools run ./benchtable
 
+LOAD := $(if $(RATE),-rate $(RATE)) $(if $(DURATION),-duration $(DURATION)) $(if $(USERS),-users $(USERS)) \
+  $(if $(BEFORE),-before '$(BEFORE)')
+.PHONY: load
+load: setup .build ## Find the highest rate with p99 under 50 ms, or measure RATE=500 DURATION=60s; BEFORE=main too
+	@go build -trimpath -o bin/load ./services/devstack/cmd/load
+	@exec bin/load $(LOAD)
+
 .PHONY: lint
 lint: tools ## Check the contracts and the code
 	$(TOOLS)/buf lint

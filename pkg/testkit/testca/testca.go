@@ -1,5 +1,5 @@
-// Package testca makes certificates for tests, and folders of them that change as
-// Kubernetes changes those of a Secret.
+// Package testca makes certificates for tests and measurements, and folders of them that
+// change as Kubernetes changes those of a Secret.
 package testca
 
 import (
@@ -30,10 +30,12 @@ type CA struct {
 
 var serial atomic.Int64
 
-// New returns an authority whose certificate is valid for a day.
-func New(t testing.TB, name string) *CA {
-	t.Helper()
-	key := newKey(t)
+// Make returns an authority whose certificate is valid for a day.
+func Make(name string) (*CA, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(serial.Add(1)), Subject: pkix.Name{CommonName: name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
@@ -41,9 +43,21 @@ func New(t testing.TB, name string) *CA {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	return &CA{Cert: parse(t, der), PEM: encode("CERTIFICATE", der), key: key}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	return &CA{Cert: cert, PEM: encode("CERTIFICATE", der), key: key}, nil
+}
+
+// New is Make for a test.
+func New(t testing.TB, name string) *CA {
+	t.Helper()
+	ca, err := Make(name)
+	must(t, err)
+	return ca
 }
 
 // Leaf is a certificate to issue. What is not set is as a service of the suite has it:
@@ -58,9 +72,16 @@ type Leaf struct {
 	AdditionalExtensions []pkix.Extension
 }
 
-// Issue returns a certificate and its key in PEM.
+// Issue is Sign for a test.
 func (ca *CA) Issue(t testing.TB, l Leaf) (cert, key []byte) {
 	t.Helper()
+	cert, key, err := ca.Sign(l)
+	must(t, err)
+	return cert, key
+}
+
+// Sign returns a certificate and its key in PEM.
+func (ca *CA) Sign(l Leaf) (cert, key []byte, err error) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(serial.Add(1)), Subject: pkix.Name{CommonName: l.Subject},
 		NotBefore: l.NotBefore, NotAfter: l.NotAfter, DNSNames: l.Names,
@@ -80,20 +101,23 @@ func (ca *CA) Issue(t testing.TB, l Leaf) (cert, key []byte) {
 	for _, text := range l.URIs {
 		u, err := url.Parse(text)
 		if err != nil {
-			t.Fatal(err)
+			return nil, nil, err
 		}
 		template.URIs = append(template.URIs, u)
 	}
-	private := newKey(t)
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.Cert, &private.PublicKey, ca.key)
 	if err != nil {
-		t.Fatal(err)
+		return nil, nil, err
 	}
 	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {
-		t.Fatal(err)
+		return nil, nil, err
 	}
-	return encode("CERTIFICATE", der), encode("PRIVATE KEY", pkcs8)
+	return encode("CERTIFICATE", der), encode("PRIVATE KEY", pkcs8), nil
 }
 
 // Folder is a folder of files that are replaced all at once, by a symbolic link, as those of
@@ -101,6 +125,12 @@ func (ca *CA) Issue(t testing.TB, l Leaf) (cert, key []byte) {
 type Folder struct {
 	dir      string
 	versions int
+}
+
+// MakeFolder fills a folder, which must be empty, with the files of a certificate.
+func MakeFolder(dir string, ca, cert, key []byte) (*Folder, error) {
+	f := &Folder{dir: dir}
+	return f, f.Replace(ca, cert, key)
 }
 
 // NewFolder returns a folder of the test with the files of a certificate.
@@ -120,24 +150,39 @@ func (f *Folder) Key() string { return filepath.Join(f.dir, "tls.key") }
 // CA is the path of the bundle.
 func (f *Folder) CA() string { return filepath.Join(f.dir, "ca.crt") }
 
-// Put replaces the files.
+// Put is Replace for a test.
 func (f *Folder) Put(t testing.TB, ca, cert, key []byte) {
 	t.Helper()
+	must(t, f.Replace(ca, cert, key))
+}
+
+// Replace replaces the files.
+func (f *Folder) Replace(ca, cert, key []byte) error {
 	f.versions++
 	version := fmt.Sprintf("..version-%d", f.versions)
-	must(t, os.Mkdir(filepath.Join(f.dir, version), 0o700))
-	for name, content := range map[string][]byte{"ca.crt": ca, "tls.crt": cert, "tls.key": key} {
-		must(t, os.WriteFile(filepath.Join(f.dir, version, name), content, 0o600))
+	if err := os.Mkdir(filepath.Join(f.dir, version), 0o700); err != nil {
+		return err
 	}
-	must(t, os.Symlink(version, filepath.Join(f.dir, "..data_tmp")))
-	must(t, os.Rename(filepath.Join(f.dir, "..data_tmp"), filepath.Join(f.dir, "..data")))
+	for name, content := range map[string][]byte{"ca.crt": ca, "tls.crt": cert, "tls.key": key} {
+		if err := os.WriteFile(filepath.Join(f.dir, version, name), content, 0o600); err != nil {
+			return err
+		}
+	}
+	if err := os.Symlink(version, filepath.Join(f.dir, "..data_tmp")); err != nil {
+		return err
+	}
+	if err := os.Rename(filepath.Join(f.dir, "..data_tmp"), filepath.Join(f.dir, "..data")); err != nil {
+		return err
+	}
 	if f.versions > 1 {
-		must(t, os.RemoveAll(filepath.Join(f.dir, fmt.Sprintf("..version-%d", f.versions-1))))
-		return
+		return os.RemoveAll(filepath.Join(f.dir, fmt.Sprintf("..version-%d", f.versions-1)))
 	}
 	for _, name := range []string{"ca.crt", "tls.crt", "tls.key"} {
-		must(t, os.Symlink(filepath.Join("..data", name), filepath.Join(f.dir, name)))
+		if err := os.Symlink(filepath.Join("..data", name), filepath.Join(f.dir, name)); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 func must(t testing.TB, err error) {
@@ -145,20 +190,6 @@ func must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
-	return key
-}
-
-func parse(t testing.TB, der []byte) *x509.Certificate {
-	t.Helper()
-	cert, err := x509.ParseCertificate(der)
-	must(t, err)
-	return cert
 }
 
 func encode(kind string, der []byte) []byte {

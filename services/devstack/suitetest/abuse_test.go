@@ -362,20 +362,20 @@ func (a abused) injections(t *testing.T) {
 	a.works(t)
 	for _, p := range slices.Backward(a.processes) {
 		p.ended = true
-		_ = p.cmd.Process.Signal(syscall.SIGTERM)
-		log := <-p.log
-		if err := p.cmd.Wait(); err != nil {
-			t.Errorf("%s: %v", p.program, err)
+		_ = p.Signal(syscall.SIGTERM)
+		log, err := p.Wait()
+		if err != nil {
+			t.Errorf("%s: %v", p.Program, err)
 		}
 		lines := strings.Split(strings.TrimSpace(log), "\n")
 		if len(lines) < 5 {
-			t.Errorf("the log of %s has %d lines", p.program, len(lines))
+			t.Errorf("the log of %s has %d lines", p.Program, len(lines))
 		}
 		for _, l := range lines {
 			var entry struct{ Msg string }
 			if err := json.Unmarshal([]byte(l), &entry); err != nil || entry.Msg == "written by the caller" ||
 				strings.ContainsAny(l, "\x1b\r") {
-				t.Errorf("the log of %s has the line %q", p.program, l)
+				t.Errorf("the log of %s has the line %q", p.Program, l)
 			}
 		}
 	}

@@ -160,12 +160,12 @@ func TestABackfillInterruptedByKillsGivesTheSameSnapshots(t *testing.T) {
 	environ := slices.Concat(s.PortfolioEnviron(s.Endpoints), []string{"PURSER_GRPC_ADDR=127.0.0.1:0"})
 	next, failed := from, 0
 	for round := 0; next.Before(until); round++ {
-		p := launch(t, filepath.Join(programs(t), "portfolio"), environ)
+		p := launch(t, filepath.Join(builtPrograms(t), "portfolio"), environ)
 		e := s.Endpoints
-		e.Portfolio = p.addrs["grpc"]
+		e.Portfolio = p.Addrs["grpc"]
 		own := dial(t, e)
 		if round < kills {
-			late := time.AfterFunc(rand.N(150*time.Millisecond), func() { _ = p.cmd.Process.Kill() })
+			late := time.AfterFunc(rand.N(150*time.Millisecond), func() { _ = p.Signal(syscall.SIGKILL) })
 			defer late.Stop()
 		}
 		for next.Before(until) {

@@ -31,7 +31,7 @@ type command struct {
 
 func devstack(t *testing.T, dir string, port int, settings ...string) *command {
 	t.Helper()
-	c := &command{cmd: exec.Command(filepath.Join(programs(t), "devstack"))}
+	c := &command{cmd: exec.Command(filepath.Join(builtPrograms(t), "devstack"))}
 	c.cmd.Dir = folder(t)
 	c.cmd.Env = append(append(os.Environ(), "PURSER_DEV_DIR="+dir, fmt.Sprintf("PURSER_DEV_PORT=%d", port)),
 		settings...)

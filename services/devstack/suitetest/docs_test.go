@@ -272,7 +272,7 @@ func isExcluded(list map[string]string, s statement) (key string, out bool) {
 func commands(t *testing.T, s *suite.Suite) (dir string) {
 	t.Helper()
 	dir = folder(t)
-	built := programs(t)
+	built := builtPrograms(t)
 	for name, environ := range map[string][]string{
 		"auth": s.AuthEnviron(), "wallet": s.WalletEnviron(s.Endpoints), "portfolio": s.PortfolioEnviron(s.Endpoints),
 		"devstack": nil,

@@ -110,7 +110,7 @@ func (f *faulty) disturbed(service string, environ []string) []string {
 func (f *faulty) killed(service string) {
 	f.Helper()
 	_ = f.running[service].end(f.T, syscall.SIGKILL)
-	f.running[service] = launch(f.T, filepath.Join(programs(f.T), service), f.environ[service])
+	f.running[service] = launch(f.T, filepath.Join(builtPrograms(f.T), service), f.environ[service])
 }
 
 // exec runs statements on the database of a service, past the proxy.

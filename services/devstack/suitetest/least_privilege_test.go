@@ -161,7 +161,7 @@ func restrictDatabase(t *testing.T, b *suite.Backing, service string, environ []
 		}
 	}
 	runAs(t, owner, blocks[1])
-	migrate := exec.CommandContext(t.Context(), filepath.Join(programs(t), service), "migrate", "up")
+	migrate := exec.CommandContext(t.Context(), filepath.Join(builtPrograms(t), service), "migrate", "up")
 	migrate.Env = environ
 	if out, err := migrate.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -217,14 +217,14 @@ func TestTheSuiteNeedsNoMoreThanItsPageAllows(t *testing.T) {
 	start := func(service string, environ []string) map[string]string {
 		redises[service] = restrictRedis(t, service)
 		databases[service] = restrictDatabase(t, b, service, environ)
-		return launch(t, filepath.Join(programs(t), service), suite.Override(environ, []string{
-			"PURSER_DATABASE_URL=" + databases[service], "PURSER_REDIS_URL=" + redises[service].url})).addrs
+		return launch(t, filepath.Join(builtPrograms(t), service), suite.Override(environ, []string{
+			"PURSER_DATABASE_URL=" + databases[service], "PURSER_REDIS_URL=" + redises[service].url})).Addrs
 	}
 	var e suite.Endpoints
 	auth := start("auth", b.AuthEnviron())
 	e.Auth, e.AuthHTTP = auth["grpc"], auth["http"]
 	for _, args := range b.EnsureServiceAccounts() {
-		ensure := exec.CommandContext(t.Context(), filepath.Join(programs(t), "auth"), args...)
+		ensure := exec.CommandContext(t.Context(), filepath.Join(builtPrograms(t), "auth"), args...)
 		ensure.Env = suite.Override(b.AuthEnviron(), []string{"PURSER_DATABASE_URL=" + databases["auth"],
 			"PURSER_REDIS_URL=" + redises["auth"].url})
 		if out, err := ensure.CombinedOutput(); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,18 +21,19 @@ import (
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/devstack/programs"
 	"github.com/purserhq/purser/services/devstack/suite"
 )
 
 // spiffeID is that of a program in the tests of mutual TLS.
-func spiffeID(name string) string { return "spiffe://purser.example/ns/purser/sa/" + name }
+func spiffeID(name string) string { return programs.SpiffeID(name) }
 
 // secured are the three programs with mutual TLS, and the folders of their certificates and
 // of a gateway's.
 type secured struct {
 	suite.Endpoints
 	running map[string]*process
-	folders map[string]*testca.Folder
+	folders programs.Certificates
 }
 
 // put replaces the certificates of all, issued by one authority, with the bundle of those
@@ -54,44 +54,19 @@ func (s *secured) put(t *testing.T, issuer *testca.CA, trusted ...*testca.CA) {
 	}
 }
 
-// server are the settings of a service that takes calls of these.
-func (s *secured) server(name string, callers ...string) []string {
-	f := s.folders[name]
-	var ids []string
-	for _, c := range callers {
-		ids = append(ids, spiffeID(c))
-	}
-	return []string{"PURSER_GRPC_PLAINTEXT=false",
-		"PURSER_GRPC_TLS_CERT=" + f.Cert(), "PURSER_GRPC_TLS_KEY=" + f.Key(),
-		"PURSER_GRPC_TLS_CLIENT_CA=" + f.CA(), "PURSER_GRPC_TLS_CLIENT_IDS=" + strings.Join(ids, ",")}
-}
-
-// calling are the settings of a service's client of another.
-func (s *secured) calling(name, service string) []string {
-	f, prefix := s.folders[name], "PURSER_"+strings.ToUpper(service)+"_"
-	return []string{prefix + "PLAINTEXT=false", prefix + "TLS_CA=" + f.CA(), prefix + "TLS_CERT=" + f.Cert(),
-		prefix + "TLS_KEY=" + f.Key(), prefix + "TLS_SERVER_ID=" + spiffeID(service)}
-}
-
 func startSecured(t *testing.T, b *suite.Backing, ca *testca.CA) *secured {
 	t.Helper()
-	s := &secured{running: map[string]*process{}, folders: map[string]*testca.Folder{}}
+	s := &secured{running: map[string]*process{}, folders: programs.Certificates{}}
 	s.put(t, ca, ca)
-	run := func(name string, environ, tls []string) string {
-		s.running[name] = serve(t, filepath.Join(programs(t), name), suite.Override(environ, tls))
-		return s.running[name].addrs["grpc"]
+	run := func(name string, more ...string) string {
+		environ := suite.Override(s.folders.Environ(b, name, s.Endpoints), more)
+		s.running[name] = serve(t, filepath.Join(builtPrograms(t), name), environ)
+		return s.running[name].Addrs["grpc"]
 	}
-	f := s.folders["auth"]
-	s.Auth = run("auth", b.AuthEnviron(), append(s.server("auth", "wallet", "portfolio", "gateway"),
-		"PURSER_HTTP_TLS_CERT="+f.Cert(), "PURSER_HTTP_TLS_KEY="+f.Key()))
-	s.AuthHTTP = s.running["auth"].addrs["http"]
-	keys := []string{"PURSER_JWKS_URL=https://" + s.AuthHTTP + "/.well-known/jwks.json"}
-	s.Wallet = run("wallet", b.WalletEnviron(s.Endpoints), slices.Concat(keys,
-		s.server("wallet", "portfolio", "gateway"), s.calling("wallet", "auth"),
-		[]string{"PURSER_JWKS_TLS_CA=" + s.folders["wallet"].CA()}))
-	s.Portfolio = run("portfolio", b.PortfolioEnviron(s.Endpoints), slices.Concat(keys,
-		s.server("portfolio", "gateway"), s.calling("portfolio", "auth"), s.calling("portfolio", "wallet"),
-		[]string{"PURSER_JWKS_TLS_CA=" + s.folders["portfolio"].CA(), "PURSER_CACHE_VALUATION_TTL=0s"}))
+	s.Auth = run("auth")
+	s.AuthHTTP = s.running["auth"].Addrs["http"]
+	s.Wallet = run("wallet")
+	s.Portfolio = run("portfolio", "PURSER_CACHE_VALUATION_TTL=0s")
 	for _, addr := range []string{s.Auth, s.Wallet, s.Portfolio} {
 		s.ready(t, addr)
 	}
@@ -125,11 +100,7 @@ func healthOf(t *testing.T, c grpcclient.Config) error {
 }
 
 // dial connects to all services as the gateway.
-func (s *secured) dial() (*client.Clients, error) {
-	f := s.folders["gateway"]
-	return client.Dial(client.Config{Auth: s.Auth, Wallet: s.Wallet, Portfolio: s.Portfolio,
-		CAFile: f.CA(), TLSCert: f.Cert(), TLSKey: f.Key()})
-}
+func (s *secured) dial() (*client.Clients, error) { return s.folders.Dial(s.Endpoints) }
 
 // newConnections calls all services, over connections that are opened for it.
 func (s *secured) newConnections(ctx context.Context) error {

@@ -40,7 +40,7 @@ func validSettings() map[string]string {
 // and its exit code.
 func program(t *testing.T, name string, vars map[string]string, args ...string) (printed string, code int) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), filepath.Join(programs(t), name), args...)
+	cmd := exec.CommandContext(t.Context(), filepath.Join(builtPrograms(t), name), args...)
 	cmd.Env = []string{}
 	for _, v := range slices.Sorted(maps.Keys(vars)) {
 		cmd.Env = append(cmd.Env, v+"="+vars[v])

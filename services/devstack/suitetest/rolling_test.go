@@ -102,7 +102,7 @@ func startReplicas(t *testing.T, service string, environ []string) *replicas {
 	t.Helper()
 	r := newReplicas(t)
 	for i := range r.of {
-		r.of[i] = replica{filepath.Join(programs(t), service), environ}
+		r.of[i] = replica{filepath.Join(builtPrograms(t), service), environ}
 		r.start(t, i)
 	}
 	return r

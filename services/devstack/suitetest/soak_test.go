@@ -153,11 +153,11 @@ func TestUnderASteadyLoadTheServicesDoNotGrow(t *testing.T) {
 	for i, p := range processes {
 		late := usage(t, p, admin[i])
 		testkit.Figure(t, "%s: idle %d MiB, after a fifth %d MiB and %d goroutines, in the end %d MiB and %d",
-			filepath.Base(p.program), idle[i].mebibytes, early[i].mebibytes, early[i].goroutines, late.mebibytes,
+			filepath.Base(p.Program), idle[i].mebibytes, early[i].mebibytes, early[i].goroutines, late.mebibytes,
 			late.goroutines)
 		if late.mebibytes > early[i].mebibytes+max(24, early[i].mebibytes/10) ||
 			late.goroutines > early[i].goroutines+max(60, early[i].goroutines/10) {
-			t.Errorf("%s has grown from %+v to %+v", p.program, early[i], late)
+			t.Errorf("%s has grown from %+v to %+v", p.Program, early[i], late)
 		}
 	}
 }

@@ -65,7 +65,7 @@ func begin(t *testing.T, service string, settings map[string]string) *starting {
 	for name, value := range settings {
 		vars[name] = value
 	}
-	s := &starting{cmd: exec.Command(filepath.Join(programs(t), service), "serve"), logs: &testkit.LogBuffer{},
+	s := &starting{cmd: exec.Command(filepath.Join(builtPrograms(t), service), "serve"), logs: &testkit.LogBuffer{},
 		grpc: make(chan string, 1), ended: make(chan error, 1)}
 	for name, value := range vars {
 		s.cmd.Env = append(s.cmd.Env, name+"="+value)
@@ -245,7 +245,7 @@ func (h home) exec(t *testing.T, database, statement string) {
 
 func (h home) migrate(t *testing.T) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), filepath.Join(programs(t), h.service), "migrate", "up")
+	cmd := exec.CommandContext(t.Context(), filepath.Join(builtPrograms(t), h.service), "migrate", "up")
 	cmd.Env = []string{"PURSER_DATABASE_URL=" + h.url(), "PURSER_REDIS_URL=" + servicetest.NoRedis,
 		"PURSER_ISSUER=https://auth.example", "PURSER_GRPC_PLAINTEXT=true", "PURSER_KEK=" + kekOf("k"),
 		"PURSER_PRICE_URL=http://127.0.0.1:1", "PURSER_WALLET_ADDR=127.0.0.1:1", "PURSER_WALLET_PLAINTEXT=true"}

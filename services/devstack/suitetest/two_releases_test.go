@@ -15,6 +15,7 @@ import (
 	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/proto/access"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	"github.com/purserhq/purser/services/devstack/programs"
 	"github.com/purserhq/purser/services/devstack/suite"
 )
 
@@ -50,36 +51,14 @@ func releaseBefore(t *testing.T) string {
 	return commit
 }
 
-// programsOf builds the services of a commit.
-func programsOf(t *testing.T, commit string) string {
-	t.Helper()
-	dir := t.TempDir()
-	source, bin := filepath.Join(dir, "source"), filepath.Join(dir, "bin")
-	if err := os.MkdirAll(source, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	archive := filepath.Join(dir, "source.tar")
-	if _, err := git(t, "archive", "--output="+archive, commit); err != nil {
-		t.Fatal(err)
-	}
-	run := func(name string, args ...string) {
-		c := exec.CommandContext(t.Context(), name, args...)
-		c.Dir = source
-		if out, err := c.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", name, err, out)
-		}
-	}
-	run("tar", "-xf", archive)
-	run("go", "build", "-trimpath", "-o", bin+"/", "./services/auth/cmd/auth", "./services/wallet/cmd/wallet",
-		"./services/portfolio/cmd/portfolio")
-	return bin
-}
-
 // Each service runs as this release and as the one before, on one database and one Redis. wallet and portfolio of one
 // release call auth and wallet of the other one. Then each of the two is replaced by the other release: an upgrade and
 // its way back. No call fails, also without retries.
 func TestNoCallFailsBesideTheReleaseBefore(t *testing.T) {
-	before := programsOf(t, releaseBefore(t))
+	before, err := programs.BuildRevision(t.Context(), "../../..", releaseBefore(t), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
 	b, err := suite.StartBacking(t.Context(), suite.Options{Dir: folder(t), History: history})
 	t.Cleanup(func() { _ = b.Close(context.WithoutCancel(t.Context())) })
 	if err != nil {
@@ -93,7 +72,7 @@ func TestNoCallFailsBesideTheReleaseBefore(t *testing.T) {
 		as[i], _ = signIn(t, c)
 		addWallet(t, as[i], c, fmt.Sprintf("eip155:%d:%s", b.Chain.ChainID(), b.Chain.Holders()[i%2]))
 	}
-	pairs := startCrosswise(t, b, e, [2]string{before, programs(t)})
+	pairs := startCrosswise(t, b, e, [2]string{before, builtPrograms(t)})
 	rounds := testkit.Size(1, 5)
 	for _, service := range []string{"portfolio", "wallet", "auth"}[:testkit.Size(1, 3)] {
 		r, m := pairs[service], mixes()[service]
@@ -114,7 +93,7 @@ func TestNoCallFailsBesideTheReleaseBefore(t *testing.T) {
 		}
 		for range rounds {
 			for i := range r.of { // the release before by this one, this one by the one before
-				other := filepath.Join(map[bool]string{true: before, false: programs(t)}[i == 1], service)
+				other := filepath.Join(map[bool]string{true: before, false: builtPrograms(t)}[i == 1], service)
 				mine := r.of[i].program
 				r.of[i].program = other
 				restart(t, r, i, loads)
