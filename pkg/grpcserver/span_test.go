@@ -75,16 +75,16 @@ func TestSpansAreThoseOfOtelgrpc(t *testing.T) {
 		otel.SetTracerProvider(provider)
 		otel.SetTextMapPropagator(propagator)
 	})
-	for _, answer := range []error{nil, errs.NotFound("a note"), errs.Unavailable("DATABASE_UNAVAILABLE", "no database"),
-		errs.Internal(errors.New("a cause"))} {
+	for _, answer := range []error{nil, errs.NotFound("a note"), errs.Internal(errors.New("a cause")),
+		errs.Unavailable("DATABASE_UNAVAILABLE", "no database")} {
 		does := echo{
 			unary:  func(_ context.Context, in *dynamicpb.Message) (*dynamicpb.Message, error) { return in, answer },
 			stream: func(grpc.ServerStream) error { return answer },
 		}
 		ours := start(t, plaintext(), does)
 		plain := grpc.NewServer(grpc.StatsHandler(otelgrpc.NewServerHandler()),
-			grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (
-				any, error) {
+			grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo,
+				next grpc.UnaryHandler) (any, error) {
 				out, err := next(ctx, req)
 				return out, grpcerr.ToStatus(err).Err()
 			}),
@@ -133,7 +133,7 @@ func spanOf(t *testing.T, spans *tracetest.SpanRecorder, conn *grpc.ClientConn, 
 	attributes := map[string]string{}
 	for _, a := range span.Attributes() {
 		if a.Key != "server.port" && a.Key != "purser.error.reason" {
-			attributes[string(a.Key)] = a.Value.Emit()
+			attributes[string(a.Key)] = a.Value.String()
 		}
 	}
 	return fmt.Sprintf("%s %s of %s %s remote %t: %v %s %q", span.Name(), span.SpanKind(), span.Parent().TraceID(),
