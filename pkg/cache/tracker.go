@@ -154,7 +154,7 @@ func (t *Tracker) Serve(ctx context.Context) error {
 			silent = true
 		}
 		if !errors.Is(err, errChanged) && deadline.Pause(ctx, trackRetry) != nil {
-			return nil //nolint:nilerr // it was told to end
+			return nil
 		}
 	}
 }
