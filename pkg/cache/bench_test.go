@@ -50,6 +50,21 @@ func BenchmarkHit(b *testing.B) {
 	})
 }
 
+// The goal is a time: there is no primitive to compare it with.
+func BenchmarkLocalHit(b *testing.B) {
+	s := testkit.Redis(b)
+	c := open[string](b, s, Options{Codec: text{}, Local: tracker(b, client(b, s))})
+	ctx, load := context.Background(), value("a value as long as many are")
+	keep(b, c, "k", load)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.Get(ctx, "k", load); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(300, "goal-ns")
+}
+
 func BenchmarkLeasedMiss(b *testing.B) {
 	s := testkit.Redis(b)
 	c, raw := open[string](b, s, Options{Codec: text{}}), plain(b, s)

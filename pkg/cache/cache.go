@@ -17,6 +17,10 @@
 // commit or, if later, 1 s after Redis answers again, plus the time for the
 // backlog, some ten thousand keys a second.
 //
+// With Options.Local values are kept in the process's memory too, see [Tracker]. All
+// of the above holds for what other processes read [LocalBound] later. The process that
+// invalidates reads its own invalidation at once.
+//
 // Limits: without a recorded invalidation a value can be stale until its TTL
 // after a crash between commit and invalidation without [Cache.Write], after an
 // invalidation that failed, or after a failover of Redis that lost one. A recorded
@@ -84,6 +88,13 @@ type Options struct {
 	// Log receives a line when Redis stops and when it starts to answer; nil
 	// means none.
 	Log *slog.Logger
+
+	// Local is the process's Tracker, to keep values in memory too; nil for Redis alone.
+	// A value is then read at most LocalBound after it was invalidated in Redis.
+	Local *Tracker
+	// LocalEntries and LocalBytes bound what is kept; 10,000 and 16 MiB. A value of more
+	// than 1/32 of LocalBytes isn't kept.
+	LocalEntries, LocalBytes int
 }
 
 // Cache keeps values of one kind. It is safe for concurrent use. Close it
@@ -97,6 +108,7 @@ type Cache[V any] struct {
 	metrics metrics
 	outage  outage
 	flights flights[entry[V]]
+	local   *local[V] // nil without Options.Local
 
 	leaseDuration time.Duration // a field so that tests can set it
 
@@ -111,7 +123,7 @@ func (c *Cache[V]) key(id string) string { return redisx.Key(c.prefix, id) }
 // New makes a cache of V under ns.
 func New[V any](r Redis, ns Namespace, o Options) *Cache[V] {
 	o = withDefaults(o)
-	return &Cache[V]{
+	c := &Cache[V]{
 		redis: r, ns: ns, prefix: ns.prefix(), o: o, format: newFormat[V](o.Codec),
 		metrics:       newMetrics(ns.Entity),
 		outage:        outage{log: o.Log, entity: ns.Entity, since: time.Now()},
@@ -119,11 +131,20 @@ func New[V any](r Redis, ns Namespace, o Options) *Cache[V] {
 		leaseDuration: leaseDuration,
 		refreshing:    map[string]bool{},
 	}
+	if o.Local != nil {
+		c.local = newLocal(o.Local, c.prefix, c.format, o.LocalEntries, o.LocalBytes)
+		c.metrics.observeLocal(c.local.size)
+	}
+	return c
 }
 
 // Close waits for the refreshes that run in the background, LoadTimeout at
-// most, and lets no more begin. Reads go on working.
+// most, and lets no more begin. Reads go on working, without local values.
 func (c *Cache[V]) Close() {
+	if c.local != nil {
+		c.local.close()
+		c.metrics.unobserve()
+	}
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()
@@ -142,10 +163,11 @@ func (c *Cache[V]) Get(ctx context.Context, key string, load func(context.Contex
 		return zero, err
 	}
 	b := budget{c.o.Budget}
-	r := one(ctx, c.redis, &b, 0, "get", c.key(key))
-	c.outage.observe(ctx, isUnanswered(r.err))
-	if hit := c.decodeReply(key, r); hit.state == found {
-		c.metrics.add(ctx, c.metrics.hits, 1)
+	hit, r := c.readOne(ctx, &b, key)
+	if hit.state == found {
+		if !hit.local {
+			c.metrics.add(ctx, c.metrics.hits, 1)
+		}
 		if hit.entry.staleHeader != "" {
 			c.refresh(ctx, []lookup[V]{hit}, single(load))
 		}
@@ -214,12 +236,19 @@ func (c *Cache[V]) GetMany(ctx context.Context, keys []string,
 // count counts hits, misses and unanswered reads.
 func (c *Cache[V]) count(ctx context.Context, lookups []lookup[V]) {
 	var n [unanswered + 1]int
+	missed := 0
 	for _, l := range lookups {
+		switch {
+		case l.local: // counted where they are kept
+			continue
+		case l.state != found && l.state != unanswered:
+			missed++
+		}
 		n[l.state]++
 	}
 	c.metrics.add(ctx, c.metrics.hits, n[found])
 	c.metrics.add(ctx, c.metrics.degraded, n[unanswered])
-	c.metrics.add(ctx, c.metrics.misses, len(lookups)-n[found]-n[unanswered])
+	c.metrics.add(ctx, c.metrics.misses, missed)
 }
 
 func unique(keys []string) []string {
@@ -243,6 +272,12 @@ func withDefaults(o Options) Options {
 	set(&o.LoadTimeout, 5*time.Second)
 	set(&o.WriteTimeout, 10*time.Second)
 	set(&o.Budget, redisx.Budget)
+	if o.LocalEntries <= 0 {
+		o.LocalEntries = 10_000
+	}
+	if o.LocalBytes <= 0 {
+		o.LocalBytes = 16 << 20
+	}
 	if o.Codec == nil {
 		o.Codec = JSON{}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/pkg/testkit/redisserver"
 )
 
 // fillAfterInvalidation begins a load, changes the source and invalidates, and
@@ -123,6 +124,73 @@ func interleave(t *testing.T, caches []*Cache[int64], src *source, keys []string
 	for _, c := range caches {
 		settle(t, c)
 	}
+}
+
+// process is a cache of int64 that keeps values in memory.
+func process(t *testing.T, s *redisserver.Server, o Options, anyValid bool) *Cache[int64] {
+	o.Local = tracker(t, client(t, s))
+	c := open[int64](t, s, o)
+	c.local.anyValid = anyValid
+	return c
+}
+
+// staleLocally counts the keys whose value in a process's memory is not the source's
+// within seconds after the interleaved reads and writes of a round have ended.
+func staleLocally(t *testing.T, rounds int, anyValid bool) (stale, done int, kept int64) {
+	s := testkit.Redis(t)
+	var src source
+	var caches []*Cache[int64]
+	for range 3 {
+		o := Options{SoftTTL: time.Second, Now: func() time.Time { return time.Unix(0, src.now.Load()) }}
+		caches = append(caches, process(t, s, o, anyValid))
+	}
+	for _, c := range caches {
+		tracks(t, c.o.Local)
+	}
+	keys := []string{"a", "b"}
+	for ; done < rounds && stale == 0; done++ {
+		interleave(t, caches, &src, keys)
+		for _, c := range caches {
+			fresh := func() bool {
+				got, err := c.GetMany(t.Context(), keys, src.load)
+				return err == nil && got["a"] == src.one.Load() && got["b"] == src.two.Load()
+			}
+			if !converges(fresh) {
+				stale++
+			}
+		}
+	}
+	for _, c := range caches {
+		_, _, hits := c.local.size()
+		kept += hits
+	}
+	return stale, done, kept
+}
+
+// converges waits for longer than any message takes, and less than any TTL.
+func converges(fresh func() bool) bool {
+	for end := time.Now().Add(10 * LocalBound); time.Now().Before(end); {
+		if fresh() {
+			return true
+		}
+	}
+	return false
+}
+
+func TestNoInterleavingLeavesAStaleValueInMemory(t *testing.T) {
+	rounds := testkit.Size(300, 20_000)
+	stale, _, kept := staleLocally(t, rounds, false)
+	if stale != 0 || kept == 0 {
+		t.Fatalf("%d stale, %d hits", stale, kept)
+	}
+	testkit.Figure(t, "0 stale in memory after %d rounds, %d hits", rounds, kept)
+	t.Run("control: with tickets that stay valid some do", func(t *testing.T) {
+		stale, done, _ := staleLocally(t, 50_000, true)
+		if stale == 0 {
+			t.Fatal("the interleavings don't reach what tickets protect from")
+		}
+		testkit.Figure(t, "control: stale within %d rounds", done)
+	})
 }
 
 // staleReads counts the keys whose cached value is not the source's once the

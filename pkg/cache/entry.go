@@ -78,7 +78,7 @@ func (f format[V]) decode(text string, now time.Time) (e entry[V], ok bool) {
 		e.absent = true
 		return e, true
 	case kindValue:
-		if soft := int64(binary.BigEndian.Uint64(raw[softAt:])); soft > 0 && soft < now.UnixMilli() {
+		if soft := softExpiry(text); soft > 0 && soft < now.UnixMilli() {
 			e.staleHeader = text[:headerSize]
 		}
 		_, err := guarded(func() (struct{}, error) {
@@ -88,4 +88,9 @@ func (f format[V]) decode(text string, now time.Time) (e entry[V], ok bool) {
 		return e, err == nil
 	}
 	return e, false
+}
+
+// softExpiry is in Unix milliseconds; 0 for none.
+func softExpiry(text string) int64 {
+	return int64(binary.BigEndian.Uint64([]byte(text[softAt:headerSize])))
 }

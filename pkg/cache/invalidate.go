@@ -49,7 +49,9 @@ func (c *Cache[V]) Write(ctx context.Context, keys []string, tx func() error) (e
 	token := rand.Text()
 	begin := time.Now()
 	b := budget{c.o.Budget}
+	c.forget(keys)
 	before := c.run(ctx, &b, c.o.Budget/2, beginScript, keys, constant(token, milliseconds(c.o.WriteTimeout)))
+	c.forget(keys)
 	defer func() { // also after a panic; a transaction that failed may yet have been committed
 		after := c.invalidate(ctx, &b, token, keys)
 		if time.Since(begin) >= c.o.WriteTimeout {
@@ -81,6 +83,15 @@ func (c *Cache[V]) uninvalidated(ctx context.Context, after, before []reply) (er
 // invalidate also prevents further callers from joining running loads.
 func (c *Cache[V]) invalidate(ctx context.Context, b *budget, token string, keys []string) []reply {
 	c.flights.forget(keys)
+	c.forget(keys)
 	defer c.flights.forget(keys) // a load that started in between may have read the old value
+	defer c.forget(keys)         // so may a read
 	return c.run(ctx, b, 0, invalidateScript, keys, constant(token))
+}
+
+// forget removes keys from this process without waiting for Redis's message.
+func (c *Cache[V]) forget(keys []string) {
+	if c.local != nil {
+		c.local.forget(keys...)
+	}
 }

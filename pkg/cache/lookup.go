@@ -64,6 +64,41 @@ type lookup[V any] struct {
 	key   string
 	state lookupState
 	entry entry[V] // when found
+	local bool     // found in this process
+}
+
+// readOne reads the value of a key, with Redis's reply if it was asked.
+func (c *Cache[V]) readOne(ctx context.Context, b *budget, key string) (lookup[V], reply) {
+	var keep ticket
+	if c.local != nil {
+		if e, ok := c.local.get(key, c.o.Now); ok {
+			return lookup[V]{key, found, e, true}, reply{}
+		}
+		keep = c.local.begin(key)
+	}
+	full := c.key(key)
+	if !keep.valid {
+		r := one(ctx, c.redis, b, 0, "get", full)
+		c.outage.observe(ctx, isUnanswered(r.err))
+		return c.decodeReply(key, r), r
+	}
+	replies := send(ctx, c.redis, b, 0, 2, func(i int) []any { return withTTL(full, i) })
+	c.outage.observe(ctx, isUnanswered(replies[0].err))
+	l := c.decodeReply(key, replies[0])
+	c.keep(l, keep, replies[0], replies[1])
+	return l, replies[0]
+}
+
+// withTTL returns the first or the second command that read what can be kept.
+func withTTL(key string, i int) []any { return []any{[2]string{"get", "pttl"}[i%2], key} }
+
+// keep keeps in this process what was read with a valid ticket.
+func (c *Cache[V]) keep(l lookup[V], t ticket, value, ttl reply) {
+	raw, _ := value.value.(string)
+	milliseconds, ok := ttl.value.(int64)
+	if t.valid && l.state == found && ttl.err == nil && ok {
+		c.local.put(l.key, t, l.entry, raw, time.Duration(milliseconds)*time.Millisecond)
+	}
 }
 
 // read reads the values of keys. Of a long list it reserves time to lease and to
@@ -73,8 +108,40 @@ func (c *Cache[V]) read(ctx context.Context, b *budget, keys []string) []lookup[
 	if len(keys) > maxKeysPerTrip {
 		reserve = c.o.Budget * 5 / 8
 	}
+	if c.local != nil && c.o.Local.tracked() == 1 {
+		return c.readMany(ctx, b, reserve, keys)
+	}
 	replies := send(ctx, c.redis, b, reserve, len(keys), func(i int) []any { return []any{"get", c.key(keys[i])} })
 	return c.decodeReplies(ctx, b, keys, c.observed(ctx, replies))
+}
+
+// readMany reads the values of keys in this process, and the others in Redis.
+func (c *Cache[V]) readMany(ctx context.Context, b *budget, reserve time.Duration, keys []string) []lookup[V] {
+	var lookups []lookup[V]
+	var missing []string
+	var tickets []ticket
+	for _, key := range keys {
+		if e, ok := c.local.get(key, c.o.Now); ok {
+			lookups = append(lookups, lookup[V]{key, found, e, true})
+			continue
+		}
+		missing, tickets = append(missing, key), append(tickets, c.local.begin(key))
+	}
+	if len(missing) == 0 {
+		return lookups
+	}
+	replies := send(ctx, c.redis, b, reserve, 2*len(missing), func(i int) []any {
+		return withTTL(c.key(missing[i/2]), i)
+	})
+	values := make([]reply, len(missing))
+	for i := range values {
+		values[i] = replies[2*i]
+	}
+	for i, l := range c.decodeReplies(ctx, b, missing, c.observed(ctx, values)) {
+		c.keep(l, tickets[i], replies[2*i], replies[2*i+1])
+		lookups = append(lookups, l)
+	}
+	return lookups
 }
 
 // lease reads the value or takes the lease of each key. The token identifies the

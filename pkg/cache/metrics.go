@@ -16,8 +16,33 @@ type metrics struct {
 
 	loads      metric.Float64Histogram
 	tracer     trace.Tracer
+	label      metric.MeasurementOption
 	entity     []metric.AddOption
 	ok, failed []metric.RecordOption
+	unobserve  func() // ends what observeLocal began
+}
+
+// observeLocal measures what is kept in this process.
+func (m *metrics) observeLocal(size func() (entries, bytes int, hits int64)) {
+	meter := otel.Meter(scope)
+	entries, _ := meter.Int64ObservableGauge("cache_local_entries",
+		metric.WithDescription("Entries that the process keeps in memory."))
+	bytes, _ := meter.Int64ObservableGauge("cache_local_bytes", metric.WithUnit("By"),
+		metric.WithDescription("Memory of the entries that the process keeps."))
+	hits, _ := meter.Int64ObservableCounter("cache_local_hits_total",
+		metric.WithDescription("Reads answered from the process's memory."))
+	r, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		n, size, answered := size()
+		o.ObserveInt64(entries, int64(n), m.label)
+		o.ObserveInt64(bytes, int64(size), m.label)
+		o.ObserveInt64(hits, answered, m.label)
+		return nil
+	}, entries, bytes, hits)
+	m.unobserve = func() {
+		if err == nil {
+			_ = r.Unregister()
+		}
+	}
 }
 
 // counter ignores the error: an instrument that can't be made is a no-op.
@@ -42,6 +67,7 @@ func newMetrics(entity string) metrics {
 		notInvalidated: counter("cache_invalidation_failures_total",
 			"Keys that could not be invalidated because Redis gave no answer."),
 		tracer: otel.Tracer(scope),
+		label:  metric.WithAttributeSet(attribute.NewSet(label)),
 		entity: []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(label))},
 		ok:     outcome("ok"),
 		failed: outcome("error"),

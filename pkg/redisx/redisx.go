@@ -224,6 +224,22 @@ func Key(prefix, id string) string {
 	return prefix + "{" + id + "}"
 }
 
+// ID returns the id of which [Key] with prefix made key. It returns false for a key that
+// it did not make.
+func ID(prefix, key string) (string, bool) {
+	id, begins := strings.CutPrefix(key, prefix+"{")
+	id, ends := strings.CutSuffix(id, "}")
+	switch {
+	case !begins || !ends || id == "" || strings.Contains(id, "}"):
+		return "", false
+	case id == "%":
+		return "", true
+	case strings.Contains(id, "%"):
+		id = strings.NewReplacer("%25", "%", "%7D", "}").Replace(id)
+	}
+	return id, Key(prefix, id) == key
+}
+
 // LogTo sends go-redis's own log lines, which it prints on stderr by default, to
 // log at debug level: the breaker logs outages itself. It is process-wide; call it
 // once, from main.

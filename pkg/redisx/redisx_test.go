@@ -188,3 +188,16 @@ func BenchmarkOpenBreaker(b *testing.B) {
 	}
 	b.ReportMetric(1000, "goal-ns")
 }
+
+func TestAnIDIsReadFromItsKeyOnly(t *testing.T) {
+	for _, id := range []string{"", "k", "%", "}", "{", "%7D", "a}b%25{c}", "ü/%"} {
+		if got, ok := redisx.ID("p:", redisx.Key("p:", id)); got != id || !ok {
+			t.Errorf("%q: %q, %t", id, got, ok)
+		}
+	}
+	for _, key := range []string{"", "p:", "p:{}", "p:{k}:lease", "q:{k}", "p:{k", "p:k}", "p:{a}b}", "p:{%zz}"} {
+		if id, ok := redisx.ID("p:", key); ok {
+			t.Errorf("%q: %q", key, id)
+		}
+	}
+}

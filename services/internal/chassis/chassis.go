@@ -98,6 +98,15 @@ func (b *Builder) OpenRedis(purpose string, timeout time.Duration) (redis.Univer
 	return client, nil
 }
 
+// TrackCaches returns what a cache's Options.Local needs to keep values in memory, and
+// runs it with the service. It is for values that may be read up to cache.LocalBound after
+// they were invalidated.
+func (b *Builder) TrackCaches() *cache.Tracker {
+	t := cache.NewTracker(b.Redis, b.name, b.Log)
+	b.Loop("local caches", t.Serve)
+	return t
+}
+
 // CloseOnError closes everything that was opened, last opened first, when *err
 // is not nil, and joins the errors of closing to it.
 func (b *Builder) CloseOnError(err *error) {

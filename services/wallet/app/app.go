@@ -73,11 +73,12 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		return nil, err
 	}
 
+	local := b.TrackCaches()
 	caches := store.NewCaches(b.Redis,
-		store.CacheOptions{Wallets: cfg.Cache.Wallets, Token: cfg.Cache.Token, Log: log})
+		store.CacheOptions{Wallets: cfg.Cache.Wallets, Token: cfg.Cache.Token, Local: local, Log: log})
 	b.OnClose("caches", caches.Close)
 	quotes := cache.New[price.Quote](b.Redis, cache.Namespace{Service: name, Entity: "price", Schema: 2},
-		cache.Options{TTL: cfg.Price.Refresh, Budget: store.CacheBudget, Log: log})
+		cache.Options{TTL: cfg.Price.Refresh, Budget: store.CacheBudget, Local: local, Log: log})
 	b.OnClose("price cache", quotes.Close)
 	locks := lock.New(b.Redis, lock.Options{Prefix: "purser:wallet", Unfenced: true, Log: log})
 	b.OnClose("locks", locks.Close)

@@ -19,7 +19,10 @@ type CacheOptions struct {
 	// Wallets and Token are the TTLs of a page of wallets and of a token.
 	Wallets, Token time.Duration
 	Budget         time.Duration // CacheBudget if zero
-	Log            *slog.Logger
+	// Local keeps tokens in memory too, nil for Redis alone. The other caches are never
+	// kept there: a generation ends its pages at once, on every replica.
+	Local *cache.Tracker
+	Log   *slog.Logger
 }
 
 // generationTTL is the TTL of a generation's name. How old a page may be depends on
@@ -53,8 +56,10 @@ func NewCaches(r cache.Redis, o CacheOptions) *Caches {
 	name := func(entity string) cache.Namespace {
 		return cache.Namespace{Service: "wallet", Entity: entity, Schema: 3}
 	}
+	tokens := options(o.Token)
+	tokens.Local = o.Local
 	return &Caches{
-		tokens:      cache.New[tokenRow](r, name("token"), options(o.Token)),
+		tokens:      cache.New[tokenRow](r, name("token"), tokens),
 		pages:       cache.New[[]walletRow](r, name("wallets"), options(o.Wallets)),
 		generations: cache.New[string](r, name("generation"), options(generationTTL)),
 	}
