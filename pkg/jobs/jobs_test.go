@@ -19,7 +19,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testkit.Children(map[string]func(context.Context, []string) error{"crash": crash, "hang": hang, "stale": stale})
+	testkit.Children(map[string]func(context.Context, []string) error{"crash": crash, "hang": hang, "stale": stale,
+		"drain": drain})
 	testkit.LeakFree(m)
 }
 
