@@ -58,11 +58,18 @@ func newExecutions() *executions { return &executions{times: map[string]int{}, r
 // cut; one run is slow, and some panic.
 func TestABacklogIsDrainedOnceWhateverHappensToIt(t *testing.T) {
 	f := setup(t)
+	db, err := postgres.Open(t.Context(), postgres.Options{URL: f.URL, Name: "replicas"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	cutOff := fixture{&testkit.DB{DB: db, URL: f.URL}, t}
 	n := testkit.Size(1000, 10_000)
 	const shards, panics = 4, 5
 	f.backlog(n, shards)
 	e := newExecutions()
 	slow := make(chan struct{})
+	end := sync.OnceFunc(func() { close(slow) })
 	var cut atomic.Bool
 	job := Job{Name: "j", Shards: shards, Backoff: func(int) time.Duration { return 0 },
 		Run: func(ctx context.Context, run *Run) error {
@@ -73,7 +80,7 @@ func TestABacklogIsDrainedOnceWhateverHappensToIt(t *testing.T) {
 				panic("the first time")
 			case run.Shard == 0 && nth > n/4 && cut.CompareAndSwap(false, true):
 				err := f.Gorm(ctx).Exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-					WHERE datname = current_database() AND pid <> pg_backend_pid()`).Error
+					WHERE datname = current_database() AND application_name = 'replicas'`).Error
 				if err != nil {
 					t.Error(err)
 				}
@@ -81,7 +88,7 @@ func TestABacklogIsDrainedOnceWhateverHappensToIt(t *testing.T) {
 			}
 			return nil
 		}}
-	replicas := []*Runner{f.runner(Options{}), f.runner(Options{})}
+	replicas := []*Runner{cutOff.runner(Options{}), cutOff.runner(Options{})}
 	for _, r := range replicas {
 		if err := r.Add(job); err != nil {
 			t.Fatal(err)
@@ -92,12 +99,13 @@ func TestABacklogIsDrainedOnceWhateverHappensToIt(t *testing.T) {
 			_ = r.poll(t.Context()) // an error is one of the cut, and the next poll goes on
 		}
 	}
+	t.Cleanup(end) // before the replicas shut down
 	pollAll()
 	testkit.Eventually(t, patience, func() bool { // the shard of the slow run waits, and no other
 		pollAll()
 		return f.count(`SELECT count(*) FROM job_runs WHERE state = 'due' AND shard > 0 AND lease_until IS NULL`) == 0
 	})
-	close(slow)
+	end()
 	testkit.Eventually(t, patience, func() bool {
 		for _, r := range replicas {
 			f.wait(r)
