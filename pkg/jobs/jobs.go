@@ -16,12 +16,7 @@
 // the hour that comes twice has its ticks twice. A daily job is best set outside
 // those hours, or in UTC.
 //
-// Short runs of a backlog are claimed in batches, executed in order, and their
-// ends are written together within 20 ms; a job whose runs call [Run.Commit] has
-// none. Jobs with a backlog take turns of 100 ms while another waits for a slot.
-//
-// Limits: a run happens at least once: a process that dies may have executed runs
-// whose ends were not written, a replica that is paused past its lease,
+// Limits: a run happens at least once: a replica that is paused past its lease,
 // or a Run that doesn't return when its context ends, may still work while
 // another replica does. Effects happen once when they are written in the
 // transaction that calls [Run.Commit]; effects elsewhere must be idempotent or be
@@ -102,7 +97,7 @@ type Options struct {
 	// that long; 15 s.
 	Lease time.Duration
 	// Concurrency is how many runs this process executes at once. A job keeps its
-	// slot while more runs of it are due and no other job waits for one; 8.
+	// slot while more runs of it are due; 8.
 	Concurrency int
 	// Locker, when set, saves queries: a replica that finds a job's lock held
 	// doesn't ask the database for a run.
@@ -119,7 +114,6 @@ type Runner struct {
 
 	mu        sync.Mutex
 	jobs      map[string]*job
-	waiting   []*job           // that found no free slot, in the order of their first try
 	scheduler gocron.Scheduler // nil until Start
 	closed    bool
 
@@ -129,7 +123,6 @@ type Runner struct {
 	polling    sync.Mutex
 	pollFailed atomic.Bool // whether the last poll failed
 	slots      chan struct{}
-	turn       time.Duration // maxTurn; a field so that a test can show what it is for
 	runs       sync.WaitGroup
 	ctx        context.Context //nolint:containedctx // of every run; ended by Shutdown
 	cancel     context.CancelFunc
@@ -138,8 +131,6 @@ type Runner struct {
 type job struct {
 	Job
 	schedule cron.Schedule // nil: by Trigger only
-	size     atomic.Int64  // of the next batch; 0 counts as 1
-	commits  atomic.Bool   // whether a run has called Run.Commit
 }
 
 // New makes a Runner on a database that has [Schema].
@@ -154,9 +145,8 @@ func New(db *postgres.DB, o Options) *Runner {
 		host, _ := os.Hostname()
 		o.Name = fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:6])
 	}
-	r := &Runner{o: o, ledger: ledger{db, "clock_timestamp()", claimQuery, advanceQuery}, now: time.Now,
-		metrics: newMetrics(), jobs: map[string]*job{}, slots: make(chan struct{}, o.Concurrency), turn: maxTurn,
-		stopped: make(chan struct{})}
+	r := &Runner{o: o, ledger: ledger{db, "clock_timestamp()", claimQuery}, now: time.Now, metrics: newMetrics(),
+		jobs: map[string]*job{}, slots: make(chan struct{}, o.Concurrency), stopped: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
@@ -198,12 +188,6 @@ func (r *Runner) Add(j Job) error {
 	r.jobs[j.Name] = added
 	r.metrics.begin(j.Name)
 	return nil
-}
-
-func (r *Runner) isClosed() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.closed
 }
 
 // Start begins to poll. It doesn't need the database: polls fail until it can be

@@ -19,8 +19,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testkit.Children(map[string]func(context.Context, []string) error{"crash": crash, "hang": hang, "stale": stale,
-		"drain": drain})
+	testkit.Children(map[string]func(context.Context, []string) error{"crash": crash, "hang": hang, "stale": stale})
 	testkit.LeakFree(m)
 }
 

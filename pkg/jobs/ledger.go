@@ -24,9 +24,9 @@ var Schema string
 type ledger struct {
 	db  *postgres.DB
 	now string // the database's clock as SQL; a field so that tests can set it
-	// The queries are fields so that a test can remove a part of one and show that
+	// claimQuery is a field so that a test can remove a part of it and show that
 	// the part is needed.
-	claimQuery, advanceQuery string
+	claimQuery string
 }
 
 type args = map[string]any
@@ -89,8 +89,7 @@ func (l ledger) insertTicks(ctx context.Context, j *job, after time.Time, p dueT
 		  UPDATE job_schedules SET planned_until = @until WHERE job = @job AND planned_until = @after RETURNING job),
 		superseded AS (
 		  UPDATE job_runs r SET state = 'skipped', finished_at = coalesce(finished_at, {now}) FROM moved
-		  WHERE r.job = moved.job AND state = 'due' AND NOT manual
-		    AND (lease_until IS NULL OR lease_until < {now}) AND scheduled_at <= (
+		  WHERE r.job = moved.job AND state = 'due' AND NOT manual AND scheduled_at <= (
 		    SELECT scheduled_at FROM job_runs WHERE job = @job AND NOT manual AND shard = 0
 		    ORDER BY scheduled_at DESC OFFSET @keep LIMIT 1)
 		  RETURNING 1),
@@ -167,8 +166,7 @@ func (l ledger) claimRun(ctx context.Context, job, by string, lease time.Duratio
 const whereClaimed = ` WHERE job = @job AND scheduled_at = @at AND shard = @shard AND sequence = @sequence`
 
 func (r *Run) args() args {
-	return args{"job": r.Job, "at": r.ScheduledAt, "shard": r.Shard, "sequence": r.Sequence,
-		"attempt": r.Attempt}
+	return args{"job": r.Job, "at": r.ScheduledAt, "shard": r.Shard, "sequence": r.Sequence}
 }
 
 // renewLease reports whether the claim is still this replica's: nobody has claimed
@@ -182,17 +180,15 @@ func (l ledger) renewLease(ctx context.Context, r *Run, lease time.Duration) (bo
 }
 
 // finishAttempt writes how an attempt ended. It reports false, and changes
-// nothing, when the run is neither running nor held in a batch, or was claimed
-// again since.
+// nothing, when the run is not running or was claimed again since.
 func (l ledger) finishAttempt(tx *gorm.DB, r *Run, o outcome) (bool, error) {
 	a := r.args()
 	a["done"], a["wait"], a["error"], a["crashes"] = o.done, o.retryAfter.Microseconds(), o.error, o.crashes
 	n, err := l.exec(tx, `UPDATE job_runs SET
 		state = CASE WHEN @done THEN 'done' ELSE 'due' END, finished_at = {now}, lease_until = NULL,
-		attempt = @attempt, started_at = CASE WHEN state = 'due' THEN {now} ELSE started_at END,
 		next_attempt_at = CASE WHEN @done THEN next_attempt_at ELSE {now} + @wait * interval '1 microsecond' END,
 		error = CASE WHEN @done THEN error ELSE @error END, crashes = crashes + @crashes`+
-		whereClaimed+` AND (state = 'running' OR state = 'due' AND lease_until >= {now})`, a)
+		whereClaimed+` AND state = 'running'`, a)
 	return n == 1, err
 }
 

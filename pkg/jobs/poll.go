@@ -150,7 +150,6 @@ func (r *Runner) startRuns(ctx context.Context, j *job) error {
 		case r.slots <- struct{}{}:
 		default:
 			r.metrics.skip(ctx, j.Name, "busy", 1)
-			r.wait(j)
 			return nil
 		}
 		guard, lockedByOther := r.tryLock(ctx, j)
@@ -159,15 +158,18 @@ func (r *Runner) startRuns(ctx context.Context, j *job) error {
 			r.metrics.skip(ctx, j.Name, "locked", 1)
 			return nil
 		}
-		claimed, err := r.claimNext(ctx, j)
-		if len(claimed) == 0 || err != nil {
+		run, err := r.claimNext(ctx, j)
+		if run == nil || err != nil {
 			release(guard)
 			<-r.slots
 			return err
 		}
 		r.runs.Go(func() { // its context is the Runner's: a run outlives the poll
 			defer func() { <-r.slots }()
-			r.work(j, guard, claimed)
+			defer release(guard)
+			for ; run != nil; run = r.claimFollowing(j) {
+				r.execute(j, run)
+			}
 		})
 		if j.Shards == 1 {
 			return nil
@@ -175,19 +177,28 @@ func (r *Runner) startRuns(ctx context.Context, j *job) error {
 	}
 }
 
-// claimNext returns the oldest run of j that is due, or nothing when there is none.
-func (r *Runner) claimNext(ctx context.Context, j *job) ([]*Run, error) {
+// claimNext returns the oldest run of j that is due, or nil when there is none.
+func (r *Runner) claimNext(ctx context.Context, j *job) (*Run, error) {
 	begin := r.now()
 	claimed, err := r.ledger.claimRun(ctx, j.Name, r.o.Name, r.o.Lease)
-	return r.ours(claimed, begin), err
+	if err != nil || len(claimed) == 0 {
+		return nil, err
+	}
+	claimed[0].ledger, claimed[0].claimedAt = r.ledger, begin
+	return claimed[0], nil
 }
 
-// ours are runs whose claim was sent at begin.
-func (r *Runner) ours(claimed []*Run, begin time.Time) []*Run {
-	for _, run := range claimed {
-		run.ledger, run.claimedAt = r.ledger, begin
+// claimFollowing claims the next run of j for the slot of one that has ended, so
+// that a backlog doesn't wait for a poll per run. It returns nil after an error,
+// which the next poll will meet and report.
+func (r *Runner) claimFollowing(j *job) *Run {
+	if r.activeJobs() == nil {
+		return nil
 	}
-	return claimed
+	ctx, cancel := context.WithTimeout(r.ctx, pollTimeout)
+	defer cancel()
+	run, _ := r.claimNext(ctx, j)
+	return run
 }
 
 // tryLock takes the job's Redis lock, and reports whether another replica has

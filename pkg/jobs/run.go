@@ -69,11 +69,10 @@ func (r *Run) attributes() []any {
 	return []any{"job", r.Job, "scheduled_at", r.ScheduledAt, "shard", r.Shard, "attempt", r.Attempt}
 }
 
-// execute runs one claimed run and adds how it ended to its batch, also when the
-// job panics or ends its goroutine.
-func (r *Runner) execute(b *batch, run *Run) {
-	j := b.job
-	e := ended{run: run, begin: r.now(), failure: errExited}
+// execute runs one claimed run and records its outcome, also when the job panics
+// or ends its goroutine.
+func (r *Runner) execute(j *job, run *Run) {
+	begin := r.now()
 	ctx, span := otel.Tracer(scope).Start(r.ctx, "job "+j.Name, trace.WithAttributes(
 		attribute.String("job.name", j.Name),
 		attribute.String("job.scheduled_at", run.ScheduledAt.UTC().Format(time.RFC3339Nano)),
@@ -82,31 +81,20 @@ func (r *Runner) execute(b *batch, run *Run) {
 	ctx, cancel := context.WithTimeout(ctx, j.Timeout)
 	ctx, cancelCause := context.WithCancelCause(ctx)
 	var heart sync.WaitGroup
-	heart.Go(func() {
-		if r.settled(ctx, cancelCause, b, run, e.begin) {
-			r.heartbeat(ctx, cancelCause, run)
-		}
-	})
+	heart.Go(func() { r.heartbeat(ctx, cancelCause, run) })
+	failure, stack := errExited, ""
 	defer func() {
 		if p := recover(); p != nil {
-			e.failure, e.stack = fmt.Errorf("panic: %v", p), string(debug.Stack())
+			failure, stack = fmt.Errorf("panic: %v", p), string(debug.Stack())
 		}
 		cancel()
-		heart.Wait() // which uses the batch until then
-		if e.failure != nil {
+		heart.Wait()
+		if failure != nil {
 			span.SetStatus(codes.Error, "failed")
 		}
-		e.end = r.now()
-		e.ctx, e.outcome = context.WithoutCancel(ctx), outcome{done: true}
-		if e.failure != nil {
-			if errors.Is(context.Cause(ctx), ErrLost) {
-				e.failure = errors.Join(ErrLost, e.failure)
-			}
-			e.outcome = j.afterFailure(run, e.failure, r.ctx.Err() != nil)
-		}
-		b.ended = append(b.ended, e)
+		r.record(ctx, j, run, failure, stack, r.now().Sub(begin))
 	}()
-	e.failure = j.Run(ctx, run)
+	failure = j.Run(ctx, run)
 }
 
 // heartbeat renews the run's lease every third of it until ctx ends. It cancels
@@ -142,26 +130,31 @@ func (r *Runner) heartbeat(ctx context.Context, cancelCause context.CancelCauseF
 	}
 }
 
-// report tells the log and the metrics how a run ended. A run that Commit has
-// marked as done stays done whatever its failure: the commit's acknowledgement
-// may have been lost. A run that another replica has claimed is told of by that
-// replica.
-func (r *Runner) report(ctx context.Context, j *job, e ended, recorded bool) {
-	took, o, ours := e.end.Sub(e.begin), e.outcome, recorded
-	attributes := append(e.run.attributes(), "took", took)
-	if e.failure != nil {
+// record writes the outcome to the ledger, the log and the metrics. A run that
+// Commit has marked as done stays done whatever its failure: the commit's
+// acknowledgement may have been lost. A run that another replica has claimed is
+// recorded by that replica.
+func (r *Runner) record(ctx context.Context, j *job, run *Run, failure error, stack string, took time.Duration) {
+	if failure != nil && errors.Is(context.Cause(ctx), ErrLost) {
+		failure = errors.Join(ErrLost, failure)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	o := outcome{done: true}
+	attributes := append(run.attributes(), "took", took)
+	if failure != nil {
+		o = j.afterFailure(run, failure, r.ctx.Err() != nil)
 		attributes = append(attributes, "error", o.error)
 	}
-	if !ours {
-		var err error
-		if ours, err = r.ledger.renewLease(ctx, e.run, 0); err != nil {
-			r.reportUnstored(e, err)
-			return
-		}
+	ours, err := r.ledger.finishAttempt(r.ledger.db.Gorm(ctx), run, o)
+	if err == nil && !ours {
+		ours, err = r.ledger.renewLease(ctx, run, 0)
 		o.done = ours // by Commit
 	}
-	ctx = e.ctx
 	switch {
+	case err != nil: // a replica recovers the run when its lease expires
+		r.o.Log.ErrorContext(ctx, "the outcome of a job run could not be stored", append(attributes, "cause", err)...)
+		return
 	case !ours:
 		r.o.Log.WarnContext(ctx, "job run's lease was lost", attributes...)
 		return
@@ -169,18 +162,11 @@ func (r *Runner) report(ctx context.Context, j *job, e ended, recorded bool) {
 		r.metrics.success.Add(ctx, 1, jobName(j.Name))
 		r.o.Log.InfoContext(ctx, "job run done", attributes...)
 	default:
-		if e.stack != "" {
-			attributes = append(attributes, "stack", e.stack)
+		if stack != "" {
+			attributes = append(attributes, "stack", stack)
 		}
 		r.metrics.failure.Add(ctx, 1, jobName(j.Name))
 		r.o.Log.ErrorContext(ctx, "job run failed", append(attributes, "retry_after", o.retryAfter)...)
 	}
 	r.metrics.duration.Record(ctx, took.Seconds(), jobName(j.Name))
-}
-
-// reportUnstored is of a run whose end the ledger doesn't have: a replica
-// recovers it when its lease expires.
-func (r *Runner) reportUnstored(e ended, cause error) {
-	r.o.Log.ErrorContext(e.ctx, "the outcome of a job run could not be stored",
-		append(e.run.attributes(), "took", e.end.Sub(e.begin), "error", e.outcome.error, "cause", cause)...)
 }
