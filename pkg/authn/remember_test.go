@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/uuid"
@@ -65,6 +66,18 @@ func TestARememberedTokenAllocatesNothing(t *testing.T) {
 	verify()
 	if n := testing.AllocsPerRun(100, verify); n != 0 {
 		t.Errorf("%g allocations", n)
+	}
+}
+
+// A caller chooses how long the header is that a token stands in.
+func TestARememberedTokenKeepsNothingElse(t *testing.T) {
+	signers, ring := newSigners(t)
+	header := "Bearer " + sign(t, jwt.SigningMethodEdDSA, signers["ed"].private, "ed", claims(noon, nil), nil)
+	token := header[len("Bearer "):]
+	c, err := verifier(ring).Verify(t.Context(), token)
+	fail(t, err)
+	if c.Token != token || unsafe.StringData(c.Token) == unsafe.StringData(token) {
+		t.Error("the token that is remembered is a part of the header")
 	}
 }
 

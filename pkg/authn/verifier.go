@@ -168,6 +168,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 	if err := checkForm(token); err != nil {
 		return Caller{}, invalid(err)
 	}
+	token = strings.Clone(token) // it is kept, and would keep the whole header that it is a part of
 	if err := CheckUnambiguous(token, "sid", "roles", "permissions", "attributes", "amr"); err != nil {
 		return Caller{}, v.refusal(err, nil)
 	}

@@ -129,16 +129,21 @@ func (l *local[V]) get(id string, now func() time.Time) (e entry[V], ok bool) {
 	return e, true
 }
 
-// begin returns the ticket for what is read of id after it.
+// begin returns the ticket for what is read of id after it. It takes the version before it looks whether there is
+// trust: a drop ends trust first, so that no ticket of a version after it is given meanwhile.
 func (l *local[V]) begin(id string) ticket {
-	at := l.tracker.clock()
-	if at >= l.tracker.trusted() || l.closed.Load() {
+	if l.tracker.tracked() == 0 || l.closed.Load() {
 		return ticket{}
 	}
 	s := l.shard(id)
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return ticket{true, s.version, at}
+	version := s.version
+	s.mu.Unlock()
+	at := l.tracker.clock()
+	if at >= l.tracker.trusted() || l.closed.Load() {
+		return ticket{}
+	}
+	return ticket{true, version, at}
 }
 
 // put keeps an entry that was read after t, with the text that Redis has and what

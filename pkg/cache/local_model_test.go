@@ -17,7 +17,7 @@ import (
 const localReaders, localMessages = 2, 4
 
 type localReader struct {
-	phase   int8 // 0 begins, 1 has a ticket, 2 has read
+	phase   int8 // 0 begins, 3 has one half of a ticket, 1 has a ticket, 2 has read
 	ticket  int8
 	version int8
 }
@@ -29,15 +29,16 @@ type localState struct {
 	connected bool
 	trusted   bool
 	lost      bool // a message was lost with its connection
+	noticed   bool // the end of the last connection
 	probed    bool // a probe has been sent on this connection
 	messages  [localMessages]int8
 	pending   int8 // messages under way
 	readers   [localReaders]localReader
 }
 
-type localRules struct{ checkTicket, countDrops, dropOnLoss, trustAfterProbe, track bool }
+type localRules struct{ checkTicket, countDrops, dropOnLoss, trustAfterProbe, track, versionFirst bool }
 
-var soundLocal = localRules{true, true, true, true, true}
+var soundLocal = localRules{true, true, true, true, true, true}
 
 var errStaleInMemory = errors.New("memory has an old value, and no message is under way")
 
@@ -94,13 +95,18 @@ func (s *localState) drop(r localRules) {
 
 func (r localRules) connectionSteps(s localState, add func(string, func(*localState))) {
 	if !s.connected {
-		add("it connects", func(s *localState) {
-			// A new connection begins when trust in the old one is over.
-			s.connected, s.trusted, s.probed, s.lost = r.track, !r.trustAfterProbe, false, false
-			if r.dropOnLoss {
-				s.drop(r)
-			}
-		})
+		if s.noticed {
+			add("it connects", func(s *localState) {
+				s.connected, s.trusted, s.probed = r.track, !r.trustAfterProbe, false
+			})
+		} else {
+			add("it is noticed", func(s *localState) { // which ends the trust
+				s.trusted, s.lost, s.noticed = false, false, true
+				if r.dropOnLoss {
+					s.drop(r)
+				}
+			})
+		}
 		if s.trusted {
 			add("trust ends", func(s *localState) { s.trusted = false })
 		}
@@ -124,20 +130,26 @@ func (r localRules) connectionSteps(s localState, add func(string, func(*localSt
 		})
 	}
 	add("the connection ends", func(s *localState) {
-		s.connected = false
-		s.lost = s.trusted // until trust ends or the next connection
+		s.connected, s.noticed = false, false
+		s.lost = s.trusted // until it is noticed
 		s.messages, s.pending = [localMessages]int8{}, 0
 	})
 }
 
 func (r localRules) localReaderSteps(s localState, i int, add func(string, func(*localState))) {
 	switch is := s.readers[i]; is.phase {
-	case 0:
-		if s.trusted {
-			add(fmt.Sprint("reader takes a ticket ", i), func(s *localState) {
-				s.readers[i] = localReader{phase: 1, ticket: s.tickets}
-			})
+	case 0, 3:
+		half := is
+		half.phase = 3
+		if is.phase == 3 {
+			half.phase = 1
 		}
+		if takes := r.versionFirst == (is.phase == 0); takes {
+			half.ticket = s.tickets
+		} else if !s.trusted {
+			half = localReader{}
+		}
+		add(fmt.Sprint("reader takes half a ticket ", i), func(s *localState) { s.readers[i] = half })
 	case 1:
 		add(fmt.Sprint("reader reads ", i), func(s *localState) {
 			s.readers[i].phase, s.readers[i].version = 2, s.value
@@ -175,6 +187,7 @@ func TestNoOrderOfStepsLeavesAnOldValueInMemory(t *testing.T) {
 func TestTheModelCatchesAMemoryWithoutOneOfItsRules(t *testing.T) {
 	for name, change := range map[string]func(*localRules){
 		"tickets that stay valid":              func(r *localRules) { r.checkTicket = false },
+		"tickets of the time after a drop":     func(r *localRules) { r.versionFirst = false },
 		"tickets that outlive a drop":          func(r *localRules) { r.countDrops = false },
 		"a lost connection that drops nothing": func(r *localRules) { r.dropOnLoss = false },
 		"trust in a connection that does not track": func(r *localRules) {

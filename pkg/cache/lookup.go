@@ -104,11 +104,15 @@ func (c *Cache[V]) keep(l lookup[V], t ticket, value, ttl reply) {
 // read reads the values of keys. Of a long list it reserves time to lease and to
 // store a part of the missing ones, or such a list would never be cached.
 func (c *Cache[V]) read(ctx context.Context, b *budget, keys []string) []lookup[V] {
-	reserve := time.Duration(0)
-	if len(keys) > maxKeysPerTrip {
+	reserve, commands := time.Duration(0), len(keys)
+	tracked := c.local != nil && c.o.Local.tracked() == 1
+	if tracked {
+		commands *= 2 // with the TTL
+	}
+	if commands > maxKeysPerTrip {
 		reserve = c.o.Budget * 5 / 8
 	}
-	if c.local != nil && c.o.Local.tracked() == 1 {
+	if tracked {
 		return c.readMany(ctx, b, reserve, keys)
 	}
 	replies := send(ctx, c.redis, b, reserve, len(keys), func(i int) []any { return []any{"get", c.key(keys[i])} })

@@ -33,6 +33,8 @@ const (
 	probeRetry    = 20 * time.Millisecond
 	trackTimeout  = 3 * time.Second // for the first probe of a connection
 	trackRetry    = time.Second
+	// maxProbeIDs are tried to find a key of each master, which may have one of the 16,384 slots.
+	maxProbeIDs = 200_000
 )
 
 // Tracker follows what Redis invalidates, on a connection of its own to each master, so
@@ -45,15 +47,21 @@ const (
 // or another server became the master, everything is dropped, and Redis is read until the
 // next connection has delivered a probe.
 //
+// Limits: a machine that is suspended, clock and all, reads what it had for what was left
+// of that time when it goes on. While a Cluster moves slots to a master that has none yet,
+// values of these slots are not followed there.
+//
 // Redis has to be 6 or newer and to allow HELLO and CLIENT TRACKING. Otherwise the
 // caches work without local values, and a warning says so once.
 type Tracker struct {
 	redis redis.UniversalClient
 	probe string // prefix of the probes' keys, this process's alone
-	log   *slog.Logger
-	began time.Time
-	until atomic.Int64 // until when values may be read, in nanoseconds after began; 0 for not
-	drops metric.Int64Counter
+	// probes counts them; only Serve's goroutine does. No number comes again, for the end of a key's TTL is told too.
+	probes int64
+	log    *slog.Logger
+	began  time.Time
+	until  atomic.Int64 // until when values may be read, in nanoseconds after began; 0 for not
+	drops  metric.Int64Counter
 
 	mu     sync.Mutex
 	stores []store
@@ -171,7 +179,9 @@ func (t *Tracker) drop(ctx context.Context) {
 var (
 	errSilent  = errors.New("cache: invalidations don't arrive")
 	errLost    = errors.New("cache: the connection for invalidations was lost")
-	errChanged = errors.New("cache: other caches or masters are to be tracked")
+	errChanged = errors.New("cache: other caches are to be tracked")
+	errMasters = errors.New("cache: the cluster has other masters")
+	errNoKey   = errors.New("cache: no key of a master was found to probe it with")
 )
 
 // track follows the present caches and masters until one fails. It reports whether
@@ -221,7 +231,10 @@ func (t *Tracker) masters(ctx context.Context) (map[string]node, error) {
 		return map[string]node{c.Options().Addr: {c.Options(), "0"}}, nil
 	case *redis.ClusterClient:
 		nodes, err := clusterMasters(ctx, c)
-		for i := 0; err == nil && i < 1000*len(nodes); i++ {
+		for i, missing := 0, len(nodes); err == nil && missing > 0; i++ {
+			if i == maxProbeIDs {
+				return nil, errNoKey
+			}
 			id := fmt.Sprint(i)
 			has, err := c.MasterForKey(ctx, redisx.Key(t.probe, id))
 			if err != nil {
@@ -229,6 +242,7 @@ func (t *Tracker) masters(ctx context.Context) (map[string]node, error) {
 			}
 			if n, ok := nodes[has.Options().Addr]; ok && n.id == "" {
 				nodes[has.Options().Addr] = node{n.options, id}
+				missing--
 			}
 		}
 		return nodes, err
@@ -251,7 +265,7 @@ func clusterMasters(ctx context.Context, c *redis.ClusterClient) (map[string]nod
 	return nodes, nil
 }
 
-// sameMasters returns errChanged when a Cluster has other masters than nodes.
+// sameMasters returns errMasters when a Cluster has other masters than nodes.
 func (t *Tracker) sameMasters(ctx context.Context, nodes map[string]node) error {
 	c, ok := t.redis.(*redis.ClusterClient)
 	if !ok {
@@ -265,11 +279,11 @@ func (t *Tracker) sameMasters(ctx context.Context, nodes map[string]node) error 
 	}
 	for address := range now {
 		if _, ok := nodes[address]; !ok {
-			return errChanged
+			return errMasters
 		}
 	}
 	if len(now) != len(nodes) {
-		return errChanged
+		return errMasters
 	}
 	return nil
 }

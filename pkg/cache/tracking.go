@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,7 +24,7 @@ type node struct {
 type session struct {
 	tracker *Tracker
 	stores  []store
-	ids     []string // of probes
+	ids     map[string]string // of probes, by the address of the master that has the key
 	failed  chan error
 	work    sync.WaitGroup
 	clients []*redis.Client
@@ -31,18 +32,17 @@ type session struct {
 
 	mu        sync.Mutex
 	connected map[string]bool
-	missing   int             // connections that don't exist yet
-	ready     chan struct{}   // closed when none is missing
-	probe     int             // number of the probe that is under way
-	pending   map[string]bool // its keys that have not arrived
-	arrived   chan struct{}   // closed when none is pending
+	missing   int               // connections that don't exist yet
+	ready     chan struct{}     // closed when none is missing
+	pending   map[string]string // keys of the probe under way that have not arrived, with the address to arrive from
+	arrived   chan struct{}     // closed when none is pending
 }
 
 func newSession(t *Tracker, stores []store, nodes map[string]node) *session {
 	s := &session{tracker: t, stores: stores, failed: make(chan error, 1), connected: map[string]bool{},
-		missing: len(nodes), ready: make(chan struct{})}
-	for _, n := range nodes {
-		s.ids = append(s.ids, n.id)
+		missing: len(nodes), ready: make(chan struct{}), ids: map[string]string{}}
+	for address, n := range nodes {
+		s.ids[address] = n.id
 	}
 	return s
 }
@@ -63,7 +63,7 @@ func (s *session) start(ctx context.Context, nodes map[string]node) {
 		o.PushNotificationProcessor = push.NewProcessor()
 		o.OnConnect = func(ctx context.Context, c *redis.Conn) error { return s.connect(ctx, address, c) }
 		client := redis.NewClient(&o)
-		if err := client.RegisterPushNotificationHandler("invalidate", s, true); err != nil {
+		if err := client.RegisterPushNotificationHandler("invalidate", arrivals{s, address}, true); err != nil {
 			s.fail(fmt.Errorf("cache: %w", err))
 		}
 		sub := client.Subscribe(ctx)
@@ -84,8 +84,11 @@ func (s *session) start(ctx context.Context, nodes map[string]node) {
 // messages of the first may be lost.
 func (s *session) connect(ctx context.Context, address string, c *redis.Conn) error {
 	command := []any{"client", "tracking", "on", "bcast", "prefix", s.tracker.probe}
+	var prefixes []string
 	for _, store := range s.stores {
-		command = append(command, "prefix", store.keyPrefix())
+		if p := store.keyPrefix(); !slices.Contains(prefixes, p) { // Redis refuses one that stands twice
+			prefixes, command = append(prefixes, p), append(command, "prefix", p)
+		}
 	}
 	if err := c.Do(ctx, command...).Err(); err != nil {
 		return fmt.Errorf("cache: CLIENT TRACKING: %w", err)
@@ -102,9 +105,15 @@ func (s *session) connect(ctx context.Context, address string, c *redis.Conn) er
 	return nil
 }
 
+// arrivals are the messages of the connection to one master.
+type arrivals struct {
+	*session
+	address string
+}
+
 // HandlePushNotification is called for each message, one after the other on a
-// connection.
-func (s *session) HandlePushNotification(_ context.Context, _ push.NotificationHandlerContext, message []any) error {
+// connection. A probe proves the connection to the master that has its key, and no other.
+func (s arrivals) HandlePushNotification(_ context.Context, _ push.NotificationHandlerContext, message []any) error {
 	var keys []any
 	if len(message) > 1 {
 		keys, _ = message[1].([]any)
@@ -114,7 +123,7 @@ func (s *session) HandlePushNotification(_ context.Context, _ push.NotificationH
 	defer s.mu.Unlock()
 	for _, k := range keys {
 		key, _ := k.(string)
-		if s.pending[key] {
+		if from, ok := s.pending[key]; ok && from == s.address {
 			delete(s.pending, key)
 			if len(s.pending) == 0 {
 				close(s.arrived)
@@ -136,13 +145,13 @@ func (s *session) confirm(ctx context.Context, wait time.Duration) error {
 	case <-ctx.Done():
 		return errSilent
 	}
+	s.tracker.probes++
 	s.mu.Lock()
-	s.probe++
-	s.pending, s.arrived = make(map[string]bool, len(s.ids)), make(chan struct{})
+	s.pending, s.arrived = make(map[string]string, len(s.ids)), make(chan struct{})
 	keys := make([]string, 0, len(s.ids))
-	for _, id := range s.ids {
-		key := fmt.Sprint(redisx.Key(s.tracker.probe, id), s.probe)
-		keys, s.pending[key] = append(keys, key), true
+	for address, id := range s.ids {
+		key := fmt.Sprint(redisx.Key(s.tracker.probe, id), s.tracker.probes)
+		keys, s.pending[key] = append(keys, key), address
 	}
 	arrived := s.arrived
 	s.mu.Unlock()
