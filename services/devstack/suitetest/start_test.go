@@ -192,7 +192,7 @@ func (s *starting) wantHeld(t *testing.T, missing, reason string, mend func()) {
 		if strings.Contains(line, `"level":"WARN"`) && !slices.ContainsFunc([]string{notReady, "is not set",
 			`"dependency":"redis"`, `"dependency":"wallet"`, `"dependency":"chain:1"`, `"dependency":"prices"`,
 			`"dependency":"auth_keys","address":"https:`, "redis is unavailable", "redis doesn't answer",
-			"no token list"},
+			"nothing is kept in memory", "no token list"},
 			func(allowed string) bool { return strings.Contains(line, allowed) }) {
 			t.Errorf("the log also says\n%s", line)
 		}
