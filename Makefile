@@ -176,8 +176,7 @@ allocations: setup .build ## Compare what calls, tokens, hits of a cache and loc
 	@sed -n 's/.*figure: //p' .build/allocations.log
 
 .PHONY: test
-test: allocations
-test: setup-tests buildah python-client prometheus binaries .build ## Run every test, with the race detector
+test: allocations setup-tests buildah python-client prometheus binaries .build ## Run every test with the race detector
 	@rc=0; $(GOTEST) -p 2 $(SLOWEST) work 2>&1 | tee .build/test.log || rc=$$?; \
 	  tools/summary.sh .build/test.log; exit $$rc
 

@@ -1,5 +1,10 @@
 package authn
 
+import (
+	"bytes"
+	"strings"
+)
+
 const (
 	// maxScanNames is how many names the open objects of a scan may have together.
 	maxScanNames = 48
@@ -29,7 +34,7 @@ func plainly(text []byte, read, numbers, refused []string) bool {
 			}
 		}
 		for _, r := range read {
-			if string(name) != r && sameFold(name, r) {
+			if len(name) == len(r) && string(name) != r && strings.EqualFold(string(name), r) {
 				return false
 			}
 		}
@@ -169,33 +174,13 @@ func (s *scan) add(name []byte, from int) bool {
 		return false
 	}
 	for _, other := range s.names[from:s.known] {
-		if sameFold(name, string(other)) {
+		if len(name) == len(other) && bytes.EqualFold(name, other) {
 			return false
 		}
 	}
 	s.names[s.known] = name
 	s.known++
 	return true
-}
-
-// sameFold reports whether two names of ASCII differ at most in case.
-func sameFold(a []byte, b string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i, c := range a {
-		if lower(c) != lower(b[i]) {
-			return false
-		}
-	}
-	return true
-}
-
-func lower(c byte) byte {
-	if 'A' <= c && c <= 'Z' {
-		return c + 'a' - 'A'
-	}
-	return c
 }
 
 func digit(c byte) bool { return '0' <= c && c <= '9' }

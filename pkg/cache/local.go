@@ -132,9 +132,6 @@ func (l *local[V]) get(id string, now func() time.Time) (e entry[V], ok bool) {
 // begin returns the ticket for what is read of id after it. It takes the version before it looks whether there is
 // trust: a drop ends trust first, so that no ticket of a version after it is given meanwhile.
 func (l *local[V]) begin(id string) ticket {
-	if l.tracker.tracked() == 0 || l.closed.Load() {
-		return ticket{}
-	}
 	s := l.shard(id)
 	s.mu.Lock()
 	version := s.version

@@ -105,7 +105,7 @@ func (c *Cache[V]) keep(l lookup[V], t ticket, value, ttl reply) {
 // store a part of the missing ones, or such a list would never be cached.
 func (c *Cache[V]) read(ctx context.Context, b *budget, keys []string) []lookup[V] {
 	reserve, commands := time.Duration(0), len(keys)
-	tracked := c.local != nil && c.o.Local.tracked() == 1
+	tracked := c.local != nil && c.o.Local.tracked()
 	if tracked {
 		commands *= 2 // with the TTL
 	}

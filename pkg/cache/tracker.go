@@ -94,7 +94,11 @@ func (t *Tracker) observe() (end func()) {
 	tracked, _ := meter.Int64ObservableGauge("cache_local_tracked",
 		metric.WithDescription("1 while values may be read from memory."))
 	r, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		o.ObserveInt64(tracked, t.tracked())
+		if t.tracked() {
+			o.ObserveInt64(tracked, 1)
+		} else {
+			o.ObserveInt64(tracked, 0)
+		}
 		return nil
 	}, tracked)
 	return func() {
@@ -119,13 +123,8 @@ func (t *Tracker) trust(followed []store, end time.Duration) error {
 	return nil
 }
 
-// tracked is 1 while values may be read from memory, otherwise 0.
-func (t *Tracker) tracked() int64 {
-	if t.clock() < t.trusted() {
-		return 1
-	}
-	return 0
-}
+// tracked reports whether values may be read from memory.
+func (t *Tracker) tracked() bool { return t.clock() < t.trusted() }
 
 func (t *Tracker) add(s store) {
 	t.mu.Lock()

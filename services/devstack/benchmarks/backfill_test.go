@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"fmt"
 	"math/big"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -33,14 +32,7 @@ import (
 // from the first.
 func BenchmarkBackfillOf90Days(b *testing.B) {
 	const hours = 90 * 24
-	dir, err := os.MkdirTemp("", "purser-benchmark-")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		b.Fatal(err)
-	}
+	dir := folder(b)
 	s, err := suite.Start(b.Context(), suite.Options{Dir: dir, Extra: map[string][]string{
 		"wallet": {"PURSER_SYNC_CRON=0 0 1 1 *", "PURSER_TRANSACTIONS_CRON=0 0 1 1 *"}}})
 	if err != nil {

@@ -3,7 +3,6 @@ package benchmarks
 import (
 	"context"
 	"crypto/rand"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -37,14 +36,7 @@ const heldRows = `
 // among them: 40 ms are 25 calls a second.
 func BenchmarkValuationOfALargeOwner(b *testing.B) {
 	const wallets, tokens = 300, 20
-	dir, err := os.MkdirTemp("", "purser-benchmark-")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		b.Fatal(err)
-	}
+	dir := folder(b)
 	s, err := suite.Start(b.Context(), suite.Options{Dir: dir, History: 24 * time.Hour, Extra: map[string][]string{
 		"wallet":    {"PURSER_SYNC_CRON=0 0 1 1 *", "PURSER_TRANSACTIONS_CRON=0 0 1 1 *"},
 		"portfolio": {"PURSER_CACHE_VALUATION_TTL=0s"}}})

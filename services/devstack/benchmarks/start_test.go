@@ -2,7 +2,6 @@ package benchmarks
 
 import (
 	"context"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -14,14 +13,7 @@ import (
 // BenchmarkStart measures each service from the start of its program to ready, on a database that has its schema, with
 // the other services running. The goal: 150 ms.
 func BenchmarkStart(b *testing.B) {
-	dir, err := os.MkdirTemp("", "purser-benchmark-")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		b.Fatal(err)
-	}
+	dir := folder(b)
 	if err := programs.Build(b.Context(), "../../..", filepath.Join(dir, "bin"), programs.Names()...); err != nil {
 		b.Fatal(err)
 	}

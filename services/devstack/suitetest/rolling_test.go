@@ -240,39 +240,48 @@ func TestNoCallIsLostWhileReplicasAreRestarted(t *testing.T) {
 	for _, service := range []string{"portfolio", "wallet", "auth"}[:testkit.Size(1, 3)] {
 		t.Run(service, func(t *testing.T) {
 			r := startReplicas(t, service, environ[service])
-			m := mixes()[service]
-			var idempotent []string
-			for _, s := range m.services {
-				idempotent = append(idempotent, access.Idempotent(s)...)
-			}
-			// Half of the calls are not retried, as calls that write are not: a graceful shutdown must not
-			// need retries.
-			loads := []*load{
-				{to: r, as: as, calls: m.calls(r.dial(t, idempotent))},
-				{to: r, as: as, calls: m.calls(r.dial(t, nil))},
-			}
-			capacity := (&load{to: r, as: as, calls: m.calls(r.dial(t, nil))}).capacity(t)
-			rate := min(maxRate, int(maxLoad*capacity))
-			testkit.Figure(t, "%s: %d calls/s are made; two replicas served %.0f", service, rate, capacity)
-			begun := time.Now()
-			var stops []func()
-			for _, l := range loads {
-				stop := l.steadily(rate / len(loads))
-				t.Cleanup(stop)
-				stops = append(stops, stop)
-			}
+			begun, loads, stop := startLoads(t, r, service, as)
 			for n := range rounds {
 				restart(t, r, n%2, loads)
 			}
-			for _, stop := range stops {
-				stop()
-			}
+			stop()
 			report(t, service, rounds, time.Since(begun), loads)
 
-			cut := kill(t, &load{to: r, as: as, calls: m.calls(r.dial(t, nil))})
+			cut := kill(t, &load{to: r, as: as, calls: mixes()[service].calls(r.dial(t, nil))})
 			testkit.Figure(t, "%s: control, one SIGKILL without retries: %d of %d calls failed", service,
 				cut.failed.Load(), cut.made.Load())
 		})
+	}
+}
+
+// startLoads makes the calls of a service's mix steadily until stop is called, at a rate that its replicas can serve.
+func startLoads(t *testing.T, r *replicas, service string, as []context.Context) (begun time.Time, loads []*load,
+	stop func()) {
+	t.Helper()
+	m := mixes()[service]
+	var idempotent []string
+	for _, s := range m.services {
+		idempotent = append(idempotent, access.Idempotent(s)...)
+	}
+	// Half of the calls are not retried, as calls that write are not: a graceful shutdown must not need retries.
+	loads = []*load{
+		{to: r, as: as, calls: m.calls(r.dial(t, idempotent))},
+		{to: r, as: as, calls: m.calls(r.dial(t, nil))},
+	}
+	capacity := (&load{to: r, as: as, calls: m.calls(r.dial(t, nil))}).capacity(t)
+	rate := min(maxRate, int(maxLoad*capacity))
+	testkit.Figure(t, "%s: %d calls/s are made; two replicas served %.0f", service, rate, capacity)
+	begun = time.Now()
+	var stops []func()
+	for _, l := range loads {
+		stop := l.steadily(rate / len(loads))
+		t.Cleanup(stop)
+		stops = append(stops, stop)
+	}
+	return begun, loads, func() {
+		for _, stop := range stops {
+			stop()
+		}
 	}
 }
 
@@ -291,8 +300,15 @@ func restart(t *testing.T, r *replicas, i int, loads []*load) {
 
 func report(t *testing.T, service string, rounds int, took time.Duration, loads []*load) {
 	t.Helper()
-	var made, failed int64
-	var slowest time.Duration
+	made, failed, slowest := count(t, loads)
+	testkit.Figure(t, "%s: %d calls, %.0f/s, while one of two replicas was stopped by SIGTERM %d times; failed: %d; "+
+		"slowest: %s",
+		service, made, float64(made)/took.Seconds(), rounds, failed, slowest.Round(time.Millisecond))
+}
+
+// count returns how many calls were made and failed, and fails when one did.
+func count(t *testing.T, loads []*load) (made, failed int64, slowest time.Duration) {
+	t.Helper()
 	for _, l := range loads {
 		made, failed = made+l.made.Load(), failed+l.failed.Load()
 		slowest = max(slowest, time.Duration(l.slowest.Load()))
@@ -300,9 +316,7 @@ func report(t *testing.T, service string, rounds int, took time.Duration, loads 
 			t.Errorf("%d of %d calls failed, the first with: %v", l.failed.Load(), l.made.Load(), *first)
 		}
 	}
-	testkit.Figure(t, "%s: %d calls, %.0f/s, while one of two replicas was stopped by SIGTERM %d times; failed: %d; "+
-		"slowest: %s",
-		service, made, float64(made)/took.Seconds(), rounds, failed, slowest.Round(time.Millisecond))
+	return made, failed, slowest
 }
 
 // kill is the control: a replica that is killed while busy loses calls.

@@ -13,7 +13,6 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/testkit"
-	"github.com/purserhq/purser/proto/access"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/devstack/programs"
 	"github.com/purserhq/purser/services/devstack/suite"
@@ -78,47 +77,25 @@ func TestNoCallFailsBesideTheReleaseBefore(t *testing.T) {
 	pairs := startCrosswise(t, b, e, [2]string{before, builtPrograms(t)})
 	rounds := testkit.Size(1, 5)
 	for _, service := range []string{"portfolio", "wallet", "auth"}[:testkit.Size(1, 3)] {
-		r, m := pairs[service], mixes()[service]
-		var idempotent []string
-		for _, s := range m.services {
-			idempotent = append(idempotent, access.Idempotent(s)...)
-		}
-		loads := []*load{
-			{to: r, as: as, calls: m.calls(r.dial(t, idempotent))},
-			{to: r, as: as, calls: m.calls(r.dial(t, nil))},
-		}
-		rate := min(maxRate, int(maxLoad*(&load{to: r, as: as, calls: m.calls(r.dial(t, nil))}).capacity(t)))
-		var stops []func()
-		for _, l := range loads {
-			stop := l.steadily(rate / len(loads))
-			t.Cleanup(stop)
-			stops = append(stops, stop)
-		}
-		for range rounds {
-			for i := range r.of { // the release before by this one, this one by the one before
-				other := filepath.Join(map[bool]string{true: before, false: builtPrograms(t)}[i == 1], service)
-				mine := r.of[i].program
-				r.of[i].program = other
-				restart(t, r, i, loads)
-				r.of[i].program = mine
-				restart(t, r, i, loads)
+		t.Run(service, func(t *testing.T) {
+			r := pairs[service]
+			_, loads, stop := startLoads(t, r, service, as)
+			for range rounds {
+				for i := range r.of { // the release before by this one, this one by the one before
+					mine := r.of[i].program
+					r.of[i].program = r.of[1-i].program
+					restart(t, r, i, loads)
+					r.of[i].program = mine
+					restart(t, r, i, loads)
+				}
 			}
-		}
-		for _, stop := range stops {
 			stop()
-		}
-		var made int64
-		for _, l := range loads {
-			made += l.made.Load()
-			if first := l.first.Load(); first != nil {
-				t.Errorf("%s: %d of %d calls failed, the first with: %v", service, l.failed.Load(), l.made.Load(),
-					*first)
-			}
-		}
-		testkit.Figure(t, "%s: %d calls to this release beside the one before, each replaced by the other %d times; "+
-			"failed: 0", service, made, rounds)
+			made, failed, _ := count(t, loads)
+			testkit.Figure(t, "%s: %d calls to this release beside the one before, each replaced by the other %d "+
+				"times; failed: %d", service, made, rounds, failed)
+		})
 	}
-	failsOfOneReleaseAlone(t, pairs["auth"], as)
+	countsAMissingMethod(t, pairs["auth"], as)
 }
 
 // startCrosswise starts each service twice, of two releases. What one of them calls is of the other release.
@@ -148,8 +125,8 @@ func startCrosswise(t *testing.T, b *suite.Backing, e suite.Endpoints, dirs [2]s
 	return pairs
 }
 
-// failsOfOneReleaseAlone is the control: a call that one of two releases does not have is counted as failed.
-func failsOfOneReleaseAlone(t *testing.T, r *replicas, as []context.Context) {
+// countsAMissingMethod is the control: a call that one of two releases does not have is counted as failed.
+func countsAMissingMethod(t *testing.T, r *replicas, as []context.Context) {
 	t.Helper()
 	conn := r.dial(t, nil)
 	missing := func(ctx context.Context, opts ...grpc.CallOption) error {
