@@ -33,7 +33,6 @@ func BenchmarkStart(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.Run(name, func(b *testing.B) {
-			b.ReportMetric(0.15, "goal-s")
 			for b.Loop() {
 				p := launch(b, program, environ)
 				b.StopTimer()
@@ -42,6 +41,7 @@ func BenchmarkStart(b *testing.B) {
 				}
 				b.StartTimer()
 			}
+			b.ReportMetric(0.15, "goal-s") // after the loop, whose begin clears it
 		})
 		p := launch(b, program, environ)
 		b.Cleanup(func() { _ = p.End() })
