@@ -6,7 +6,10 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"iter"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -40,12 +43,14 @@ func main() {
 			}
 			continue
 		}
-		row, met := r.row()
-		if !met {
-			missed++
-			row += "missed"
+		for beside, r := range r.rows() {
+			row, met := r.row()
+			if !met {
+				missed++
+				row += "missed"
+			}
+			fmt.Fprintf(out, "%s %s%s\t%s\n", pkg, name, beside, row)
 		}
-		fmt.Fprintf(out, "%s %s\t%s\n", pkg, name, row)
 	}
 	_ = out.Flush()
 	if missed > 0 {
@@ -90,9 +95,28 @@ func parse(line string) (string, result, bool) {
 	return name, r, true
 }
 
+// rows are a benchmark's row and one more for each other figure that it was compared with: "first-ns/op", "first-ratio"
+// and "first-goal" are a row beside "first".
+func (r result) rows() iter.Seq2[string, result] {
+	return func(yield func(string, result) bool) {
+		if !yield("", r) {
+			return
+		}
+		for _, unit := range slices.Sorted(maps.Keys(r)) {
+			other, ok := strings.CutSuffix(unit, "-goal")
+			if _, raw := r[other+"-ns/op"]; !ok || !raw {
+				continue
+			}
+			row := result{"ns/op": r["ns/op"], "raw-ns/op": r[other+"-ns/op"], "ratio": r[other+"-ratio"], "goal": r[unit]}
+			if !yield(" beside "+other, row) {
+				return
+			}
+		}
+	}
+}
+
 func (r result) row() (string, bool) {
-	measured, goal := duration(r["ns/op"]), ""
-	met := true
+	measured, met := duration(r["ns/op"]), true
 	compare := func(value, most string) string {
 		limit, ok := r[most]
 		if !ok {
@@ -103,19 +127,24 @@ func (r result) row() (string, bool) {
 		}
 		return fmt.Sprintf("≤ %g", limit)
 	}
-	switch {
-	case r["bytes"] > 0: // of storage
-		measured, goal = fmt.Sprintf("%.1f B", r["bytes"]), compare("ratio", "goal")+"×"
-	case r["goal"] > 0:
-		goal = compare("ratio", "goal") + "×"
-	case r["goal-ms"] > 0:
+	var goals []string
+	add := func(value, most, unit string) {
+		if goal := compare(value, most); goal != "" {
+			goals = append(goals, goal+unit)
+		}
+	}
+	if r["bytes"] > 0 { // of storage
+		measured = fmt.Sprintf("%.1f B", r["bytes"])
+	}
+	if r["goal-ms"] > 0 {
 		measured = fmt.Sprintf("p99 %.3g ms", r["p99-ms"])
-		goal = compare("p99-ms", "goal-ms") + " ms"
-	case r["goal-s"] > 0:
-		r["s/op"] = r["ns/op"] / 1e9
-		goal = compare("s/op", "goal-s") + " s"
-	case r["goal-ns"] > 0:
-		goal = compare("ns/op", "goal-ns") + " ns"
+	}
+	r["s/op"] = r["ns/op"] / 1e9
+	add("ratio", "goal", "×")
+	add("p99-ms", "goal-ms", " ms")
+	add("s/op", "goal-s", " s")
+	if goal := compare("ns/op", "goal-ns"); goal != "" {
+		goals = append(goals, "≤ "+duration(r["goal-ns"]))
 	}
 	raw, ratio, slowest := "", "", ""
 	if v, ok := r["raw-ns/op"]; ok {
@@ -131,7 +160,7 @@ func (r result) row() (string, bool) {
 	if v, ok := r["allocs/op"]; ok {
 		allocs = fmt.Sprint(v)
 	}
-	return strings.Join([]string{measured, raw, ratio, goal, slowest, compare("p99-ratio", "p99-goal"),
+	return strings.Join([]string{measured, raw, ratio, strings.Join(goals, ", "), slowest, compare("p99-ratio", "p99-goal"),
 		allocs, compare("allocs/op", "allocs-goal"), ""}, "\t"), met
 }
 

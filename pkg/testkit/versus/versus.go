@@ -24,6 +24,8 @@ import (
 type Comparison struct {
 	// Goal is the maximum of the ratio of Ours' time to Raw's; 0 for none.
 	Goal float64
+	// GoalTime is the maximum time of one of Ours, on a machine that does nothing else; 0 for none.
+	GoalTime time.Duration
 	// P99Goal is the maximum of the ratio of the 99th percentiles, AllocsGoal of
 	// the allocations of Ours; 0 for none.
 	P99Goal, AllocsGoal float64
@@ -80,7 +82,7 @@ func Run(b *testing.B, c Comparison) {
 	if !c.Slow {
 		b.ReportMetric(allocations(c.Ours), "allocs/op")
 	}
-	for unit, goal := range map[string]float64{"goal": c.Goal, "p99-goal": c.P99Goal, "allocs-goal": c.AllocsGoal} {
+	for unit, goal := range map[string]float64{"goal": c.Goal, "goal-ns": float64(c.GoalTime), "p99-goal": c.P99Goal, "allocs-goal": c.AllocsGoal} {
 		if goal > 0 {
 			b.ReportMetric(goal, unit)
 		}

@@ -13,7 +13,7 @@ var (
 	// readsSize matches what makes a test larger under `make prove`.
 	readsSize = regexp.MustCompile(`testkit\.Size\(|(Getenv|LookupEnv)\("PURSER_PROVE"\)`)
 	proved    = regexp.MustCompile(`(?m)^PROVED(?:_ALONE)? := ((?:.*\\\n)*.*)$`)
-	measured  = regexp.MustCompile(`(?m)^MEASURED := ((?:.*\\\n)*.*)$`)
+	measured  = regexp.MustCompile(`(?m)^(?:MEASURED|BENCHED) := ((?:.*\\\n)*.*)$`)
 )
 
 // unproved compares the packages that `make prove` runs with those that have a test with a full size.
@@ -53,7 +53,7 @@ func unmeasured(tests []source, makefile string) (found []string) {
 	for _, list := range measured.FindAllStringSubmatch(makefile, -1) {
 		for _, name := range strings.FieldsFunc(list[1], between) {
 			if !slices.ContainsFunc(tests, func(s source) bool { return strings.Contains(s.text, "func "+name+"(") }) {
-				found = append(found, fmt.Sprintf("Makefile: MEASURED has %s, which is no test", name))
+				found = append(found, fmt.Sprintf("Makefile: lists %s, which is no test", name))
 			}
 		}
 	}

@@ -16,12 +16,21 @@ import (
 func (f fixture) manyPortfolios(b *testing.B, portfolios, days int) {
 	b.Helper()
 	const positions = 20
+	conn, err := f.db.SQL().Conn(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
 	exec := func(statement string, args ...any) {
 		b.Helper()
-		if _, err := f.db.SQL().ExecContext(b.Context(), statement, args...); err != nil {
+		if _, err := conn.ExecContext(b.Context(), statement, args...); err != nil {
 			b.Fatal(err)
 		}
 	}
+	defer func() {
+		exec("RESET statement_timeout")
+		_ = conn.Close()
+	}()
+	exec("SET statement_timeout = 0")
 	f.fiveYears(b)
 	exec(`INSERT INTO assets (token_id, symbol, decimals, verified)
 		SELECT 'eip155:1/erc20:0x' || md5(n::text) || substr(md5(n::text), 1, 8), 'TKN' || n, 18, true
@@ -64,7 +73,7 @@ func BenchmarkManyPortfolios(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Logf("%d portfolios, 20 tokens, %d days: %d snapshots in %s, %.2f GB on disk, %.1f bytes a position and hour",
+	testkit.Figure(b, "%d portfolios, 20 tokens, %d days: %d snapshots in %s, %.2f GB on disk, %.1f bytes a position and hour",
 		portfolios, days, portfolios*days*24, time.Since(begun).Round(time.Second), float64(bytes)/1e9,
 		float64(bytes)/float64(portfolios*days*24*20))
 	now := hour(0)

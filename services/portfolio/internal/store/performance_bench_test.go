@@ -39,7 +39,7 @@ func BenchmarkPerformance(b *testing.B) {
 			end := hour(0).AddDate(0, 0, days)
 			now := func() time.Time { return end }
 			s := performance.NewService(f.Snapshots, currency.NewService(nil, nil, now), now)
-			versus.Run(b, versus.Comparison{
+			versus.Run(b, versus.Comparison{GoalTime: 50 * time.Millisecond,
 				Raw: func() {
 					rows, err := f.db.SQL().QueryContext(b.Context(), `SELECT bucket, total::text, net_flow::text
 						FROM snapshots WHERE portfolio_id = $1 ORDER BY bucket`, f.p.ID)
