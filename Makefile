@@ -232,8 +232,8 @@ prove: setup .build ## Run the proofs at full size and print their figures
 
 # Tests that run nodes and programs of others have "Real" in their names.
 REAL := ./services/wallet/app ./services/wallet/internal/chain ./services/wallet/internal/defi \
-  ./services/wallet/internal/tokenlist ./services/devstack/chain ./services/devstack/suitetest ./services/portfolio/app \
-  ./services/portfolio/internal/performance ./services/portfolio/internal/gains
+  ./services/wallet/internal/tokenlist ./services/devstack/chain ./services/devstack/suitetest \
+  ./services/portfolio/app ./services/portfolio/internal/performance ./services/portfolio/internal/gains
 .PHONY: real
 real: setup .build ## Run what needs programs of others (anvil, hardhat, hledger and more) at full size, of PKG or all
 	@PURSER_PROVE=1 go test $(RACE) -count=1 -timeout 40m -v -run 'Real' $(or $(PKG),$(REAL)) \

@@ -12,8 +12,8 @@ import (
 
 // NPM installs the packages that package.json and package-lock.json in a folder pin, into .build/<name> of the
 // checkout, which Git ignores, unless they are there. It returns that folder. It skips the test where node or npm is
-// missing or npm can't fetch the packages; what says what is not tried then. With PURSER_PROVE the last is fatal. It is
-// safe for concurrent use, also by other processes.
+// missing, or as SkipWithoutPackages does; what says what is not tried then. It is safe for concurrent use, also by
+// other processes.
 func NPM(t testing.TB, folder, name, what string) string {
 	t.Helper()
 	for _, program := range []string{"node", "npm"} {
@@ -58,8 +58,8 @@ func NPM(t testing.TB, folder, name, what string) string {
 	return dir
 }
 
-// SkipWithoutPackages skips a test whose packages could not be fetched, as where the registry doesn't answer; what says
-// what is not tried then. With PURSER_PROVE it fails the test.
+// SkipWithoutPackages skips a test whose packages could not be fetched, as where the registry doesn't answer; what
+// says what is not tried then. With PURSER_PROVE it fails the test.
 func SkipWithoutPackages(t testing.TB, err error, what string) {
 	t.Helper()
 	if os.Getenv("PURSER_PROVE") != "" {

@@ -38,8 +38,8 @@ func TestWalletsWithManyBalancesAreListedInPagesThatFit(t *testing.T) {
 	}
 	all.Wait()
 	most := peakOf(t, p.cmd.Process.Pid)
-	testkit.Figure(t, "8 lists of 200 wallets × 482 tokens: %d MiB of resident memory at most (goal 120), %d MiB before",
-		most>>20, before>>20)
+	testkit.Figure(t, "8 lists of 200 wallets × 482 tokens: %d MiB of resident memory at most (goal 120), %d MiB "+
+		"before", most>>20, before>>20)
 	if most > 120<<20 {
 		t.Errorf("the lists took the process to %d MiB", most>>20)
 	}

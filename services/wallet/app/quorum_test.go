@@ -183,7 +183,7 @@ func TestWhateverANodeAnswersStoredBalancesAreRightOrOld(t *testing.T) {
 		{"a balance that is larger by 1", changed(func(text string) string {
 			return strings.ReplaceAll(text, sound, sound[:len(sound)-1]+"1")
 		}), "2000000000000000001"},
-		{"the balance as text", changed(func(text string) string { return strings.ReplaceAll(text, sound, "two") }), ""},
+		{"a balance as text", changed(func(text string) string { return strings.ReplaceAll(text, sound, "two") }), ""},
 	}
 	for name, tc := range map[string]struct{ quorum, honest int }{"two of two agree": {2, 1},
 		"two of three agree": {2, 2}, "control: it is believed": {1, 0}} {

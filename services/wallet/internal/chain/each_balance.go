@@ -43,7 +43,8 @@ func (r *Reader) readEach(ctx context.Context, timeout time.Duration, n *node, b
 			continue // one that could not be read
 		}
 		if call.Error != nil {
-			return nil, fmt.Errorf("balance at block %d: %w: %w", b.Number, errNoMulticall, n.stateError(call.Error, b))
+			return nil, fmt.Errorf("balance at block %d: %w: %w", b.Number, errNoMulticall,
+				n.stateError(call.Error, b))
 		}
 		switch reply := call.Result.(type) {
 		case *hexutil.U256:

@@ -73,8 +73,8 @@ func TestTheNumberOfStatementsDoesNotGrowWithTheBalances(t *testing.T) {
 		}
 	}
 	for digit := range 16 { // a statement has little time
-		err := f.db.Gorm(t.Context()).Exec(`INSERT INTO balances (wallet_id, token_id, amount, block_number, block_hash,
-			block_time) SELECT w.id, t.id, 5, 1, '\x00', now() FROM wallets w CROSS JOIN tokens t
+		err := f.db.Gorm(t.Context()).Exec(`INSERT INTO balances (wallet_id, token_id, amount, block_number,
+			block_hash, block_time) SELECT w.id, t.id, 5, 1, '\x00', now() FROM wallets w CROSS JOIN tokens t
 			WHERE t.symbol = 'MANY' AND w.id::text LIKE ?`, fmt.Sprintf("%x%%", digit)).Error
 		if err != nil {
 			t.Fatal(err)
