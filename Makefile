@@ -255,8 +255,8 @@ prove: setup pgbouncer oracles .build ## Run the proofs at full size and print t
 
 # Tests that run nodes and programs of others have "Real" in their names.
 REAL := ./services/wallet/app ./services/wallet/internal/chain ./services/wallet/internal/defi \
-  ./services/devstack/chain ./services/devstack/suitetest ./services/portfolio/app \
-  ./services/portfolio/internal/performance ./services/portfolio/internal/gains
+  ./services/wallet/internal/tokenlist ./services/devstack/chain ./services/devstack/suitetest \
+  ./services/portfolio/app ./services/portfolio/internal/performance ./services/portfolio/internal/gains
 .PHONY: real
 real: setup pgbouncer oracles .build ## Run what needs others' programs (anvil, hledger, …) at full size, of PKG or all
 	@PURSER_PROVE=1 go test $(RACE) -count=1 -timeout 40m -v -run 'Real' $(or $(PKG),$(REAL)) \

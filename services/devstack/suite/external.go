@@ -93,7 +93,7 @@ func (b *Backing) askRedis(ctx context.Context) error {
 
 // useChains asks the external chains, and reads the token list for them.
 func (b *Backing) useChains(ctx context.Context) (answer string, err error) {
-	if b.listed, err = b.askTokenList(); err != nil {
+	if b.listed, err = b.askTokenLists(); err != nil {
 		return "", err
 	}
 	b.tokenList = b.opts.External.TokenList
@@ -171,34 +171,39 @@ type listedToken struct {
 	Address string `json:"address"`
 }
 
-// askTokenList reads the external token list, which must have a token of a configured chain.
-func (b *Backing) askTokenList() ([]listedToken, error) {
+// askTokenLists reads the external token lists, which together must have a token of a configured chain.
+func (b *Backing) askTokenLists() ([]listedToken, error) {
 	const variable = "PURSER_TOKEN_LIST"
-	path := b.opts.External.TokenList
-	if path == "" {
+	lists := b.opts.External.TokenList
+	if lists == "" {
 		return nil, errors.New("PURSER_CHAIN_RPC_URLS is set: PURSER_TOKEN_LIST must name a token list for that chain")
 	}
-	failed := func(came error) error {
+	failed := func(path string, came error) error {
 		return fmt.Errorf("%s: %s: expected a file in the format of tokenlists.org, but: %w", variable, path, came)
 	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, failed(errors.New(unwrapPath(err)))
-	}
-	var list struct {
-		Tokens []listedToken `json:"tokens"`
-	}
-	if err := json.Unmarshal(text, &list); err != nil {
-		return nil, failed(err)
+	var all []listedToken
+	for path := range strings.SplitSeq(lists, ",") {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, failed(path, errors.New(unwrapPath(err)))
+		}
+		var list struct {
+			Tokens []listedToken `json:"tokens"`
+		}
+		if err := json.Unmarshal(text, &list); err != nil {
+			return nil, failed(path, err)
+		}
+		all = append(all, list.Tokens...)
 	}
 	nodes, err := b.externalNodes()
 	if err != nil {
 		return nil, err
 	}
-	own := slices.DeleteFunc(list.Tokens, func(t listedToken) bool { return nodes[t.ChainID] == nil })
+	total := len(all)
+	own := slices.DeleteFunc(all, func(t listedToken) bool { return nodes[t.ChainID] == nil })
 	if len(own) == 0 {
-		return nil, failed(fmt.Errorf("it has %d tokens, and none of a chain of PURSER_CHAIN_RPC_URLS (%s)",
-			len(list.Tokens), nodes))
+		return nil, failed(lists, fmt.Errorf("it has %d tokens, and none of a chain of PURSER_CHAIN_RPC_URLS (%s)",
+			total, nodes))
 	}
 	return own, nil
 }

@@ -80,7 +80,7 @@ func (w walletSignIn) signIn(address common.Address, sign func(message string) s
 
 func hexText(b []byte) string { return "0x" + hex.EncodeToString(b) }
 
-func TestASafeSignsInWhereverItsOwnersSign(t *testing.T) {
+func TestARealSafeSignsInWhereverItsOwnersSign(t *testing.T) {
 	w, s := startWalletSignIn(t)
 	safe := s.newSafe(1)
 	offChain := func(message string) string { return hexText(s.signedBy(s.owner(), safe, message)) }
@@ -136,7 +136,7 @@ func TestASafeSignsInWhereverItsOwnersSign(t *testing.T) {
 	wantError(t, err, codes.Unavailable, "CHAIN_UNAVAILABLE")
 }
 
-func TestAWalletThatIsNotDeployedSignsInAndKeepsItsAccount(t *testing.T) {
+func TestARealWalletThatIsNotDeployedSignsInAndKeepsItsAccount(t *testing.T) {
 	w, s := startWalletSignIn(t)
 	owner := s.owner()
 	data, safe := s.creation(crypto.PubkeyToAddress(owner.PublicKey), 1)
@@ -208,7 +208,7 @@ func TestAWalletThatIsNotDeployedSignsInAndKeepsItsAccount(t *testing.T) {
 	wantError(t, err, codes.Unauthenticated, "WALLET_SIGNATURE_INVALID")
 }
 
-func TestAContractThatFailsRefusesAndTheChainIsAvailable(t *testing.T) {
+func TestAContractOnARealNodeThatFailsRefusesAndTheChainIsAvailable(t *testing.T) {
 	w, s := startWalletSignIn(t)
 	address := common.HexToAddress("0x2222222222222222222222222222222222222222")
 	for name, code := range failingCode() {

@@ -96,6 +96,8 @@ func TestAnExternalServerIsAskedBeforeItIsTicked(t *testing.T) {
 		}, []string{"PURSER_DATABASE_URL: postgres://" + hangs, "deadline exceeded"}},
 		"no token list": {func(e *suite.External) { e.TokenList = "/none/tokens.json" },
 			[]string{"PURSER_TOKEN_LIST: /none/tokens.json", "no such file"}},
+		"no second token list": {func(e *suite.External) { e.TokenList += ",/none/tokens.json" },
+			[]string{"PURSER_TOKEN_LIST: /none/tokens.json", "no such file"}},
 		"a list without tokens": {func(e *suite.External) {
 			e.TokenList = tokenListFile(t, `{"tokens":[{"chainId":5}]}`)
 		}, []string{"PURSER_TOKEN_LIST: ", "it has 1 tokens, and none of a chain of PURSER_CHAIN_RPC_URLS"}},

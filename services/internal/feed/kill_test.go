@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"gorm.io/gorm"
@@ -13,6 +14,7 @@ import (
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/pkg/testkit/faultproxy"
 )
 
 // writer makes changes of an owner, two processes at a time, until it is killed.
@@ -70,11 +72,12 @@ func reader(ctx context.Context, args []string) error {
 	return fmt.Errorf("the reader ended: %w", errors.Join(err, errors.New("it never should")))
 }
 
-// Writers and readers are killed while they write and read. Whatever was committed is stored by the readers once, and
-// that of an owner in order.
+// Writers and readers are killed while they write and read; from the second time on Redis, which wakes the readers,
+// answers nothing for a while. Whatever was committed is stored by the readers once, and that of an owner in order.
 func TestNothingIsMissedWhenWritersAndReadersAreKilled(t *testing.T) {
-	kills := testkit.Size(3, 20)
+	kills, outage := testkit.Size(3, 20), time.Duration(testkit.Size(3, 60))*time.Second
 	db, server := database(t), testkit.Redis(t)
+	proxy := testkit.Proxy(t, server.URL())
 	one := func(query string) (n int64) {
 		if err := db.Gorm(t.Context()).Raw(query).Scan(&n).Error; err != nil {
 			t.Fatal(err)
@@ -83,16 +86,31 @@ func TestNothingIsMissedWhenWritersAndReadersAreKilled(t *testing.T) {
 	}
 	owners := []string{uuid.NewString(), uuid.NewString()}
 	spawnWriter := func(i int) *testkit.Child { return testkit.Spawn(t, "writer", db.URL, owners[i]) }
-	spawnReader := func() *testkit.Child { return testkit.Spawn(t, "reader", db.URL, server.URL()) }
+	spawnReader := func() *testkit.Child { return testkit.Spawn(t, "reader", db.URL, proxy.Rewrite(server.URL())) }
 	following := spawnReader()
 	testkit.Eventually(t, timeout, func() bool { return one("SELECT count(*) FROM reader WHERE cursor <> ''") == 1 })
 	writers := []*testkit.Child{spawnWriter(0), spawnWriter(1)}
-	for i := range kills {
+	var silent time.Time // since when Redis is, until it isn't
+	killed, meanwhile := 0, int64(0)
+	for i := 0; i < kills || !silent.IsZero(); i++ {
+		if i == 1 {
+			proxy.ToServer(faultproxy.Fault{Blackhole: true})
+			proxy.ToClient(faultproxy.Fault{Blackhole: true})
+			silent = time.Now()
+		}
 		seen := one("SELECT count(*) FROM seen")
 		testkit.Eventually(t, timeout, func() bool { return one("SELECT count(*) FROM seen") > seen+20 })
 		following.Kill()
 		writers[i%2].Kill()
 		writers[i%2], following = spawnWriter(i%2), spawnReader()
+		killed++
+		if !silent.IsZero() {
+			meanwhile += one("SELECT count(*) FROM seen") - seen
+		}
+		if !silent.IsZero() && time.Since(silent) > outage {
+			proxy.Heal()
+			silent = time.Time{}
+		}
 	}
 	for _, w := range writers {
 		w.Kill()
@@ -112,6 +130,6 @@ func TestNothingIsMissedWhenWritersAndReadersAreKilled(t *testing.T) {
 	if wrong != 0 {
 		t.Errorf("%d changes are out of order", wrong)
 	}
-	testkit.Figure(t, "%d SIGKILLs of a reader and of a writer: %d changes, each stored once by the readers and in "+
-		"order", kills, total)
+	testkit.Figure(t, "%d SIGKILLs of a reader and of a writer, Redis silent for %s of them: %d changes, %d of them "+
+		"read while it was, each stored once by the readers and in order", killed, outage, total, meanwhile)
 }

@@ -149,27 +149,27 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		rpc.NewHoldingsServer(holding.NewService(wallets, prices, time.Now), pastHoldings, changes, cfg.Changes))
 	scheduled.Register(server, chassis.TriggerChecks{Before: chassis.CheckAuthority(auth)})
 
-	if err := needTokenList(b, cfg.TokenList, nodes.Chains(), tokens); err != nil {
+	if err := needTokenLists(b, cfg.TokenLists, nodes.Chains(), tokens); err != nil {
 		return nil, err
 	}
 	return b.Listen(ctx, server)
 }
 
-// needTokenList reads the token list, since an error in it must stop the start, and has
-// the service wait until it is stored. The native coins of the chains that have a node are
+// needTokenLists reads the token lists, since an error in one must stop the start, and has
+// the service wait until they are stored. The native coins of the chains that have a node are
 // always stored.
-func needTokenList(b *chassis.Builder, path string, chains []uint64, tokens token.Store) error {
+func needTokenLists(b *chassis.Builder, paths []string, chains []uint64, tokens token.Store) error {
 	store := func(ctx context.Context) error { return tokens.Put(ctx, tokenlist.WithNative(nil, chains)) }
-	if path == "" {
+	if len(paths) == 0 {
 		b.Log.Warn("no token list is set (PURSER_TOKEN_LIST): only native coins and tokens known before are synced")
 	} else {
-		list, err := tokenlist.Read(path)
+		list, err := tokenlist.ReadAll(paths)
 		if err != nil {
 			return fmt.Errorf("PURSER_TOKEN_LIST: %w", err)
 		}
-		if len(list.Foreign) > 0 || len(list.NativeContracts) > 0 {
-			b.Log.Warn("entries of the token list are left out", "other_chains", list.Foreign,
-				"native_coins_as_contracts", list.NativeContracts)
+		if len(list.Foreign) > 0 || len(list.NativeContracts) > 0 || list.Repeated > 0 {
+			b.Log.Warn("entries of the token lists are left out", "other_chains", list.Foreign,
+				"native_coins_as_contracts", list.NativeContracts, "repeated", list.Repeated)
 		}
 		store = func(ctx context.Context) error {
 			return tokens.PutList(ctx, tokenlist.WithNative(list.Tokens, chains))

@@ -19,6 +19,7 @@ import (
 	"github.com/purserhq/purser/services/internal/terminal"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/chainreset"
+	"github.com/purserhq/purser/services/wallet/internal/defi"
 	"github.com/purserhq/purser/services/wallet/internal/importing"
 	"github.com/purserhq/purser/services/wallet/internal/store"
 	"github.com/purserhq/purser/services/wallet/internal/token"
@@ -81,11 +82,13 @@ func syncCommand(ctx context.Context, cfg Config, db *postgres.DB, wallets *stor
 	defer func() { _ = nodes.Close() }()
 	contracts := token.NewChecker(nodes, tokens, log)
 	resets := chainreset.NewGuard(store.NewChainResets(db, wallets), nodes, cfg.ChainResetAfter, log, time.Now)
+	positions := defi.NewService(cfg.DefiMarkets, nodes, log)
 	if *all {
 		p := terminal.NewProgress(out, "wallets")
 		round := balancesync.NewRound(wallets, tokens, contracts, nodes, cfg.SyncEvery, cfg.BalancesPerCall, log,
 			time.Now)
 		round.WatchResets(resets)
+		round.ReadPositions(positions)
 		round.OnProgress(func(synced, failed int) { p.Show(fmt.Sprintf("%d synced, %d failed", synced, failed)) })
 		err := round.Run(ctx, 0, 1)
 		p.End()
@@ -101,6 +104,7 @@ func syncCommand(ctx context.Context, cfg Config, db *postgres.DB, wallets *stor
 	}
 	syncs := balancesync.NewService(wallets, tokens, contracts, nodes, time.Now)
 	syncs.WatchResets(resets)
+	syncs.ReadPositions(positions)
 	w, n, err := syncs.Sync(ctx, owner, id)
 	if err != nil {
 		return err

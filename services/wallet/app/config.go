@@ -51,13 +51,13 @@ type Config struct {
 	// TransactionsFirstBlock has the block from which they are looked for, chain=number;
 	// what moved before is one adjustment. Block 0 for a chain that is not named.
 	TransactionsFirstBlock Blocks `env:"TRANSACTIONS_FIRST_BLOCK"`
-	// TokenList is a file in the shape of a Token List; its tokens are the
-	// ones whose balances are read.
-	TokenList string       `env:"TOKEN_LIST"`
-	Price     PriceConfig  `envPrefix:"PRICE_"`
-	Cache     CacheConfig  `envPrefix:"CACHE_"`
-	Changes   feed.Policy  `envPrefix:"CHANGES_"`
-	SIWE      eip4361.Site `envPrefix:"SIWE_"`
+	// TokenLists are files in the shape of a Token List, separated by commas; their tokens are the ones whose balances
+	// are read. Of an account that several list the first counts.
+	TokenLists []string     `env:"TOKEN_LIST"`
+	Price      PriceConfig  `envPrefix:"PRICE_"`
+	Cache      CacheConfig  `envPrefix:"CACHE_"`
+	Changes    feed.Policy  `envPrefix:"CHANGES_"`
+	SIWE       eip4361.Site `envPrefix:"SIWE_"`
 	// History says which months of it have partitions, and are kept.
 	History partition.Policy `envPrefix:"HISTORY_"`
 }
@@ -111,8 +111,11 @@ func (c Config) Validate() error {
 // CheckForServe checks what only "serve" needs: the files that c names, and the
 // addresses of other services.
 func (c Config) CheckForServe() error {
-	return errors.Join(c.Config.CheckForServe(), c.AuthConfig.CheckForServe(),
-		config.File("PURSER_TOKEN_LIST", c.TokenList), c.Price.CheckForServe())
+	found := []error{c.Config.CheckForServe(), c.AuthConfig.CheckForServe(), c.Price.CheckForServe()}
+	for _, path := range c.TokenLists {
+		found = append(found, config.File("PURSER_TOKEN_LIST", path))
+	}
+	return errors.Join(found...)
 }
 
 // Blocks are block numbers by chain.

@@ -61,12 +61,12 @@ func replica(t *testing.T, db *testkit.DB, i *servicetest.Issuer, redisURL, toke
 	if err := os.WriteFile(list, []byte(tokenList), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	conn := servicetest.Start(t, app.Load, app.New, logs, append(more,
-		"PURSER_DATABASE_URL="+db.URL, "PURSER_REDIS_URL="+redisURL, "PURSER_ISSUER="+i.URL,
-		"PURSER_PRICE_URL=http://127.0.0.1:1", "PURSER_TOKEN_LIST="+list, "PURSER_GRPC_PLAINTEXT=true",
+	conn := servicetest.Start(t, app.Load, app.New, logs, append([]string{
+		"PURSER_DATABASE_URL=" + db.URL, "PURSER_REDIS_URL=" + redisURL, "PURSER_ISSUER=" + i.URL,
+		"PURSER_PRICE_URL=http://127.0.0.1:1", "PURSER_TOKEN_LIST=" + list, "PURSER_GRPC_PLAINTEXT=true",
 		"PURSER_GRPC_BURST=10000",
-		"PURSER_SIWE_DOMAIN=app.example", "PURSER_SYNC_CRON="+never, "PURSER_CHAIN_RPC_URLS=137=http://127.0.0.1:1",
-		"PURSER_CACHE_WALLETS_TTL=1h", "PURSER_CACHE_TOKEN_TTL=1h")...)
+		"PURSER_SIWE_DOMAIN=app.example", "PURSER_SYNC_CRON=" + never, "PURSER_CHAIN_RPC_URLS=137=http://127.0.0.1:1",
+		"PURSER_CACHE_WALLETS_TTL=1h", "PURSER_CACHE_TOKEN_TTL=1h"}, more...)...)
 	s.wallets, s.balances = walletv1.NewWalletServiceClient(conn), walletv1.NewBalanceServiceClient(conn)
 	s.tokens, s.prices = walletv1.NewTokenServiceClient(conn), walletv1.NewPriceServiceClient(conn)
 	s.holdings, s.jobs = walletv1.NewHoldingsServiceClient(conn), jobsv1.NewJobServiceClient(conn)

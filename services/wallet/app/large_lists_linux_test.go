@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/pkg/page"
+	"github.com/purserhq/purser/pkg/testkit"
 )
 
 // 200 wallets of 482 tokens are 11 MB in one message. Eight such lists at once took 856 MB. The memory is that of the
@@ -37,8 +38,8 @@ func TestWalletsWithManyBalancesAreListedInPagesThatFit(t *testing.T) {
 	}
 	all.Wait()
 	most := peakOf(t, p.cmd.Process.Pid)
-	t.Logf("8 lists of 200 wallets × 482 tokens: %d MiB of resident memory at most (goal 120), %d MiB before",
-		most>>20, before>>20)
+	testkit.Figure(t, "8 lists of 200 wallets × 482 tokens: %d MiB of resident memory at most (goal 120), %d MiB "+
+		"before", most>>20, before>>20)
 	if most > 120<<20 {
 		t.Errorf("the lists took the process to %d MiB", most>>20)
 	}

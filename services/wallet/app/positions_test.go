@@ -63,6 +63,19 @@ func TestPositionsAreReadWithTheBalances(t *testing.T) {
 	if got := told(page.GetMarkets()); err != nil || !strings.HasSuffix(got, "complete=false "+staked) {
 		t.Errorf("after its contract is gone: %s, %v", got, err)
 	}
+	n.set(func(n *bareNode) { n.gone = false })
+	s.settings = []string{"PURSER_DEFI_MARKETS=steth@eip155:1:" + tokenContract, "PURSER_SYNC_EVERY=1ns"}
+	for i, args := range [][]string{{"sync", "--wallet=" + w.GetId()}, {"sync", "--all"}} {
+		n.set(func(n *bareNode) { n.number = 102 + i })
+		if out, err := s.command(t, "1="+server.URL, args...); err != nil {
+			t.Error(out, err)
+		}
+		page, err = s.positions.ListPositions(ctx, &walletv1.ListPositionsRequest{Protocol: "steth"})
+		if got := told(page.GetMarkets()); err != nil || !strings.Contains(got, "complete=true") ||
+			!strings.HasSuffix(got, fmt.Sprint(" at ", 102+i)) {
+			t.Errorf("after the command %s: %s, %v", args, got, err)
+		}
+	}
 	for name, tc := range map[string]struct {
 		as   func() (*walletv1.ListPositionsResponse, error)
 		want errs.Kind

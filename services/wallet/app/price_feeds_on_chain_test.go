@@ -56,7 +56,7 @@ func calldata(signature string, words ...[]byte) []byte {
 }
 
 // The contracts that Chainlink has deployed: an aggregator behind its proxy.
-func TestPricesOfChainlinksContracts(t *testing.T) {
+func TestPricesOfChainlinksRealContracts(t *testing.T) {
 	for _, kind := range servicetest.NodeKinds() {
 		t.Run(kind, func(t *testing.T) {
 			n := servicetest.StartNode(t, kind)

@@ -3,6 +3,7 @@ package app_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -23,6 +24,14 @@ type proxy struct {
 	*httptest.Server
 	mu     sync.Mutex
 	change func(answer string) string
+	// instead, when set, answers in place of the node.
+	instead http.HandlerFunc
+}
+
+func (p *proxy) answer(instead http.HandlerFunc) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.instead = instead
 }
 
 func (p *proxy) set(change func(string) string) {
@@ -35,11 +44,15 @@ func newProxy(t *testing.T, node http.Handler) *proxy {
 	t.Helper()
 	p := &proxy{}
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.mu.Lock()
+		change, instead := p.change, p.instead
+		p.mu.Unlock()
+		if instead != nil {
+			instead(w, r)
+			return
+		}
 		rec := httptest.NewRecorder()
 		node.ServeHTTP(rec, r)
-		p.mu.Lock()
-		change := p.change
-		p.mu.Unlock()
 		text := rec.Body.String()
 		if change != nil {
 			text = change(text)
@@ -132,6 +145,84 @@ func TestALyingNodeChangesNoBalanceWhereTwoHaveToAgree(t *testing.T) {
 			}
 			if _, block, fault := s.state(ctx, t, w.GetId()); block != 101 || fault != "" {
 				t.Errorf("after the truth it is at block %d: %q", block, fault)
+			}
+		})
+	}
+}
+
+// A node that answers with something else than the truth, or not at all, leaves stored balances as they are where the
+// other one has to agree, and the wallet says so; with a third node they are right. The control believes the node.
+func TestWhateverANodeAnswersStoredBalancesAreRightOrOld(t *testing.T) {
+	const sound = "0x1bc16d674ec80000"
+	node, stale := &bareNode{number: 100, age: 5 * time.Second, decimals: 6}, &bareNode{age: time.Hour, decimals: 6}
+	changed := func(change func(string) string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			rec := httptest.NewRecorder()
+			node.ServeHTTP(rec, r)
+			_, _ = fmt.Fprint(w, change(rec.Body.String()))
+		}
+	}
+	lies := []struct {
+		name     string
+		answer   http.HandlerFunc
+		believed string // the balance of a service that asks this node alone; "" where it has an error
+	}{
+		{"half a body", changed(func(text string) string { return text[:len(text)/2] }), ""},
+		{"HTTP 429", func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "too many requests", http.StatusTooManyRequests)
+		}, ""},
+		{"the hashes of other blocks", changed(func(text string) string {
+			return strings.ReplaceAll(text, `"hash":"0x00`, `"hash":"0xff`)
+		}), "2000000000000000000"},
+		{"nothing", func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body) // only then the server notices that the caller goes
+			<-r.Context().Done()
+		}, ""},
+		{"a head that is old", stale.ServeHTTP, ""},
+		{"zeros", changed(func(text string) string { return strings.ReplaceAll(text, sound, "0x0") }), "0"},
+		{"a balance that is larger by 1", changed(func(text string) string {
+			return strings.ReplaceAll(text, sound, sound[:len(sound)-1]+"1")
+		}), "2000000000000000001"},
+		{"a balance as text", changed(func(text string) string { return strings.ReplaceAll(text, sound, "two") }), ""},
+	}
+	for name, tc := range map[string]struct{ quorum, honest int }{"two of two agree": {2, 1},
+		"two of three agree": {2, 2}, "control: it is believed": {1, 0}} {
+		t.Run(name, func(t *testing.T) {
+			liar := newProxy(t, node)
+			urls := []string{liar.URL}
+			for range tc.honest {
+				urls = append(urls, newProxy(t, node).URL)
+			}
+			s := startOnNodes(t, urls, fmt.Sprintf("PURSER_CHAIN_QUORUM=1=%d", tc.quorum))
+			ctx := s.user(t)
+			w := s.create(ctx, t, account)
+			syncNow := func() error {
+				_, err := s.wallets.SyncWallet(ctx, &walletv1.SyncWalletRequest{WalletId: w.GetId()})
+				return err
+			}
+			for _, lie := range lies {
+				var last uint64
+				node.set(func(n *bareNode) { n.number++; last = uint64(n.number) })
+				stale.set(func(n *bareNode) { n.number = int(last) - 90 })
+				liar.answer(nil)
+				if err := syncNow(); err != nil {
+					t.Fatalf("before %s: %v", lie.name, err)
+				}
+				node.set(func(n *bareNode) { n.number++ })
+				liar.answer(lie.answer)
+				err := syncNow()
+				amount, block, fault := s.state(ctx, t, w.GetId())
+				told := fmt.Sprintf("%s: %s at block %d of %d, %q, %v", lie.name, amount, block, last+1, fault, err)
+				switch {
+				case tc.honest == 0 && lie.believed != "" && (err != nil || amount != lie.believed):
+					t.Errorf("the control has %s", told)
+				case tc.honest > 0 && amount != "2000000000000000000":
+					t.Error(told)
+				case tc.honest == 1 && (err == nil || block != last || fault == ""):
+					t.Errorf("nodes that differ are not told of: %s", told)
+				case tc.honest == 2 && (err != nil || block != last+1 || fault != ""):
+					t.Errorf("two nodes that agree are not enough: %s", told)
+				}
 			}
 		})
 	}

@@ -168,7 +168,7 @@ func TestAWalletIsReadFromAStockNodeWithAPublishedList(t *testing.T) {
 	if got := held(); got != "TKN 5000000/10^6 verified=true gone=false, "+ether {
 		t.Errorf("it holds %s", got)
 	}
-	for _, told := range []string{"entries of the token list are left out", "501000101",
+	for _, told := range []string{"entries of the token lists are left out", "501000101",
 		"token with other decimals than listed", "token without a contract"} {
 		if !logs.Contains(told) {
 			t.Errorf("the log doesn't say %q: %s", told, logs)

@@ -1,7 +1,11 @@
 package app_test
 
 import (
+	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -38,5 +42,37 @@ func TestATokenThatIsTakenOffTheListIsNoLongerVerified(t *testing.T) {
 	}
 	if again := verified(replica(t, db, issuer, servicetest.NoRedis, tokenList, io.Discard)); !again["BBB"] {
 		t.Errorf("after it was listed again: %v", again)
+	}
+}
+
+// As a published list with one of the deployment's own before it.
+func TestTokensOfSeveralListsAreRead(t *testing.T) {
+	write := func(entries string) string {
+		path := filepath.Join(t.TempDir(), "list.json")
+		if err := os.WriteFile(path, []byte(`{"tokens":[`+entries+`]}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	const entry = `{"chainId":1,"address":"0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed","symbol":"%s","decimals":6}`
+	own, other := fmt.Sprintf(entry, "OWN"), fmt.Sprintf(entry, "OTHER")
+	logs := &servicetest.Logs{}
+	s := replica(t, testkit.Postgres(t, migrations.FS), servicetest.NewIssuer(t), servicetest.NoRedis, "", logs,
+		"PURSER_TOKEN_LIST="+write(own)+","+write(other+","+other+","+strings.Replace(other, ":1,", ":137,", 1)))
+	resp, err := s.tokens.ListTokens(s.user(t), &walletv1.ListTokensRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, token := range resp.GetTokens() {
+		chain, _, _ := strings.Cut(token.GetId(), "/")
+		got = append(got, chain+" "+token.GetSymbol())
+	}
+	slices.Sort(got)
+	if told := strings.Join(got, ", "); told != "eip155:1 OWN, eip155:137 OTHER, eip155:137 POL" {
+		t.Errorf("listed %s", told)
+	}
+	if !logs.Contains("repeated=1") && !logs.Contains(`"repeated":1`) {
+		t.Errorf("the log doesn't tell of the entry that is there twice: %s", logs)
 	}
 }

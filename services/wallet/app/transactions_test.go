@@ -209,17 +209,29 @@ func TestTheMovementsOfAWalletAreFoundOnRealNodes(t *testing.T) {
 					t.Errorf("the token that was found is %v", k)
 				}
 			}
-			s.reorg(t, n, syncs, look, coins)
+			// Each block is a second later than the one before, and hardhat keeps its clock when blocks are replaced.
+			depths := map[string][]int{"anvil": {1, 64}, "hardhat": {1}}
+			for _, depth := range depths[kind] {
+				s.reorg(t, n, kind, depth, syncs, look, coins)
+				coins = append(coins, "TRANSFER IN 7 ETH", "TRANSFER IN 8 ETH")
+			}
 		})
 	}
 }
 
-// reorg replaces blocks that were searched, which the feed of changes tells.
-func (s service) reorg(t *testing.T, n servicetest.Node, syncs func(), look func(string, ...string), before []string) {
+// reorg replaces as many blocks that were searched, which the feed of changes tells.
+func (s service) reorg(t *testing.T, n servicetest.Node, kind string, depth int, syncs func(),
+	look func(string, ...string), before []string) {
 	t.Helper()
+	mine := func(blocks int) {
+		if blocks > 0 {
+			n.Call(t, new(any), kind+"_mine", fmt.Sprintf("0x%x", blocks))
+		}
+	}
 	var snapshot string
 	n.Call(t, &snapshot, "evm_snapshot")
 	n.Send(t, servicetest.NodeHolder, receiver, nil, 5*ether)
+	mine(depth - 1)
 	syncs()
 	s.run(t, "find_transactions")
 	look("before the reorg", append(slices.Clone(before), fmt.Sprintf("TRANSFER IN %d ETH", uint64(5*ether)))...)
@@ -231,6 +243,7 @@ func (s service) reorg(t *testing.T, n servicetest.Node, syncs func(), look func
 	// Anvil sets its clock back with the blocks: those that come have earlier times than those that are gone.
 	n.Send(t, servicetest.NodeHolder, receiver, nil, 7)
 	n.Send(t, servicetest.NodeHolder, receiver, nil, 8)
+	mine(depth - 1)
 	syncs()
 	s.run(t, "find_transactions")
 	look("after the reorg", append(slices.Clone(before), "TRANSFER IN 7 ETH", "TRANSFER IN 8 ETH")...)

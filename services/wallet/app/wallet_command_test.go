@@ -142,7 +142,7 @@ func TestThePartitionsAreListed(t *testing.T) {
 	}
 }
 
-func TestWalletsAreSyncedByCommand(t *testing.T) {
+func TestWalletsOnARealNodeAreSyncedByCommand(t *testing.T) {
 	n := servicetest.StartNode(t, "anvil")
 	s, _ := startOnNode(t, string(n))
 	ctx := s.user(t)

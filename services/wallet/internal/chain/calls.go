@@ -141,7 +141,7 @@ func (r *Reader) callChunk(ctx context.Context, n *node, b block.Block, calls []
 	if err != nil {
 		return nil, err
 	}
-	outer := []rpc.BatchElem{r.codec.call(data)}
+	outer := []rpc.BatchElem{r.codec.call(data, maxChunkGas)}
 	n.callAllAt(ctx, callTimeout, []block.Block{b}, outer)
 	reply, err := *outer[0].Result.(*hexutil.Bytes), outer[0].Error
 	switch {

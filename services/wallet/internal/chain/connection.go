@@ -41,7 +41,7 @@ func newHTTP(rawURL string, u *url.URL, rest func(until time.Time), now func() t
 }
 
 func (h httpConnection) call(ctx context.Context, result any, method string, args ...any) error {
-	return h.client.CallContext(ctx, result, method, args...)
+	return answerIn(h.client.CallContext(ctx, result, method, args...))
 }
 
 func (h httpConnection) batch(ctx context.Context, calls []rpc.BatchElem) error {

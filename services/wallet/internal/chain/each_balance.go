@@ -2,6 +2,7 @@ package chain
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,6 +13,9 @@ import (
 
 	"github.com/purserhq/purser/services/wallet/internal/block"
 )
+
+// errNoMulticall is about a call for one balance that failed, where one for many could not be tried.
+var errNoMulticall = errors.New("each balance was asked for alone, since the chain has no Multicall3")
 
 // readEach reads balances at a block by a call for each, in JSON-RPC batches: on a chain without Multicall3, such as
 // a new one for development.
@@ -29,7 +33,8 @@ func (r *Reader) readEach(ctx context.Context, timeout time.Duration, n *node, b
 			return nil, fmt.Errorf("pack a query: %w", err)
 		}
 		calls[i] = rpc.BatchElem{Method: "eth_call", Result: new(hexutil.Bytes), Args: []any{
-			map[string]any{"from": common.Address{}, "to": to, "input": hexutil.Bytes(data)}}}
+			map[string]any{"from": common.Address{}, "to": to, "input": hexutil.Bytes(data),
+				"gas": hexutil.Uint64(balanceGas)}}}
 	}
 	n.callAllAt(ctx, timeout, at, calls)
 	results := make([]result, len(queries))
@@ -38,7 +43,8 @@ func (r *Reader) readEach(ctx context.Context, timeout time.Duration, n *node, b
 			continue // one that could not be read
 		}
 		if call.Error != nil {
-			return nil, fmt.Errorf("balance at block %d: %w", b.Number, n.stateError(call.Error, b))
+			return nil, fmt.Errorf("balance at block %d: %w: %w", b.Number, errNoMulticall,
+				n.stateError(call.Error, b))
 		}
 		switch reply := call.Result.(type) {
 		case *hexutil.U256:

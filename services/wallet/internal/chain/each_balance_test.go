@@ -1,15 +1,19 @@
 package chain_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 
+	"github.com/purserhq/purser/services/wallet/internal/chain"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
@@ -94,9 +98,46 @@ func TestWithoutMulticall3BalancesAreReadByBatches(t *testing.T) {
 	})
 	t.Run("asked too often", func(t *testing.T) {
 		n := withoutMulticall(newNode(t))
-		n.plain = func(common.Address, json.RawMessage) any { return fault{-32005, "limit exceeded"} }
-		_, err := newReader(t, 10, n.URL).read(t, tokens(2))
-		unavailable(t, err)
+		n.plain = func(contract common.Address, _ json.RawMessage) any {
+			if contract == common.HexToAddress(chain.Multicall3) {
+				return "0x"
+			}
+			return fault{-32005, "limit exceeded"}
+		}
+		r := newReader(t, 20, n.URL)
+		_, err := r.read(t, tokens(2))
+		const why = "each balance was asked for alone, since the chain has no Multicall3"
+		if e := unavailable(t, err); e.Metadata["node_reasons"] != "1=RATE_LIMITED" ||
+			!strings.HasSuffix(e.Message, `"limit exceeded"; `+why) || !strings.Contains(r.log.String(), why) {
+			t.Errorf("told %q, %v; logged %s", e.Message, e.Metadata, r.log)
+		}
+	})
+	t.Run("control: with Multicall3 nothing is said of it", func(t *testing.T) {
+		n := newNode(t)
+		n.answer = func([]common.Address) any { return fault{-32005, "limit exceeded"} }
+		_, err := newReader(t, 20, n.URL).read(t, tokens(2))
+		if e := unavailable(t, err); strings.Contains(e.Message, "Multicall3") {
+			t.Errorf("told %q", e.Message)
+		}
+	})
+	t.Run("with a bound of the gas", func(t *testing.T) {
+		for name, bend := range map[string]func(*node) *node{"alone": withoutMulticall,
+			"together": func(n *node) *node { return n }} {
+			n := bend(newNode(t))
+			var unbound, bound atomic.Int32
+			n.raw = func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				calls, gases := bytes.Count(body, []byte(`"eth_call"`)), bytes.Count(body, []byte(`"gas":"0x`))
+				bound.Add(int32(gases))
+				unbound.Add(int32(calls - gases))
+				r.Body = io.NopCloser(bytes.NewReader(body))
+				n.serve(w, r)
+			}
+			if _, err := newReader(t, 20, n.URL).read(t, tokens(3)); err != nil || bound.Load() == 0 ||
+				unbound.Load() != 0 {
+				t.Errorf("%s: %d calls with gas, %d without, %v", name, bound.Load(), unbound.Load(), err)
+			}
+		}
 	})
 }
 

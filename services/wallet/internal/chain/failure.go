@@ -60,7 +60,11 @@ type failure struct {
 
 // newFailure describes the error of a node. It has to see the error before it is redacted.
 func newFailure(n *node, err error, now time.Time) failure {
-	return failure{node: n, reason: reasonOf(err), text: describe(n, err, now), err: redact.Error(err, n.url)}
+	text := describe(n, err, now)
+	if errors.Is(err, errNoMulticall) {
+		text += "; " + errNoMulticall.Error()
+	}
+	return failure{node: n, reason: reasonOf(err), text: text, err: redact.Error(err, n.url)}
 }
 
 // unavailable is the error of a chain whose nodes failed. It says what, and names the reason of each.

@@ -205,7 +205,8 @@ func (r *Reader) events(ctx context.Context, n *node, holders []common.Address,
 		last, events, err := r.eventsOf(ctx, n, holders, part)
 		tooMany := err == nil && len(events) > maxLogs
 		switch {
-		case err != nil && (isRefused(err) || errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil), tooMany:
+		case err != nil && (isRangeRefused(err) || errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil),
+			tooMany:
 			asked := part.To - part.From + 1
 			if asked == 1 && !tooMany {
 				return searched{}, part, fmt.Errorf("events of block %d: %w", part.From, err)

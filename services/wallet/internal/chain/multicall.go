@@ -221,16 +221,28 @@ func (r *Reader) readChunk(ctx context.Context, timeout time.Duration, n *node, 
 	if err != nil {
 		return nil, err
 	}
-	calls := []rpc.BatchElem{r.codec.call(data)}
+	calls := []rpc.BatchElem{r.codec.call(data, gasOf(len(queries)))}
 	n.callAllAt(ctx, timeout, []block.Block{b}, calls)
 	return r.chunkResults(ctx, timeout, n, b, queries, calls[0])
 }
 
-// call is the call of Multicall3 with this data, without its block. Its result is a
+const (
+	// balanceGas bounds a call for one balance, more than any token's takes: a contract that loops has a node execute
+	// all that it gives, which takes hardhat longer than callTimeout for what it gives by itself.
+	balanceGas = 1_000_000
+	// gasPerBalance is more than balances take on average. A call of Multicall3 has that for each of them, at least
+	// balanceGas, and at most maxChunkGas, above which hardhat refuses it. One that this is too little for is halved.
+	gasPerBalance, maxChunkGas = 80_000, 16_000_000
+)
+
+// gasOf is the gas of a call of Multicall3 for n balances.
+func gasOf(n int) uint64 { return uint64(min(max(balanceGas, n*gasPerBalance), maxChunkGas)) }
+
+// call is the call of Multicall3 with this data and gas, without its block. Its result is a
 // *hexutil.Bytes.
-func (c *codec) call(data []byte) rpc.BatchElem {
-	return rpc.BatchElem{Method: "eth_call", Result: new(hexutil.Bytes), Args: []any{
-		map[string]any{"from": common.Address{}, "to": c.address, "input": hexutil.Bytes(data)}}}
+func (c *codec) call(data []byte, gas uint64) rpc.BatchElem {
+	return rpc.BatchElem{Method: "eth_call", Result: new(hexutil.Bytes), Args: []any{map[string]any{
+		"from": common.Address{}, "to": c.address, "input": hexutil.Bytes(data), "gas": hexutil.Uint64(gas)}}}
 }
 
 // chunkResults decodes what the node replied to the call of a chunk, which has no

@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"regexp"
@@ -70,6 +71,34 @@ var rules = []rule{
 // outOfRange is anvil's error for a block before what it has kept, and for one that is not there yet.
 var outOfRange = regexp.MustCompile(`BlockOutOfRangeError: block height is (\d+) but requested was (\d+)`)
 
+// tooManyLogs is how a node refuses to look for events in a range: by the number of blocks, or by the size of the
+// answer. Some answer so with EIP-1474's code for a caller who calls too often, and with no more than its name.
+var tooManyLogs = regexp.MustCompile(`(?i)\b(results|logs|events|ranges?|response size)\b|^limit exceeded$`)
+
+// answeredError is an error of JSON-RPC that came with an HTTP status of an error.
+type answeredError struct {
+	Code    int    `json:"code"`
+	Message string `json:"message"`
+	Data    any    `json:"data"`
+}
+
+func (e *answeredError) Error() string  { return e.Message }
+func (e *answeredError) ErrorCode() int { return e.Code }
+func (e *answeredError) ErrorData() any { return e.Data }
+
+// answerIn returns the error of JSON-RPC that is the body of an HTTP 400, or err itself.
+func answerIn(err error) error {
+	var status rpc.HTTPError
+	if !errors.As(err, &status) || status.StatusCode != http.StatusBadRequest {
+		return err
+	}
+	var body struct{ Error *answeredError }
+	if json.Unmarshal(status.Body, &body) != nil || body.Error == nil || body.Error.Message == "" {
+		return err
+	}
+	return body.Error
+}
+
 // kindOf returns what an error of a call is. It has to see the error before it is redacted.
 func kindOf(err error) kind {
 	var status rpc.HTTPError
@@ -105,4 +134,11 @@ func isNoState(err error) bool { return kindOf(err) == noState }
 func isRefused(err error) bool {
 	k := kindOf(err)
 	return k == refusedCall || k == revertedCall
+}
+
+// isRangeRefused reports whether the node answered that it does not look for events in so many blocks.
+func isRangeRefused(err error) bool {
+	var answer rpc.Error
+	return isRefused(err) ||
+		kindOf(err) == limited && errors.As(err, &answer) && tooManyLogs.MatchString(answer.Error())
 }

@@ -313,7 +313,7 @@ func (p *pastReading) callChunks(ctx context.Context, n *node, blocks []block.Bl
 	var places []int
 	for _, b := range blocks {
 		for _, c := range chunks {
-			call := p.reader.codec.call(c.data)
+			call := p.reader.codec.call(c.data, gasOf(len(c.queries)))
 			if !n.knownWithoutCode(p.reader.codec.address, b.Number) {
 				made, at, places = append(made, call), append(at, b), append(places, len(calls))
 			}

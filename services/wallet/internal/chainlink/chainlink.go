@@ -8,8 +8,10 @@
 // moved, or when its heartbeat has passed, so a round within the heartbeat is current
 // however old it is.
 //
-// answeredInRound is not looked at: it is deprecated, and tells of nothing that updatedAt
-// doesn't (a round that timed out has the time of the answer that it repeats).
+// answeredInRound is not looked at. It is before the round in one that timed out, which
+// repeats an older answer with the time at which it timed out; but latestRoundData, the one
+// call made here, tells the last round that was answered (FluxAggregator sets latestRoundId
+// with an answer only), and aggregators of today have both the same.
 //
 // Source: docs.chain.link, "API Reference" of data feeds, and the contracts of
 // @chainlink/contracts.

@@ -80,6 +80,25 @@ func TestWhatNodesShow(t *testing.T) {
 	}
 }
 
+// A chain that replaces more than maxReorg blocks was reset. How deep a reorg was is known from the blocks that are
+// kept, which are all of the last ones here.
+func TestAReorgIsNoDeeperThanItMayBe(t *testing.T) {
+	var kept []block.Block
+	for n := int64(1000); n >= 900; n-- {
+		kept = append(kept, on('a', uint64(n)))
+	}
+	for depth, reorg := range map[int64]bool{1: true, 63: true, 64: true, 65: false, 100: false} {
+		nodes := []History{history(kept, 1000-depth, 'b', 1001)}
+		got := judge(kept, nodes, 1)
+		if got.reorg != reorg || got.reset == reorg || got.same || got.back {
+			t.Errorf("%d blocks that were replaced are %+v", depth, got)
+		}
+		if reorg && got.common != uint64(1000-depth) {
+			t.Errorf("of %d blocks that were replaced the one before is %d", depth, got.common)
+		}
+	}
+}
+
 // Few blocks are kept, however long a chain becomes, and among them always one that a chain which went back by some
 // blocks soon has another one of.
 func TestFewBlocksAreKeptAndNoneIsFarFromAnother(t *testing.T) {

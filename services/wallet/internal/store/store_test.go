@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -12,7 +11,6 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/google/uuid"
 	"github.com/holiman/uint256"
-	"gorm.io/gorm"
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/redisx"
@@ -319,51 +317,5 @@ func TestDeleteTakesTheVersionThatWasSeen(t *testing.T) {
 	}
 	if got := f.dump(t); got != "\n" {
 		t.Errorf("left behind: %s", got)
-	}
-}
-
-// statements counts what call sends, BEGIN and COMMIT not counted.
-func (f fixture) statements(t *testing.T, call func(context.Context) error) (n int) {
-	t.Helper()
-	name := uuid.NewString()
-	count := func(*gorm.DB) { n++ }
-	c := f.db.Gorm(t.Context()).Callback()
-	if err := errors.Join(
-		c.Query().Register(name, count), c.Raw().Register(name, count), c.Row().Register(name, count),
-	); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = errors.Join(c.Query().Remove(name), c.Raw().Remove(name), c.Row().Remove(name)) }()
-	if err := call(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
-func TestTheNumberOfStatementsDoesNotGrowWithTheWallets(t *testing.T) {
-	for _, wallets := range []int{1, 3, 25} {
-		t.Run(fmt.Sprintf("%d wallets", wallets), func(t *testing.T) {
-			f := newFixture(t)
-			for i := range wallets {
-				f.save(t, f.create(t, f.owner, byte(i)), 1, balance(f.tokens[0], 1, 1), balance(f.tokens[1], 2, 1))
-			}
-			list := f.statements(t, func(ctx context.Context) error {
-				got, err := f.List(ctx, f.owner, uuid.Nil, 100, withBalances)
-				if len(got) != wallets || len(got[0].Balances) != 2 || got[0].Balances[0].Token.Symbol == "" {
-					t.Errorf("listed %+v", got)
-				}
-				return err
-			})
-			holdings := f.statements(t, func(ctx context.Context) error {
-				got, err := f.Holdings(ctx, f.owner, holding.Cursor{}, 100)
-				if len(got) != 2*wallets {
-					t.Errorf("%d rows", len(got))
-				}
-				return err
-			})
-			if list != 2 || holdings != 1 {
-				t.Errorf("List takes %d statements, Holdings %d; want 2 and 1", list, holdings)
-			}
-		})
 	}
 }

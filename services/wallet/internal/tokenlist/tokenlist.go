@@ -5,7 +5,8 @@
 //
 // Published lists are taken as they are: entries of chains that are not EVM chains are
 // left out and counted; the native coin under a contract's address is left out too,
-// since it would be counted twice; a token without a symbol gets its address for one.
+// since it would be counted twice; a token without a symbol gets its address for one;
+// of several entries of one account the first counts.
 package tokenlist
 
 import (
@@ -43,6 +44,31 @@ type List struct {
 	// NativeContracts are the ids of entries that were left out because they are the
 	// native coin under the address of a contract.
 	NativeContracts []string
+	// Repeated is how many entries were left out because the same file has an earlier one of the same account.
+	Repeated int
+}
+
+// ReadAll returns what the files list together, in their order. Of entries of one account in several files the first
+// counts, which Repeated doesn't count. The error joins those of all files.
+func ReadAll(paths []string) (List, error) {
+	all, seen := List{Foreign: map[uint64]int{}}, map[string]bool{}
+	var failures []error
+	for _, path := range paths {
+		list, err := Read(path)
+		failures = append(failures, err)
+		for _, t := range list.Tokens {
+			if !seen[t.ID] {
+				seen[t.ID] = true
+				all.Tokens = append(all.Tokens, t)
+			}
+		}
+		for chain, n := range list.Foreign {
+			all.Foreign[chain] += n
+		}
+		all.NativeContracts = append(all.NativeContracts, list.NativeContracts...)
+		all.Repeated += list.Repeated
+	}
+	return all, errors.Join(failures...)
 }
 
 // Read returns what the file lists. The error joins all errors in it.
@@ -70,11 +96,12 @@ func Read(path string) (List, error) {
 			list.NativeContracts = append(list.NativeContracts, t.ID)
 			continue
 		}
-		if err == nil && seen[t.ID] {
-			err = errors.New("is listed twice")
-		}
 		if err != nil {
 			failures = append(failures, fmt.Errorf("token list %s: tokens[%d] (%s): %w", path, i, e.Symbol, err))
+			continue
+		}
+		if seen[t.ID] {
+			list.Repeated++
 			continue
 		}
 		seen[t.ID] = true

@@ -1,6 +1,7 @@
 package tokenlist_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,9 +85,9 @@ func TestRead(t *testing.T) {
 
 func TestEveryErrorInTheListIsReportedWithItsPlace(t *testing.T) {
 	one := `{"chainId":1,"address":"` + zero + `","symbol":"A","decimals":1}`
-	_, err := read(t, `{"tokens":[`+one+`,{"symbol":"B"},`+one+`]}`)
+	_, err := read(t, `{"tokens":[`+one+`,{"symbol":"B"},{"symbol":"C"}]}`)
 	if err == nil || !strings.Contains(err.Error(), "tokens[1] (B)") ||
-		!strings.Contains(err.Error(), "tokens[2] (A): is listed twice") {
+		!strings.Contains(err.Error(), "tokens[2] (C)") {
 		t.Errorf("told %v", err)
 	}
 	if _, err := read(t, "{"); err == nil {
@@ -94,6 +95,43 @@ func TestEveryErrorInTheListIsReportedWithItsPlace(t *testing.T) {
 	}
 	if _, err := tokenlist.Read(filepath.Join(t.TempDir(), "none")); err == nil {
 		t.Error("no file was read")
+	}
+}
+
+func TestOfSeveralEntriesOfAnAccountTheFirstCounts(t *testing.T) {
+	entry := func(address, symbol string) string {
+		return `{"chainId":1,"address":"` + address + `","symbol":"` + symbol + `","decimals":1}`
+	}
+	write := func(entries ...string) string {
+		path := filepath.Join(t.TempDir(), "list.json")
+		if err := os.WriteFile(path, []byte(`{"tokens":[`+strings.Join(entries, ",")+`]}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	const solana = "5mbK36SZ7J19An8jFochhQS4of8g6BwUjbeCSxBSoWdp"
+	first := write(entry(address, "A"), entry(strings.ToLower(address), "B"), entry(solana, "S"))
+	second := write(entry(zero, "C"), entry(address, "D"), entry(zero, "E"), entry(zero, "F"), entry(solana, "S"))
+	for want, paths := range map[string][]string{
+		"0 0":     nil,
+		"A 1 1":   {first},
+		"A C 3 2": {first, second},
+		"C D 3 2": {second, first},
+		"A C 5 3": {first, second, second, write()},
+	} {
+		list, err := tokenlist.ReadAll(paths)
+		var got []string
+		for _, token := range list.Tokens {
+			got = append(got, token.Symbol)
+		}
+		got = append(got, fmt.Sprint(list.Repeated), fmt.Sprint(list.Foreign[1]))
+		if told := strings.Join(got, " "); err != nil || told != want {
+			t.Errorf("read %q, %v; want %q", told, err, want)
+		}
+	}
+	if _, err := tokenlist.ReadAll([]string{first, write(`{"symbol":"B"}`), "none.json"}); err == nil ||
+		!strings.Contains(err.Error(), "tokens[0] (B)") || !strings.Contains(err.Error(), "none.json") {
+		t.Errorf("of two lists that can't be read was told %v", err)
 	}
 }
 
@@ -132,7 +170,7 @@ func TestTheNativeCoinOfEachChainIsAlwaysThere(t *testing.T) {
 }
 
 // The list as it is published, with 185 tokens of Solana.
-func TestUniswapsDefaultListIsRead(t *testing.T) {
+func TestUniswapsRealDefaultListIsRead(t *testing.T) {
 	dir := servicetest.NPM(t, "../../testdata/nodes", "chain-nodes", "a published token list")
 	list, err := tokenlist.Read(filepath.Join(dir,
 		"node_modules/@uniswap/default-token-list/build/uniswap-default.tokenlist.json"))
