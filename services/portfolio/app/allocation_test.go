@@ -103,6 +103,37 @@ DAI 250.00000000 0.11111111 1`},
 	}
 }
 
+func TestTheUnpricedShareIsOfTheVerifiedPositions(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	ctx, _ := s.newUser(t, "portfolio:read")
+	check := func(verified, unpriced int, share string) {
+		t.Helper()
+		v, err := s.GetValuation(ctx, &portfoliov1.GetValuationRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		count := 0
+		for _, p := range v.GetValuation().GetPositions() {
+			if p.GetVerified() {
+				count++
+			}
+		}
+		k, err := s.GetKpi(ctx, &portfoliov1.GetKpiRequest{})
+		if figure := k.GetKpi().GetUnpricedShare(); err != nil || count != verified ||
+			int(v.GetValuation().GetUnpricedCount()) != unpriced || v.GetValuation().GetUnpricedShare() != share ||
+			figure.GetValue() != share || (figure.GetUnavailableReason() == "NO_VERIFIED_HOLDING") != (share == "") {
+			t.Errorf("%d verified positions, %v, %v, %v; want %d, of which %d are unpriced: %q", count, v, k, err,
+				verified, unpriced, share)
+		}
+	}
+	s.withTwoWallets()
+	check(5, 1, "0.200000000000")
+	s.wallet.setOwned()
+	ctx, _ = s.newUser(t, "portfolio:read")
+	check(0, 0, "")
+}
+
 func TestTheWalletsOfThePastAreRefusedWithWhatIsPossible(t *testing.T) {
 	t.Parallel()
 	s := start(t)

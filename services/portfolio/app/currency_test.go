@@ -26,7 +26,7 @@ type fakeRates struct {
 	walletv1.UnimplementedPriceServiceServer
 	unavailable atomic.Bool
 	calls       atomic.Int64
-	tokens      sync.Map // the prices of more tokens, by id
+	tokens      sync.Map // the prices of more tokens and currencies, by id: "" for none, "~1" for a stale one
 }
 
 func rateOfHour(h time.Time) string { return fmt.Sprintf("1.%04d", h.Unix()/3600%997) }
@@ -34,7 +34,10 @@ func rateOfHour(h time.Time) string { return fmt.Sprintf("1.%04d", h.Unix()/3600
 func (r *fakeRates) price(id string, h time.Time) (*walletv1.Price, error) {
 	p := &walletv1.Price{TokenId: id, Currency: "USD", Source: "test", PriceTime: timestamppb.New(h.Add(-time.Minute))}
 	if price, ok := r.tokens.Load(id); ok {
-		p.Price = price.(string)
+		if price == "" {
+			return &walletv1.Price{TokenId: id, UnpricedReason: "NO_PRICE"}, nil
+		}
+		p.Price, p.Stale = strings.CutPrefix(price.(string), "~")
 		return p, nil
 	}
 	switch id {

@@ -7,12 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"math"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -65,35 +59,6 @@ func table(t *testing.T, file []byte, comma rune) (rows []map[string]string) {
 	return rows
 }
 
-// opened has LibreOffice open a file and write what it made of it as CSV, with all digits.
-func opened(t *testing.T, name string, file []byte, infilter string) []map[string]string {
-	t.Helper()
-	program, err := exec.LookPath("soffice")
-	if err != nil {
-		t.Skip("soffice is not installed (package libreoffice-calc-nogui): " +
-			"what spreadsheets make of the files isn't tested")
-	}
-	dir := t.TempDir()
-	path := filepath.Join(dir, name)
-	if err := os.WriteFile(path, file, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	args := []string{"--headless", "-env:UserInstallation=file://" + filepath.Join(dir, "profile")}
-	if infilter != "" {
-		args = append(args, "--infilter="+infilter)
-	}
-	args = append(args, "--convert-to", "csv:Text - txt - csv (StarCalc):44,34,76,1,,0,false,false,false", "--outdir",
-		filepath.Join(dir, "out"), path)
-	if out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	read, err := os.ReadFile(filepath.Join(dir, "out", strings.TrimSuffix(name, filepath.Ext(name))+".csv"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return table(t, read, ',')
-}
-
 // withHostileTokens backfills a day, and gives a token a name that a spreadsheet would compute.
 func (s service) withHostileTokens(ctx context.Context, t *testing.T) (from, until time.Time) {
 	t.Helper()
@@ -106,81 +71,6 @@ func (s service) withHostileTokens(ctx context.Context, t *testing.T) (from, unt
 	s.exec(t, `UPDATE hour_prices SET price = 0.125 WHERE asset = (SELECT id FROM assets WHERE decimals = 6)
 		AND price IS NOT NULL`)
 	return from, until
-}
-
-// What a spreadsheet opens is what was stored: no id is a number, no number another one, and nothing is computed.
-func TestARealSpreadsheetOpensWhatWasExported(t *testing.T) {
-	t.Parallel()
-	s := start(t)
-	ctx, _ := s.newUser(t, "portfolio:read", "portfolio:write")
-	from, until := s.withHostileTokens(ctx, t)
-	get := func(f portfoliov1.ExportFormat, c portfoliov1.ExportContent) []byte {
-		file, rows, err := s.export(ctx, &portfoliov1.ExportSnapshotsRequest{Format: f, Content: c,
-			StartTime: timestamppb.New(from), EndTime: timestamppb.New(until)})
-		if err != nil || rows < 24 {
-			t.Fatal(rows, err)
-		}
-		return file
-	}
-	for content, columns := range map[portfoliov1.ExportContent]struct{ texts, numbers []string }{
-		portfoliov1.ExportContent_EXPORT_CONTENT_HOURS: {[]string{"portfolio_id", "currency"},
-			[]string{"total", "net_flow"}},
-		portfoliov1.ExportContent_EXPORT_CONTENT_POSITIONS: {[]string{"portfolio_id", "token_id", "symbol",
-			"amount_base_units", "price_source", "unpriced_reason"}, []string{"amount", "price", "value"}},
-	} {
-		want := table(t, get(portfoliov1.ExportFormat_EXPORT_FORMAT_CSV, content), ',')
-		threeDecimals := regexp.MustCompile(`^-?\d+\.\d{3}$`)
-		compare := func(name string, got []map[string]string, exact bool) {
-			if len(got) != len(want) {
-				t.Errorf("%s has %d rows, want %d", name, len(got), len(want))
-				return
-			}
-			for i := range want {
-				for _, column := range columns.texts {
-					text := want[i][column]
-					if exact {
-						text = strings.TrimPrefix(text, "'")
-					}
-					if got[i][column] != text {
-						t.Errorf("%s, row %d: %s is %q, want %q", name, i, column, got[i][column], text)
-					}
-				}
-				for _, column := range columns.numbers {
-					if threeDecimals.MatchString(want[i][column]) {
-						t.Errorf("%s %q has three decimals", column, want[i][column])
-					}
-					if want[i][column] == "" {
-						continue
-					}
-					a, errA := strconv.ParseFloat(got[i][column], 64)
-					b, errB := strconv.ParseFloat(want[i][column], 64)
-					if errA != nil || errB != nil || math.Abs(a-b) > 1e-14*math.Abs(b) {
-						t.Errorf("%s, row %d: %s is %q, want %q", name, i, column, got[i][column], want[i][column])
-					}
-					if exact && got[i][column+"_exact"] != want[i][column] {
-						t.Errorf("%s, row %d: %s_exact is %q, want %q", name, i, column, got[i][column+"_exact"],
-							want[i][column])
-					}
-				}
-			}
-		}
-		compare("CSV", opened(t, "plain.csv", get(portfoliov1.ExportFormat_EXPORT_FORMAT_CSV, content),
-			"CSV:44,34,76,1,,1033"), false)
-		compare("CSV with semicolons, in German", opened(t, "german.csv",
-			get(portfoliov1.ExportFormat_EXPORT_FORMAT_CSV_SEMICOLON, content), "CSV:59,34,76,1,,1031"), false)
-		compare("XLSX", opened(t, "book.xlsx", get(portfoliov1.ExportFormat_EXPORT_FORMAT_XLSX, content), ""), true)
-	}
-}
-
-// Without what exports do, a spreadsheet changes what it opens: so the test above would notice.
-func TestARealSpreadsheetChangesAFileWithoutTheseRules(t *testing.T) {
-	t.Parallel()
-	row := opened(t, "bare.csv", []byte("id;price;units\r\n007;0.125;123456789012345678901234567890\r\n"),
-		"CSV:59,34,76,1,,1031")[0]
-	units, err := strconv.ParseFloat(row["units"], 64)
-	if row["id"] != "7" || row["price"] != "125" || err != nil || row["units"] == "123456789012345678901234567890" {
-		t.Errorf("opened as %v (%v, %v): it doesn't change what it should", row, units, err)
-	}
 }
 
 func TestExportedHoursAreTheStoredOnesOldestFirst(t *testing.T) {

@@ -15,7 +15,9 @@ import (
 type ownedWallet struct {
 	id, amount string
 	price      string // "2" when ""
+	second     string // the amount of another token at 5; none when ""
 	unread     bool   // its chain has no node
+	syncing    bool   // its first sync is under way: nothing is known of its balances
 }
 
 // setOwned sets the wallets that everybody has.
@@ -37,6 +39,11 @@ func (w *fakeWallet) ownedAt(at time.Time) (all []*walletv1.WalletHoldings, toke
 			all = append(all, held)
 			continue
 		}
+		if o.syncing {
+			held.Sync = &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_SYNCING}
+			all = append(all, held)
+			continue
+		}
 		price := &walletv1.Price{TokenId: o.id, Price: "2", Source: "test", PriceTime: timestamppb.New(at)}
 		if o.price != "" {
 			price.Price = o.price
@@ -44,6 +51,13 @@ func (w *fakeWallet) ownedAt(at time.Time) (all []*walletv1.WalletHoldings, toke
 		held.Holdings = []*walletv1.Holding{{TokenId: o.id, Amount: o.amount}}
 		all, prices = append(all, held), append(prices, price)
 		tokens = append(tokens, &walletv1.Token{Id: o.id, Symbol: "T", Verified: true})
+		if o.second != "" {
+			id := o.id + "/second"
+			held.Holdings = append(held.Holdings, &walletv1.Holding{TokenId: id, Amount: o.second})
+			prices = append(prices, &walletv1.Price{TokenId: id, Price: "5", Source: "test",
+				PriceTime: timestamppb.New(at)})
+			tokens = append(tokens, &walletv1.Token{Id: id, Symbol: "S", Verified: true})
+		}
 	}
 	return all, tokens, prices
 }

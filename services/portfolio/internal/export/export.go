@@ -6,8 +6,8 @@
 //     none is read as a number.
 //   - A number has at least four decimals or none: exactly three would be thousands in
 //     several languages. In CSV it has all of its digits.
-//   - Text that came from outside and would be read as a formula or as a number begins with
-//     an apostrophe in CSV. Numbers don't.
+//   - Text that came from outside begins with an apostrophe in CSV if it has a digit, or begins
+//     like a formula: so none is read as a formula, number, date or time. Numbers don't.
 //   - In XLSX a number is rounded to the 15 digits that a spreadsheet keeps; beside it is the
 //     exact one as text.
 //   - Memory doesn't grow with the number of rows, but of XLSX, whose rows are limited.

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/xuri/excelize/v2"
 )
@@ -83,12 +85,11 @@ func (w *csvWriter) finish() error {
 
 func (w *csvWriter) discard() {}
 
-// guarded returns text from outside such that no spreadsheet reads a formula or a number in it.
+// guarded returns text from outside such that no spreadsheet reads a formula, a number, a date or a time in it. What
+// these look like depends on the spreadsheet's language, but each number, date and time has a digit.
 func guarded(s string) string {
-	if s == "" {
-		return ""
-	}
-	if _, err := strconv.ParseFloat(s, 64); err == nil || strings.ContainsRune("=+-@\t\r\n", rune(s[0])) {
+	begin, _ := utf8.DecodeRuneInString(strings.TrimLeft(s, " \u00a0"))
+	if strings.ContainsRune("=+-@\t\r\n＝＋－＠", begin) || strings.ContainsFunc(s, unicode.IsDigit) {
 		return "'" + s
 	}
 	return s

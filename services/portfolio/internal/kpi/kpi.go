@@ -38,6 +38,7 @@ const (
 	ReasonWalletUnavailable  = "WALLET_UNAVAILABLE" // the value is a snapshot, which doesn't have the figure
 	ReasonNoSyncedWallet     = "NO_SYNCED_WALLET"
 	ReasonNoPricedHolding    = "NO_PRICED_HOLDING"
+	ReasonNoVerifiedHolding  = "NO_VERIFIED_HOLDING"
 	ReasonRateUnavailable    = currency.ReasonUnavailable
 	dayTolerance             = 2 * time.Hour
 	tolerance                = 24 * time.Hour
@@ -106,6 +107,7 @@ type KPI struct {
 	Highest       Highest
 	Best, Worst   Move
 	Holdings      int
+	UnpricedShare Figure // of the verified positions
 	Wallets       Figure
 	OldestBalance Age
 	OldestPrice   Age
@@ -319,6 +321,9 @@ func walletsOf(v valuation.Valuation) Figure {
 // setCountsAndAges sets what the valuation itself says.
 func (k *KPI) setCountsAndAges() {
 	v := k.Valuation
+	if k.UnpricedShare.Value = v.UnpricedShare(); k.UnpricedShare.Value == nil {
+		k.UnpricedShare.Unavailable = ReasonNoVerifiedHolding
+	}
 	k.OldestBalance, k.OldestPrice = Age{Time: v.OldestBalance}, Age{Unavailable: ReasonNoPricedHolding}
 	switch {
 	case v.Stale:

@@ -21,6 +21,7 @@ func valuationToProto(v valuation.Valuation, r currency.Rate) *portfoliov1.Valua
 		Liabilities: decimalToProto(v.Liabilities), Collateral: decimalToProto(v.Collateral),
 		Positions: positionsToProto(v.Positions),
 		Receipts:  positionsToProto(v.Receipts), UnpricedCount: int32(v.Unpriced),
+		UnpricedShare:   decimalToProto(v.UnpricedShare()),
 		UnverifiedCount: int32(v.Unverified), Complete: v.Complete(), IncompleteReasons: v.IncompleteReasons,
 		ValuationTime: timestamppb.New(v.ValuationTime), Stale: v.Stale,
 	}

@@ -30,6 +30,7 @@ type fakePortfolios struct {
 
 	mu    sync.Mutex
 	saves []int // how many portfolios each call stored
+	zeros int   // how many values of 0 were stored
 }
 
 var errUnavailable = errs.Unavailable("WALLET_UNAVAILABLE", "unavailable")
@@ -81,7 +82,9 @@ func (w *fakePortfolios) SaveHour(_ context.Context, _ time.Time, values []snaps
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, v := range values {
-		w.stored[v.Portfolio.ID]++
+		if w.stored[v.Portfolio.ID]++; v.Valuation.Total.IsZero() {
+			w.zeros++
+		}
 	}
 	w.saves = append(w.saves, len(values))
 	return len(values), nil
@@ -143,5 +146,25 @@ func TestTheHourlyJobStoresNothingForAPortfolioThatIsEmptyOrWasNeverSynced(t *te
 	w.held[w.ids[1]] = snapshot.OwnerHoldings{Owner: w.ids[1], Wallets: []valuation.Wallet{{}}} // never synced
 	if err := w.run(t); err != nil || len(w.stored) != 1 || w.stored[w.ids[2]] != 1 {
 		t.Errorf("stored %v, %v", w.stored, err)
+	}
+}
+
+// A wallet that is refreshed, of which nothing is known meanwhile, is no 0: neither is one stored, nor is the portfolio
+// passed over once it is known again.
+func TestTheHourlyJobStoresNoZeroDuringARefresh(t *testing.T) {
+	w := newPortfolios(2)
+	before := w.held[w.ids[0]]
+	refreshed := before
+	refreshed.Wallets, refreshed.Holdings = []valuation.Wallet{{}}, nil
+	w.held[w.ids[0]] = refreshed
+	if err := w.run(t); err != nil || w.stored[w.ids[0]] != 0 || w.stored[w.ids[1]] != 1 {
+		t.Errorf("stored %v, %v", w.stored, err)
+	}
+	w.held[w.ids[0]] = before
+	if err := w.run(t); err != nil || w.stored[w.ids[0]] != 1 || w.stored[w.ids[1]] != 1 {
+		t.Errorf("stored %v then, %v", w.stored, err)
+	}
+	if w.zeros != 0 {
+		t.Errorf("%d values of 0 were stored", w.zeros)
 	}
 }

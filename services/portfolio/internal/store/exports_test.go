@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/services/portfolio/internal/export"
 )
 
@@ -59,8 +60,8 @@ func TestALargeExportTakesNoMoreMemory(t *testing.T) {
 		t.Fatal(rows, err)
 	}
 	above := (int64(out.peak) - int64(before.HeapAlloc)) >> 20
-	t.Logf("%d rows, %d MiB, with at most %d MiB of memory above the %d MiB before", rows, out.bytes>>20, above,
-		before.HeapAlloc>>20)
+	testkit.Figure(t, "an export of %d rows, %d MiB: at most %d MiB of memory above the %d MiB before (limit 48)", rows,
+		out.bytes>>20, above, before.HeapAlloc>>20)
 	if above > 48 {
 		t.Errorf("it took %d MiB", above)
 	}

@@ -296,8 +296,13 @@ func TestAFloodOfMendedPricesIsBounded(t *testing.T) {
 	if err := follower.Reprice(t.Context(), 0, 1); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d prices of 12 tokens, %d snapshots of %d portfolios: compared in %s, valued in %s", 12*hours,
-		hours*holders, holders, followed, time.Since(begun)-followed)
+	took, limit := time.Since(begun), time.Duration(testkit.Size(1, 10))*time.Minute
+	testkit.Figure(t, "%d prices of 12 tokens, %d snapshots of %d portfolios: compared in %s, valued in %s (limit %s)",
+		12*hours, hours*holders, holders, followed.Round(time.Millisecond), (took - followed).Round(time.Millisecond),
+		limit)
+	if took > limit {
+		t.Errorf("it took %s", took)
+	}
 	if n := f.count(t, "SELECT count(*) FROM hour_prices"); n != 2*12*hours {
 		t.Errorf("%d prices are stored, want the old and the new ones, %d", n, 2*12*hours)
 	}

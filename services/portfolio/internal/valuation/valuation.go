@@ -30,6 +30,9 @@ const Currency = "USD"
 // Scale is the number of decimals that values are rounded to.
 const Scale = 8
 
+// ShareScale is the number of decimals of UnpricedShare.
+const ShareScale = 12
+
 // MaxBalanceAge is how old a wallet's balances may be in a complete valuation.
 const MaxBalanceAge = 24 * time.Hour
 
@@ -142,6 +145,19 @@ func (v Valuation) Measurable() bool {
 	return v.IncompleteWallets == 0 && !slices.ContainsFunc(v.Positions, func(p Position) bool {
 		return p.Verified && p.Price.UnpricedReason == ReasonSourceUnavailable
 	})
+}
+
+// UnpricedShare returns Unpriced divided by the number of verified positions, rounded half to even to ShareScale
+// decimals; nil without a verified position.
+func (v Valuation) UnpricedShare() *apd.Decimal {
+	verified := len(v.Positions) - v.Unverified
+	if verified == 0 {
+		return nil
+	}
+	share := new(apd.Decimal) // of counts there is no error
+	_, _ = decimalContext().Quo(share, apd.New(int64(v.Unpriced), 0), apd.New(int64(verified), 0))
+	_, _ = decimalContext().Quantize(share, share, -ShareScale)
+	return share
 }
 
 // Compute values what wallets hold. It fails only for a malformed amount or price,

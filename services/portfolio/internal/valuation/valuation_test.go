@@ -132,9 +132,15 @@ func TestAPositionWithoutAPriceIsNotCounted(t *testing.T) {
 			t.Errorf("%s without a price: value %s, reason %q", p.TokenID, text(p.Value), p.Price.UnpricedReason)
 		}
 	}
+	if got := text(v.UnpricedShare()); got != "0.666666666667" { // two of three
+		t.Errorf("the unpriced share is %s", got)
+	}
+	if got := text(of(t, scam, hold("a", "3", 0, "2")).UnpricedShare()); got != "0.000000000000" {
+		t.Errorf("the unpriced share is %s, want 0", got)
+	}
 	// Spam alone leaves a valuation complete.
-	if v := of(t, scam, unpricedScam); !v.Complete() || !v.Total.IsZero() {
-		t.Errorf("spam alone: %v, %s", v.IncompleteReasons, text(v.Total))
+	if v := of(t, scam, unpricedScam); !v.Complete() || !v.Total.IsZero() || v.UnpricedShare() != nil {
+		t.Errorf("spam alone: %v, %s, %v", v.IncompleteReasons, text(v.Total), v.UnpricedShare())
 	}
 }
 

@@ -235,8 +235,10 @@ type Kpi struct {
 	OldestBalance *Age `protobuf:"bytes,16,opt,name=oldest_balance,json=oldestBalance,proto3" json:"oldest_balance,omitempty"`
 	OldestPrice   *Age `protobuf:"bytes,17,opt,name=oldest_price,json=oldestPrice,proto3" json:"oldest_price,omitempty"`
 	// Those of value; neither is negative.
-	Assets        string `protobuf:"bytes,18,opt,name=assets,proto3" json:"assets,omitempty"`
-	Liabilities   string `protobuf:"bytes,19,opt,name=liabilities,proto3" json:"liabilities,omitempty"`
+	Assets      string `protobuf:"bytes,18,opt,name=assets,proto3" json:"assets,omitempty"`
+	Liabilities string `protobuf:"bytes,19,opt,name=liabilities,proto3" json:"liabilities,omitempty"`
+	// unpriced_share of Valuation.
+	UnpricedShare *Figure `protobuf:"bytes,20,opt,name=unpriced_share,json=unpricedShare,proto3" json:"unpriced_share,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -404,6 +406,13 @@ func (x *Kpi) GetLiabilities() string {
 	return ""
 }
 
+func (x *Kpi) GetUnpricedShare() *Figure {
+	if x != nil {
+		return x.UnpricedShare
+	}
+	return nil
+}
+
 // Figure is a decimal number, or the reason why there is none.
 type Figure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -411,7 +420,7 @@ type Figure struct {
 	Value string `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
 	// NO_SNAPSHOTS, NO_SNAPSHOT_AT_START, WALLET_UNAVAILABLE, or RATE_UNAVAILABLE when the rate
 	// of the currency in an hour that counts is not known; of ratios also VALUE_BELOW_THRESHOLD
-	// for less than 1.00 US dollars, and those of Ratio.
+	// for less than 1.00 US dollars, and those of Ratio; of unpriced_share NO_VERIFIED_HOLDING.
 	UnavailableReason string `protobuf:"bytes,2,opt,name=unavailable_reason,json=unavailableReason,proto3" json:"unavailable_reason,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -822,7 +831,7 @@ const file_purser_portfolio_v1_kpi_proto_rawDesc = "" +
 	"\ttime_zone\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\btimeZone\x12$\n" +
 	"\bcurrency\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\bcurrency\"<\n" +
 	"\x0eGetKpiResponse\x12*\n" +
-	"\x03kpi\x18\x01 \x01(\v2\x18.purser.portfolio.v1.KpiR\x03kpi\"\xc1\x06\n" +
+	"\x03kpi\x18\x01 \x01(\v2\x18.purser.portfolio.v1.KpiR\x03kpi\"\x85\a\n" +
 	"\x03Kpi\x12\x1a\n" +
 	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x129\n" +
@@ -844,7 +853,8 @@ const file_purser_portfolio_v1_kpi_proto_rawDesc = "" +
 	"\x0eoldest_balance\x18\x10 \x01(\v2\x18.purser.portfolio.v1.AgeR\roldestBalance\x12;\n" +
 	"\foldest_price\x18\x11 \x01(\v2\x18.purser.portfolio.v1.AgeR\voldestPrice\x12\x16\n" +
 	"\x06assets\x18\x12 \x01(\tR\x06assets\x12 \n" +
-	"\vliabilities\x18\x13 \x01(\tR\vliabilities\"M\n" +
+	"\vliabilities\x18\x13 \x01(\tR\vliabilities\x12B\n" +
+	"\x0eunpriced_share\x18\x14 \x01(\v2\x1b.purser.portfolio.v1.FigureR\runpricedShare\"M\n" +
 	"\x06Figure\x12\x14\n" +
 	"\x05value\x18\x01 \x01(\tR\x05value\x12-\n" +
 	"\x12unavailable_reason\x18\x02 \x01(\tR\x11unavailableReason\"\xc0\x04\n" +
@@ -928,26 +938,27 @@ var file_purser_portfolio_v1_kpi_proto_depIdxs = []int32{
 	4,  // 6: purser.portfolio.v1.Kpi.wallet_count:type_name -> purser.portfolio.v1.Figure
 	8,  // 7: purser.portfolio.v1.Kpi.oldest_balance:type_name -> purser.portfolio.v1.Age
 	8,  // 8: purser.portfolio.v1.Kpi.oldest_price:type_name -> purser.portfolio.v1.Age
-	0,  // 9: purser.portfolio.v1.Change.period:type_name -> purser.portfolio.v1.Period
-	9,  // 10: purser.portfolio.v1.Change.start_time:type_name -> google.protobuf.Timestamp
-	9,  // 11: purser.portfolio.v1.Change.snapshot_time:type_name -> google.protobuf.Timestamp
-	9,  // 12: purser.portfolio.v1.Change.end_time:type_name -> google.protobuf.Timestamp
-	4,  // 13: purser.portfolio.v1.Change.start_value:type_name -> purser.portfolio.v1.Figure
-	4,  // 14: purser.portfolio.v1.Change.gross:type_name -> purser.portfolio.v1.Figure
-	4,  // 15: purser.portfolio.v1.Change.gross_ratio:type_name -> purser.portfolio.v1.Figure
-	4,  // 16: purser.portfolio.v1.Change.net_flow:type_name -> purser.portfolio.v1.Figure
-	4,  // 17: purser.portfolio.v1.Change.net:type_name -> purser.portfolio.v1.Figure
-	4,  // 18: purser.portfolio.v1.Change.net_ratio:type_name -> purser.portfolio.v1.Figure
-	4,  // 19: purser.portfolio.v1.HighestValue.value:type_name -> purser.portfolio.v1.Figure
-	9,  // 20: purser.portfolio.v1.HighestValue.time:type_name -> google.protobuf.Timestamp
-	4,  // 21: purser.portfolio.v1.HighestValue.drawdown:type_name -> purser.portfolio.v1.Figure
-	9,  // 22: purser.portfolio.v1.Age.time:type_name -> google.protobuf.Timestamp
-	10, // 23: purser.portfolio.v1.Age.age:type_name -> google.protobuf.Duration
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	4,  // 9: purser.portfolio.v1.Kpi.unpriced_share:type_name -> purser.portfolio.v1.Figure
+	0,  // 10: purser.portfolio.v1.Change.period:type_name -> purser.portfolio.v1.Period
+	9,  // 11: purser.portfolio.v1.Change.start_time:type_name -> google.protobuf.Timestamp
+	9,  // 12: purser.portfolio.v1.Change.snapshot_time:type_name -> google.protobuf.Timestamp
+	9,  // 13: purser.portfolio.v1.Change.end_time:type_name -> google.protobuf.Timestamp
+	4,  // 14: purser.portfolio.v1.Change.start_value:type_name -> purser.portfolio.v1.Figure
+	4,  // 15: purser.portfolio.v1.Change.gross:type_name -> purser.portfolio.v1.Figure
+	4,  // 16: purser.portfolio.v1.Change.gross_ratio:type_name -> purser.portfolio.v1.Figure
+	4,  // 17: purser.portfolio.v1.Change.net_flow:type_name -> purser.portfolio.v1.Figure
+	4,  // 18: purser.portfolio.v1.Change.net:type_name -> purser.portfolio.v1.Figure
+	4,  // 19: purser.portfolio.v1.Change.net_ratio:type_name -> purser.portfolio.v1.Figure
+	4,  // 20: purser.portfolio.v1.HighestValue.value:type_name -> purser.portfolio.v1.Figure
+	9,  // 21: purser.portfolio.v1.HighestValue.time:type_name -> google.protobuf.Timestamp
+	4,  // 22: purser.portfolio.v1.HighestValue.drawdown:type_name -> purser.portfolio.v1.Figure
+	9,  // 23: purser.portfolio.v1.Age.time:type_name -> google.protobuf.Timestamp
+	10, // 24: purser.portfolio.v1.Age.age:type_name -> google.protobuf.Duration
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_purser_portfolio_v1_kpi_proto_init() }

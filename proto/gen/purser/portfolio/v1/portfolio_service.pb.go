@@ -246,7 +246,10 @@ type Valuation struct {
 	// The position is in positions, and these are in no other figure. Empty for a snapshot, which doesn't have them.
 	Receipts []*Position `protobuf:"bytes,13,rep,name=receipts,proto3" json:"receipts,omitempty"`
 	// The part of assets that secures debts in lending markets, whether there are any debts or not.
-	Collateral    string `protobuf:"bytes,14,opt,name=collateral,proto3" json:"collateral,omitempty"`
+	Collateral string `protobuf:"bytes,14,opt,name=collateral,proto3" json:"collateral,omitempty"`
+	// unpriced_count divided by the number of verified positions, 0 to 1, rounded half to even to 12 decimals. It is of
+	// positions, not of values: what has no price has no value. Empty without a verified position.
+	UnpricedShare string `protobuf:"bytes,15,opt,name=unpriced_share,json=unpricedShare,proto3" json:"unpriced_share,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -375,6 +378,13 @@ func (x *Valuation) GetReceipts() []*Position {
 func (x *Valuation) GetCollateral() string {
 	if x != nil {
 		return x.Collateral
+	}
+	return ""
+}
+
+func (x *Valuation) GetUnpricedShare() string {
+	if x != nil {
+		return x.UnpricedShare
 	}
 	return ""
 }
@@ -2766,7 +2776,7 @@ var File_purser_portfolio_v1_portfolio_service_proto protoreflect.FileDescriptor
 
 const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\n" +
-	"+purser/portfolio/v1/portfolio_service.proto\x12\x13purser.portfolio.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a$purser/portfolio/v1/allocation.proto\x1a purser/portfolio/v1/export.proto\x1a\x1dpurser/portfolio/v1/kpi.proto\x1a#purser/portfolio/v1/portfolio.proto\"\xbc\x04\n" +
+	"+purser/portfolio/v1/portfolio_service.proto\x12\x13purser.portfolio.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a$purser/portfolio/v1/allocation.proto\x1a purser/portfolio/v1/export.proto\x1a\x1dpurser/portfolio/v1/kpi.proto\x1a#purser/portfolio/v1/portfolio.proto\"\xe3\x04\n" +
 	"\tValuation\x12\x1a\n" +
 	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\tR\x05total\x12;\n" +
@@ -2784,7 +2794,8 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\breceipts\x18\r \x03(\v2\x1d.purser.portfolio.v1.PositionR\breceipts\x12\x1e\n" +
 	"\n" +
 	"collateral\x18\x0e \x01(\tR\n" +
-	"collateral\"\x8b\x01\n" +
+	"collateral\x12%\n" +
+	"\x0eunpriced_share\x18\x0f \x01(\tR\runpricedShare\"\x8b\x01\n" +
 	"\fExchangeRate\x12\x14\n" +
 	"\x05price\x18\x01 \x01(\tR\x05price\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x127\n" +

@@ -222,7 +222,7 @@ type PortfolioServiceClient interface {
 	// Errors as those of GetValuation. INVALID_ARGUMENT for the wallets of a past time.
 	GetAllocation(ctx context.Context, in *GetAllocationRequest, opts ...grpc.CallOption) (*GetAllocationResponse, error)
 	// GetAllocationHistory returns what the value consisted of at the end of each day, week
-	// or month: by token or chain.
+	// or month: by token, chain or protocol.
 	//
 	// INVALID_ARGUMENT as in GetTimeline. RESOURCE_EXHAUSTED (TOO_MANY_POSITIONS) for points
 	// that have more than 200,000 positions together: ask for fewer points.
@@ -636,7 +636,7 @@ type PortfolioServiceServer interface {
 	// Errors as those of GetValuation. INVALID_ARGUMENT for the wallets of a past time.
 	GetAllocation(context.Context, *GetAllocationRequest) (*GetAllocationResponse, error)
 	// GetAllocationHistory returns what the value consisted of at the end of each day, week
-	// or month: by token or chain.
+	// or month: by token, chain or protocol.
 	//
 	// INVALID_ARGUMENT as in GetTimeline. RESOURCE_EXHAUSTED (TOO_MANY_POSITIONS) for points
 	// that have more than 200,000 positions together: ask for fewer points.
