@@ -177,7 +177,7 @@ func followHoldings(b *chassis.Builder, valuations *cache.Cache[valuation.Valuat
 			}
 			_ = valuations.Invalidate(ctx, keys...) // counted; without Redis nothing is read from the cache
 			return nil
-		}, b.Log).WithWallets(portfolios.FollowOwner).OnAnew(func() {
+		}, b.Log).WithWallets(portfolios.FollowOwner).OnRestart(func() {
 		hub.All()
 		alerts.all()
 	})

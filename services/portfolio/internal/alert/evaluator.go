@@ -146,11 +146,11 @@ func ofKind(k Kind) metric.MeasurementOption {
 // Run looks at what is due until ctx ends.
 func (e *Evaluator) Run(ctx context.Context) error { return e.loop.Run(ctx) }
 
-// Wake has it looked soon for owners who are due.
+// Wake starts the next poll without waiting for its time.
 func (e *Evaluator) Wake() { e.loop.Wake() }
 
-// Changed has the rules of owners looked at, of whom something changed. Where that can't be noted it is logged: they
-// are looked at in their turn.
+// Changed marks the rules of these owners as due. If that can't be stored, it logs the error and they are evaluated at
+// their regular time.
 func (e *Evaluator) Changed(ctx context.Context, owners []uuid.UUID) {
 	if err := e.store.Due(ctx, owners, e.now()); err != nil {
 		e.log.WarnContext(ctx, "the alert rules of owners of whom something changed wait for their turn", "error", err)

@@ -140,7 +140,7 @@ func (l *look) seeHealth(ctx context.Context, r Rule) (Sight, bool) {
 	if lowest.Health.Value != nil {
 		return Sight{Figure: lowest.Health.Value, AtMost: lowest.Unknown > 0}, true
 	}
-	return Sight{Fine: lowest.Health.Unavailable == defi.ReasonNoDebt ||
+	return Sight{NotApplicable: lowest.Health.Unavailable == defi.ReasonNoDebt ||
 		lowest.Health.Unavailable == defi.ReasonDebtTooSmall}, true
 }
 

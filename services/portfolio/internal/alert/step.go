@@ -16,12 +16,12 @@ type Sight struct {
 	Figure *apd.Decimal
 	// AtMost: the true figure may be lower.
 	AtMost bool
-	// Fine: there is no figure since nothing can be wrong, as the health of a portfolio without debts.
-	Fine bool
-	// Missing: what has an age, or a part of it, isn't there. Of WalletAge and PriceAge.
+	// NotApplicable: there is nothing to measure, for example the health of a portfolio without debts.
+	NotApplicable bool
+	// Missing: what has an age, or a part of it, isn't there. Used by kinds WalletAge and PriceAge only.
 	Missing bool
 	// Membership is the number of the membership whose wallets Figure is of, and Decimals are the token's, 0 where
-	// Figure is. Of Transfer.
+	// Figure is. Used by kind Transfer only.
 	Membership int
 	Decimals   uint8
 }
@@ -50,13 +50,13 @@ func (r Rule) Step(seen Sight, now time.Time) (next State, changed, fires bool) 
 		}
 	}
 	switch {
-	case seen.Fine:
+	case seen.NotApplicable:
 		if next.Fired {
 			next.Fired, next.Figure, changed = false, "", true
 		}
 	case figure == nil:
 	case !next.Fired && r.beyond(figure):
-		if !r.rests(now) {
+		if !r.inCooldown(now) {
 			next.Fired, next.Figure, next.FiredAt = true, figure.Text('f'), now
 			return next, true, true
 		}
@@ -66,8 +66,8 @@ func (r Rule) Step(seen Sight, now time.Time) (next State, changed, fires bool) 
 	return next, changed, false
 }
 
-// rests reports whether the rule has fired so lately that it must not again.
-func (r Rule) rests(now time.Time) bool {
+// inCooldown reports whether the last firing is less than MinInterval ago.
+func (r Rule) inCooldown(now time.Time) bool {
 	return !r.State.FiredAt.IsZero() && now.Sub(r.State.FiredAt) < MinInterval
 }
 
@@ -94,7 +94,7 @@ func (r Rule) stepTransfer(seen Sight, now time.Time) (next State, changed, fire
 	}
 	moved.Exponent -= int32(decimals)
 	if r.beyond(moved) {
-		if r.rests(now) {
+		if r.inCooldown(now) {
 			return next, false, false // the base stays, so that it counts later
 		}
 		next.Figure, next.FiredAt, fires = moved.Text('f'), now, true

@@ -139,7 +139,8 @@ func TestAnUpperBoundArmsNothing(t *testing.T) {
 	r := newRule(t, alert.HealthBelow, alert.Definition{Limit: "1.5"})
 	low := alert.Sight{Figure: decimal(t, "1.2"), AtMost: true}
 	got := look(r, low, alert.Sight{Figure: decimal(t, "9"), AtMost: true},
-		alert.Sight{Figure: decimal(t, "1.2")}, alert.Sight{Fine: true}, alert.Sight{Figure: decimal(t, "1.2")})
+		alert.Sight{Figure: decimal(t, "1.2")}, alert.Sight{NotApplicable: true},
+		alert.Sight{Figure: decimal(t, "1.2")})
 	if !slices.Equal(got, []int{0, 4}) {
 		t.Errorf("it fired at %v, want at 0, and at 4 after the debts were gone", got)
 	}

@@ -108,7 +108,7 @@ func (s *Service) At(ctx context.Context, currency string, times ...time.Time) (
 	return rates, nil
 }
 
-// Known is At, but returns rates that are not known too. Errors are those of Now for a currency that is none.
+// Known is At, but returns rates that are not known too. errs.Invalid for an unknown currency.
 func (s *Service) Known(ctx context.Context, currency string, times ...time.Time) ([]Rate, error) {
 	if IsUSD(currency) {
 		return slices.Repeat([]Rate{USD()}, len(times)), nil

@@ -12,7 +12,7 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/lots"
 )
 
-// Transit is the wallet of what left one own wallet for another that doesn't know of it yet.
+// Transit is the placeholder wallet of a transfer between own wallets whose incoming side is not known yet.
 const Transit = ""
 
 // pairWithin is how far apart the two sides of a transfer without a hash may be.

@@ -58,7 +58,8 @@ func (b *bundle) add(quantity, value *big.Int) {
 	b.quantity = new(big.Int).Add(b.quantity, quantity)
 }
 
-// take takes a quantity, at most all, with its part of the value. Of nothing more than 0 is known again.
+// take takes a quantity, at most all, with its part of the value. Once nothing is
+// left, the value is known to be 0.
 func (b *bundle) take(quantity *big.Int) *big.Int {
 	var part *big.Int
 	if b.value != nil {

@@ -13,8 +13,8 @@ const washDays = 30
 type USOptions struct {
 	// Method is FIFO, LIFO or HIFO; the last two are specific identifications.
 	Method Method
-	// PerWalletFrom is from when on a wallet disposes of its own lots: the start of 2025. Before it, all wallets are
-	// one. Zero for ever since.
+	// PerWalletFrom is the time from which lots are kept per wallet (start of 2025); before it, all wallets are one.
+	// Zero: always.
 	PerWalletFrom time.Time
 	// Zone says when days begin.
 	Zone *time.Location

@@ -12,7 +12,7 @@ import (
 const (
 	sumDigits    = 80
 	growthDigits = 40
-	// lessOneDecimals leaves the roundings of 10^9 products out.
+	// lessOne rounds to this many decimals, which removes the rounding errors of up to 10^9 products.
 	lessOneDecimals = 30
 )
 

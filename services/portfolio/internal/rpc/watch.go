@@ -48,7 +48,7 @@ func (s *PortfolioServer) WatchValuation(req *portfoliov1.WatchValuationRequest,
 
 // watchedPortfolio is callersPortfolio when it is the stream's turn.
 func (s *PortfolioServer) watchedPortfolio(ctx context.Context, id string) (portfolio.Portfolio, error) {
-	end, err := s.watches.Turn(ctx)
+	end, err := s.watches.AcquireSlot(ctx)
 	if err != nil {
 		return portfolio.Portfolio{}, err
 	}

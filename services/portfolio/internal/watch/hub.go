@@ -1,10 +1,10 @@
 // Package watch tells what portfolios are worth, and each time that this changes.
 //
-// It promises: a stream tells the state that is the present one when it is worked out; every change that the wallet
-// service tells of, and every price that differs from what a stream has told, leads to that within the times below,
-// however many come at once; nothing is kept for a reader but that its state may be another by now. The changes of all
-// owners come by one stream of the wallet service, and all prices by one question each period, however many streams
-// there are. A cursor is a digest of a state, so that every replica knows it without anything being stored.
+// It promises: a stream sends the state as it is when the valuation is computed; every change that the wallet service
+// announces, and every price that differs from the one a stream has sent, leads to a message within the times below,
+// however many come at once; the only thing stored per reader is a flag that its state may have changed. The changes
+// of all owners come by one stream of the wallet service, and all prices by one query each period, however many
+// streams there are. A cursor is a digest of a state, so that every replica knows it without anything being stored.
 //
 // Without an account of the service, or while the stream of changes is broken, each stream works its state out once a
 // period instead. Redis is not used.
@@ -78,7 +78,7 @@ type watcher struct {
 	seen []known       // Hub.mu guards it
 }
 
-// NewHub returns a hub that compares prices, and without changes that are told, everything, once in every.
+// NewHub returns a hub that compares prices every `every`. While changes are not followed it revalues everything then.
 func NewHub(v Versions, p Prices, every time.Duration, log *slog.Logger) *Hub {
 	// An instrument that can't be made is a no-op one.
 	watchers, _ := otel.Meter("purser/portfolio/watch").Int64UpDownCounter("valuation_watchers",
@@ -113,7 +113,7 @@ func (h *Hub) All() {
 	}
 }
 
-// Run looks for what is not told, until ctx ends.
+// Run polls for changes that no event announces, until ctx ends.
 func (h *Hub) Run(ctx context.Context) error {
 	look, compare := time.NewTicker(lookEvery), time.NewTicker(h.every)
 	defer look.Stop()

@@ -99,7 +99,7 @@ func (d *Deliverer) Run(ctx context.Context) error {
 	return d.loop.Run(ctx)
 }
 
-// Wake has it looked soon for what is due.
+// Wake starts the next poll without waiting for its time.
 func (d *Deliverer) Wake() { d.loop.Wake() }
 
 func (d *Deliverer) claim(ctx context.Context, n int) (pieces []func(context.Context), err error) {

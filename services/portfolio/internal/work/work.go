@@ -1,8 +1,8 @@
 // Package work does what is due in a database, a bounded number at a time.
 //
 // It promises: while something is due and a place is free, it is claimed; what takes long holds up only the place
-// that it is in, and what panics ends nothing but itself. Claims are of the caller: whoever claims has to see to it
-// that nobody else gets the same, for as long as it may take, and that it is due again afterwards if it was not done.
+// that it is in, and what panics ends nothing but itself. The caller's claim function must lease each item, so that no
+// other replica gets it while it runs and it is due again if it was not done.
 package work
 
 import (
