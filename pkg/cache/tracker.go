@@ -56,7 +56,8 @@ const (
 type Tracker struct {
 	redis redis.UniversalClient
 	probe string // prefix of the probes' keys, this process's alone
-	// probes counts them; only Serve's goroutine does. No number comes again, for the end of a key's TTL is told too.
+	// probes counts them; only Serve's goroutine does. Numbers are never reused, because Redis also
+	// announces expiry.
 	probes int64
 	log    *slog.Logger
 	began  time.Time

@@ -13,7 +13,7 @@
 //
 // Limits: changes of an owner that took no common lock are in any order. Redis only wakes readers; without it a
 // change is read within [Poll] and the duration of a query. After a restore from a backup, change_feed.id has to be
-// changed, or cursors that were given later than the backup may be taken for others.
+// changed, or cursors issued after the backup would match other changes.
 package feed
 
 import (

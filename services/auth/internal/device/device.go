@@ -1,7 +1,8 @@
 // Package device recognizes devices that have signed in to an account before, by a token that they keep.
 //
 // It promises: a token is bound to one account and one device. An invented one is told from a real one by its MAC
-// alone, without a look into the database. Real ones end there: see package session. A token is no credential.
+// alone, without a look into the database. Package session decides until when a token is
+// valid. A token is no credential.
 //
 // Limits: whoever steals a token can try passwords in the name of that device, as often as the device.
 package device

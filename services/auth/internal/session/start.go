@@ -13,8 +13,8 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/authority"
 )
 
-// Owner is a user as they are while a session of theirs is stored, read under the lock on their account. So a change
-// of what they signed in with comes before, and is seen, or after, and ends the session.
+// Owner is a user as they are while a session of theirs is stored, read under the lock on their account. A change of
+// credentials is therefore either seen here, or happens later and ends the session.
 type Owner struct {
 	Access       account.AccessState
 	PasswordHash string // empty when there is none

@@ -133,7 +133,7 @@ func (s *stream) run(ctx context.Context) error {
 	}
 }
 
-// soon is when the state is worked out after a change.
+// soon is the wait before the valuation after a change.
 func (s *stream) soon() time.Duration {
 	return max(changeDelay, minValuationInterval-time.Since(s.begun))
 }

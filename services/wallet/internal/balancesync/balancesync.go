@@ -9,8 +9,8 @@
 // keep every later one out. A sync at a block that is older than MaxHeadAge says so:
 // it is not the present.
 //
-// Limits: a chain of whose nodes a single one has to answer is believed within these
-// bounds. Where several have to agree (PURSER_CHAIN_QUORUM), none of them is.
+// Limits: without a quorum one node is trusted within these bounds; with
+// PURSER_CHAIN_QUORUM no single node is.
 package balancesync
 
 import (

@@ -14,7 +14,7 @@ import (
 const (
 	// readHedgeDelay is how long a node may leave a question of a reading without an answer until the next node is
 	// asked beside it, and pastHedgeDelay the same of a reading of the past, which has four seconds for all nodes.
-	// scanHedgeDelay is that of what nobody waits for.
+	// scanHedgeDelay is used by background jobs.
 	readHedgeDelay, pastHedgeDelay, scanHedgeDelay = 2 * time.Second, 600 * time.Millisecond, callTimeout
 )
 

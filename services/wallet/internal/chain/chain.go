@@ -198,7 +198,7 @@ func (r *Reader) readAgreed(ctx context.Context, chain, atLeast uint64,
 	return nil, r.disagreement(ctx, chain, fmt.Sprintf("balances at block %d", at.Number), says(answers))
 }
 
-// says is what nodes say whose answers were compared.
+// says returns, for each node, the text about a differing answer.
 func says[T any](answers []answer[T]) []answer[string] {
 	out := make([]answer[string], len(answers))
 	for i, a := range answers {

@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	// checkEvery is how long the result of a check of all nodes is used: whoever
-	// calls Status how often, a node is asked at most once in this time.
+	// checkEvery is how long the result of a check of all nodes is used: a node is asked
+	// at most once in this time, however often Status is called.
 	checkEvery = 10 * time.Second
 	// checkTimeout bounds a check of all nodes.
 	checkTimeout = 4 * time.Second

@@ -1,8 +1,8 @@
 // Package chainreset recognises that a chain was reset: that it no longer has the blocks that were read of it, as a
 // chain for development that was started anew, or that went back to an earlier state.
 //
-// It keeps some blocks of each chain: the first, those of the numbers 1, 2, 4 and so on, and of those that were seen
-// since ever fewer the older they are. The nodes are asked for them again and again. A node that has another block
+// It keeps some blocks of each chain: the first, those of the numbers 1, 2, 4 and so on, and, of blocks seen later, a
+// sample that thins out with age. The nodes are asked for them again and again. A node that has another block
 // where one is kept is on another chain, unless the newest 64 blocks alone are others and it has come as far: that is
 // a reorg. A node that lacks the newest ones alone is behind.
 //
@@ -13,7 +13,8 @@
 //
 // A chain that went back, and whose nodes have no other block yet where one is kept, can't be told from nodes that are
 // behind. A chain for development, and one of which a time is set, is then taken for one that went back, when enough
-// nodes say so and the newest block of theirs stays the same for that time. Of others it is told that it may have.
+// nodes say so and the newest block of theirs stays the same for that time. Other chains are only reported as possibly
+// reset.
 //
 // Limits: on a chain with a single node, that node is believed in the end.
 package chainreset

@@ -3,9 +3,9 @@
 //
 // It promises: a chain is followed by one replica at a time, by a lease in the database; when that ends, another goes
 // on from where it was. A look costs each chain one question for the newest block, and one for the transactions and
-// one for the events of all blocks since the last look, whatever the number of wallets. A wallet that is touched is
-// synced at that block or a later one, as by the job, and so by as many nodes as have to agree. After a reorg of the
-// last blocks, what the blocks that are gone have touched is synced too.
+// one for the events of all blocks since the last look, whatever the number of wallets. A touched wallet is synced at
+// that block or later, with the same quorum as the job. After a reorg of the last blocks, what the blocks that are
+// gone have touched is synced too.
 //
 // It is there to be quick, not complete: what it doesn't see, as coins that a contract sends, rebasing tokens, and
 // blocks beyond the last MaxBlocks after a pause, the job finds. What blocks touch is believed to a single node, which
@@ -38,13 +38,12 @@ const (
 	lease, renew = 10 * time.Second, 3 * time.Second
 	// lookTimeout bounds a look, with its syncs.
 	lookTimeout = time.Minute
-	// tokensFor is how long the token list of a chain is used.
-	tokensFor = time.Minute
+	// tokenListTTL is how long the token list of a chain is used.
+	tokenListTTL = time.Minute
 	// maxTries is how often a look is repeated whose wallets could not be synced, or only at an earlier block.
 	maxTries = 10
-	// standsFor is how long the newest block may be before the last one that was read until it is believed that the
-	// chain has no later one any more.
-	standsFor = 30 * time.Second
+	// A head below the last block read for more than rewindTimeout means that the chain went back.
+	rewindTimeout = 30 * time.Second
 )
 
 // Touched is what a node tells of the blocks after one.
@@ -229,7 +228,7 @@ func (f *Follower) claim(ctx context.Context, c *chain) (bool, error) {
 
 // list reads which tokens' transfers are looked for.
 func (f *Follower) list(ctx context.Context, c *chain) error {
-	if f.now().Sub(c.listed) < tokensFor {
+	if f.now().Sub(c.listed) < tokenListTTL {
 		return nil
 	}
 	tokens, err := token.ListAll(ctx, f.tokens, c.id)
@@ -254,7 +253,7 @@ func (f *Follower) stands(ctx context.Context, c *chain, newest block.Block) err
 	if c.behind.IsZero() {
 		c.behind = f.now()
 	}
-	if f.now().Sub(c.behind) < standsFor {
+	if f.now().Sub(c.behind) < rewindTimeout {
 		return nil
 	}
 	c.behind, c.recent = time.Time{}, nil

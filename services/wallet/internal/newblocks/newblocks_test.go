@@ -196,7 +196,7 @@ func TestAChainThatWasResetIsFollowedAgain(t *testing.T) {
 	w.then(t, nil, look)
 	w.blocks = []fakeBlock{{hash: 21}}
 	w.then(t, nil, look)
-	w.now = w.now.Add(standsFor)
+	w.now = w.now.Add(rewindTimeout)
 	w.then(t, nil, look)
 	w.blocks = append(w.blocks, fakeBlock{22, []common.Address{address('a')}})
 	w.then(t, []string{"a@2"}, look)

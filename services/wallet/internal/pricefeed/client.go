@@ -4,8 +4,8 @@
 // It promises: a feed that failed is not called while it rests, which is as long as it
 // asks for after "too many requests", within bounds; a redirect is not followed, since it
 // could take a key elsewhere; no error has the feed's URL or key; a number is taken from
-// the digits sent and never goes through a float; of a name that stands twice in an object
-// nothing is taken.
+// the digits sent and never goes through a float; a member that occurs twice in a JSON
+// object is ignored.
 package pricefeed
 
 import (

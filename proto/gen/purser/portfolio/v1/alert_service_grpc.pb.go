@@ -114,7 +114,7 @@ type AlertServiceClient interface {
 	//
 	// FAILED_PRECONDITION (WEBHOOKS_NOT_CONFIGURED) as in CreateWebhookEndpoint.
 	RotateWebhookSecret(ctx context.Context, in *RotateWebhookSecretRequest, opts ...grpc.CallOption) (*RotateWebhookSecretResponse, error)
-	// DeleteWebhookEndpoint removes an endpoint. What was not delivered to it yet is not.
+	// DeleteWebhookEndpoint removes an endpoint. Undelivered alerts are dropped.
 	DeleteWebhookEndpoint(ctx context.Context, in *DeleteWebhookEndpointRequest, opts ...grpc.CallOption) (*DeleteWebhookEndpointResponse, error)
 }
 
@@ -345,7 +345,7 @@ type AlertServiceServer interface {
 	//
 	// FAILED_PRECONDITION (WEBHOOKS_NOT_CONFIGURED) as in CreateWebhookEndpoint.
 	RotateWebhookSecret(context.Context, *RotateWebhookSecretRequest) (*RotateWebhookSecretResponse, error)
-	// DeleteWebhookEndpoint removes an endpoint. What was not delivered to it yet is not.
+	// DeleteWebhookEndpoint removes an endpoint. Undelivered alerts are dropped.
 	DeleteWebhookEndpoint(context.Context, *DeleteWebhookEndpointRequest) (*DeleteWebhookEndpointResponse, error)
 	mustEmbedUnimplementedAlertServiceServer()
 }
