@@ -164,7 +164,7 @@ func saveOutcomes(ctx context.Context, conn *pgx.Conn, outcomes []balancesync.Ou
 	return owners, changed, err
 }
 
-// Oldest implements balancesync.QueueStore.
+// OldestSync implements balancesync.QueueStore.
 func (s *Wallets) OldestSync(ctx context.Context, chains []uint64) (time.Time, error) {
 	var oldest sql.NullTime // NULL without wallets
 	err := s.db.Gorm(ctx).Raw(`
