@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// Life is how long a device is known after its last sign-in.
-	Life = 90 * 24 * time.Hour
+	// TTL is how long a device is known after its last sign-in.
+	TTL = 90 * 24 * time.Hour
 	// MaxPerAccount is how many devices of an account are known: those that signed in last.
 	MaxPerAccount = 20
 )

@@ -76,7 +76,7 @@ func storeDevice(tx *gorm.DB, user, id uuid.UUID) error {
 		VALUES (?, ?, clock_timestamp(), clock_timestamp(), clock_timestamp() + ? * interval '1 microsecond', ?, ?)
 		ON CONFLICT (id) DO UPDATE SET last_used_at = excluded.last_used_at, expires_at = excluded.expires_at,
 			ip_address = excluded.ip_address, user_agent = excluded.user_agent`,
-		id, user, device.Life.Microseconds(), client.IPAddress, client.UserAgent).Error
+		id, user, device.TTL.Microseconds(), client.IPAddress, client.UserAgent).Error
 	if err != nil {
 		return fmt.Errorf("store device: %w", err)
 	}

@@ -26,8 +26,8 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
-// life is how long a message can be used.
-const life = 15 * time.Minute
+// messageTTL is how long a message can be used.
+const messageTTL = 15 * time.Minute
 
 // Challenge is a message that a wallet's account is to sign.
 type Challenge struct {
@@ -103,7 +103,7 @@ func (s *Service) challenge(ctx context.Context, owner uuid.UUID, w wallet.Walle
 			"proving the ownership of wallets by a signature is not configured (PURSER_SIWE_DOMAIN), and the account "+
 				"is not linked to the caller in auth (IdentityService.LinkWallet)")
 	}
-	expires := eip4361.NewTime(s.now().Add(life))
+	expires := eip4361.NewTime(s.now().Add(messageTTL))
 	statement := "Prove to the user " + owner.String() + " of this site that this account is theirs, as wallet " +
 		w.ID.String() + ". This is no sign-in."
 	m := eip4361.Message{
