@@ -26,8 +26,8 @@ import (
 const (
 	// Interval between two checks of what is near and costs nothing.
 	Interval = 3 * time.Second
-	// Far is the interval for what may cost money or belongs to others.
-	Far = 30 * time.Second
+	// FarInterval is the interval for what may cost money or belongs to others.
+	FarInterval = 30 * time.Second
 	// defaultTimeout bounds a check.
 	defaultTimeout = 2 * time.Second
 	// window is how long latencies are kept.
@@ -137,8 +137,8 @@ func (w *Watcher) Watch(ctx context.Context) error {
 func (w *Watcher) follow(ctx context.Context, d *watched) {
 	for {
 		w.check(ctx, d)
-		every := d.report.Interval
-		if deadline.Pause(ctx, every-every/10+rand.N(every/5)) != nil {
+		interval := d.report.Interval
+		if deadline.Pause(ctx, interval-interval/10+rand.N(interval/5)) != nil {
 			return
 		}
 	}

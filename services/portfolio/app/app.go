@@ -147,11 +147,11 @@ func newValuationCache(b *chassis.Builder, ttl time.Duration) *cache.Cache[valua
 
 // newHub returns what wakes the streams of valuations. Without an account of the service each looks for itself.
 func newHub(b *chassis.Builder, store *store.Portfolios, prices walletv1.PriceServiceClient, self chassis.Identity,
-	every time.Duration) *watch.Hub {
+	interval time.Duration) *watch.Hub {
 	if self == nil {
-		return watch.NewHub(store, nil, every, b.Log)
+		return watch.NewHub(store, nil, interval, b.Log)
 	}
-	return watch.NewHub(store, holdings.NewPrices(prices, self), every, b.Log)
+	return watch.NewHub(store, holdings.NewPrices(prices, self), interval, b.Log)
 }
 
 // followHoldings has a valuation worked out anew, snapshots out of date, alert rules looked at, and the streams of the

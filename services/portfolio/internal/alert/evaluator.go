@@ -33,8 +33,8 @@ const (
 	lookTimeout, lease = 30 * time.Second, time.Minute
 	// storeGrace is how long what was seen may be stored after the time of a look, or that of the service, has ended.
 	storeGrace = 5 * time.Second
-	// warnEvery is the least time between two logs of looks that failed, in seconds.
-	warnEvery = 60
+	// warnInterval is the least time between two logs of looks that failed, in seconds.
+	warnInterval = 60
 )
 
 // Turn is an owner whose rules are to be looked at.
@@ -103,26 +103,26 @@ type Sources struct {
 
 // Evaluator looks at rules. It is safe for concurrent use.
 type Evaluator struct {
-	store  Looked
-	from   Sources
-	every  time.Duration
-	log    *slog.Logger
-	now    func() time.Time
-	stored func()
-	loop   *work.Loop
-	fired  metric.Int64Counter
-	failed metric.Int64Counter
-	warned atomic.Int64 // when it was last logged that rules could not be looked at, in Unix seconds
+	store    Looked
+	from     Sources
+	interval time.Duration
+	log      *slog.Logger
+	now      func() time.Time
+	stored   func()
+	loop     *work.Loop
+	fired    metric.Int64Counter
+	failed   metric.Int64Counter
+	warned   atomic.Int64 // when it was last logged that rules could not be looked at, in Unix seconds
 
 	mu      sync.Mutex
 	looking map[uuid.UUID]bool // owners whose rules are looked at
 }
 
-// NewEvaluator returns what looks at the rules of each owner once in every, and when something of theirs changed.
+// NewEvaluator returns what looks at the rules of each owner once per interval, and when something of theirs changed.
 // stored is called after alerts were stored.
-func NewEvaluator(s Looked, from Sources, every time.Duration, log *slog.Logger, now func() time.Time,
+func NewEvaluator(s Looked, from Sources, interval time.Duration, log *slog.Logger, now func() time.Time,
 	stored func()) *Evaluator {
-	e := &Evaluator{store: s, from: from, every: every, log: log, now: now, stored: stored,
+	e := &Evaluator{store: s, from: from, interval: interval, log: log, now: now, stored: stored,
 		looking: map[uuid.UUID]bool{}}
 	e.loop = work.New("alert rules", places, poll, log, e.claim)
 	// An instrument that can't be made is a no-op one.
@@ -211,11 +211,11 @@ func (e *Evaluator) turn(ctx context.Context, t Turn) {
 		e.failed.Add(ctx, 1)
 		// During an outage this is so of every owner, in each of their turns.
 		last, at := e.warned.Load(), e.now().Unix()
-		if at-last >= warnEvery && e.warned.CompareAndSwap(last, at) {
+		if at-last >= warnInterval && e.warned.CompareAndSwap(last, at) {
 			e.log.WarnContext(ctx, "alert rules can't be looked at", "owner", t.Owner, "error", err)
 		}
 	}
-	if err := e.store.Finish(ctx, t, e.now().Add(e.every)); err != nil && ctx.Err() == nil {
+	if err := e.store.Finish(ctx, t, e.now().Add(e.interval)); err != nil && ctx.Err() == nil {
 		e.log.WarnContext(ctx, "the next look at alert rules is late", "owner", t.Owner, "error", err)
 	}
 }

@@ -28,8 +28,8 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
-// lookEvery is how often it is looked for portfolios that were changed or deleted, here or at another replica.
-const lookEvery = time.Second
+// pollInterval is how often it is looked for portfolios that were changed or deleted, here or at another replica.
+const pollInterval = time.Second
 
 // Prices reads present prices of tokens and currencies; *holdings.Prices does.
 type Prices interface {
@@ -46,7 +46,7 @@ type Versions interface {
 type Hub struct {
 	versions Versions
 	prices   Prices
-	every    time.Duration
+	interval time.Duration
 	log      *slog.Logger
 	seed     maphash.Seed
 	watchers metric.Int64UpDownCounter
@@ -78,13 +78,14 @@ type watcher struct {
 	seen []known       // Hub.mu guards it
 }
 
-// NewHub returns a hub that compares prices every `every`. While changes are not followed it revalues everything then.
-func NewHub(v Versions, p Prices, every time.Duration, log *slog.Logger) *Hub {
+// NewHub returns a hub that compares prices once per interval. While changes are not followed it revalues everything
+// then.
+func NewHub(v Versions, p Prices, interval time.Duration, log *slog.Logger) *Hub {
 	// An instrument that can't be made is a no-op one.
 	watchers, _ := otel.Meter("purser/portfolio/watch").Int64UpDownCounter("valuation_watchers",
 		metric.WithDescription("Open streams of WatchValuation."))
 	watchers.Add(context.Background(), 0)
-	return &Hub{versions: v, prices: p, every: every, log: log, seed: maphash.MakeSeed(), watchers: watchers,
+	return &Hub{versions: v, prices: p, interval: interval, log: log, seed: maphash.MakeSeed(), watchers: watchers,
 		byOwner: map[uuid.UUID]map[*watcher]struct{}{}, assets: map[string]*asset{}}
 }
 
@@ -115,7 +116,7 @@ func (h *Hub) All() {
 
 // Run polls for changes that no event announces, until ctx ends.
 func (h *Hub) Run(ctx context.Context) error {
-	look, compare := time.NewTicker(lookEvery), time.NewTicker(h.every)
+	look, compare := time.NewTicker(pollInterval), time.NewTicker(h.interval)
 	defer look.Stop()
 	defer compare.Stop()
 	for failing := false; ; {

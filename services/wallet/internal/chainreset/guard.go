@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// checkEvery is how long a look at a chain is used.
-	checkEvery, farCheckEvery = 30 * time.Second, time.Second
+	// checkInterval is how long a check of a chain is used; farCheckInterval the same once the chain has come far.
+	checkInterval, farCheckInterval = 30 * time.Second, time.Second
 	// lookTimeout bounds a look, without the forgetting.
 	lookTimeout = 6 * time.Second
 	// forgetTimeout bounds one call's part of the forgetting.
@@ -94,15 +94,15 @@ func (g *Guard) Known(ctx context.Context, chain uint64) Verdict {
 func (g *Guard) Check(ctx context.Context, chain, at uint64) Verdict {
 	w := g.chain(chain)
 	g.mu.Lock()
-	every := checkEvery
+	interval := checkInterval
 	switch {
 	case at > w.tip && g.mayGoBack(chain):
-		every = 0
+		interval = 0
 	case at > w.tip+maxReorg:
-		every = farCheckEvery
+		interval = farCheckInterval
 	}
 	g.mu.Unlock()
-	return g.look(ctx, chain, every)
+	return g.look(ctx, chain, interval)
 }
 
 // Look is Check whatever the last look was. forgotten reports whether the chain was forgotten since the time since.
