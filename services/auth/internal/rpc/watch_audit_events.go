@@ -23,8 +23,8 @@ const (
 	watchPoll = 500 * time.Millisecond
 	// watchHeartbeat is the longest time between two messages.
 	watchHeartbeat = 5 * time.Second
-	// watchSendTime is how long a message may wait for its reader.
-	watchSendTime = 30 * time.Second
+	// watchSendTimeout is how long a message may wait for its reader.
+	watchSendTimeout = 30 * time.Second
 )
 
 // errTokenExpired ends a stream whose access token has expired.
@@ -45,7 +45,7 @@ func (s *AdminServer) WatchAuditEvents(req *authv1.WatchAuditEventsRequest,
 		return err
 	}
 	defer end()
-	w := watch{server: s, filter: filter, send: stream.Send, sendTime: watchSendTime}
+	w := watch{server: s, filter: filter, send: stream.Send, sendTimeout: watchSendTimeout}
 	if w.at, err = s.cursor(ctx, req.GetAfterEventId()); err == nil {
 		err = w.run(ctx)
 	}
@@ -77,11 +77,11 @@ func (s *AdminServer) cursor(ctx context.Context, eventID string) (audit.Positio
 
 // watch is one stream.
 type watch struct {
-	server   *AdminServer
-	filter   audit.Filter
-	send     func(*authv1.WatchAuditEventsResponse) error
-	sendTime time.Duration
-	at       audit.Position // up to which everything was sent
+	server      *AdminServer
+	filter      audit.Filter
+	send        func(*authv1.WatchAuditEventsResponse) error
+	sendTimeout time.Duration
+	at          audit.Position // up to which everything was sent
 }
 
 // run streams until ctx ends, or the caller may not have the events any more.
@@ -126,7 +126,7 @@ func (w *watch) deliver(ctx context.Context, b audit.Batch) error {
 	go func() { sent <- w.send(m) }() // ends with the stream, at the latest
 	tick := time.NewTicker(watchPoll)
 	defer tick.Stop()
-	late := time.NewTimer(w.sendTime)
+	late := time.NewTimer(w.sendTimeout)
 	defer late.Stop()
 	for {
 		select {
@@ -136,7 +136,7 @@ func (w *watch) deliver(ctx context.Context, b audit.Batch) error {
 			return ctx.Err()
 		case <-late.C:
 			return errs.Deadline("READER_TOO_SLOW", fmt.Sprintf("no message was read for %s; continue after "+
-				"last_event_id of the last one", w.sendTime))
+				"last_event_id of the last one", w.sendTimeout))
 		case <-tick.C:
 			if err := w.server.authority.Check(ctx); err != nil {
 				return err

@@ -15,7 +15,7 @@ import (
 // Limits of exports, of which the contract states the second and the third.
 const (
 	maxExports, maxExportsPerCaller = 32, 4
-	exportSendTime                  = 30 * time.Second
+	exportSendTimeout               = 30 * time.Second
 )
 
 // ExportSnapshots implements the RPC.
@@ -35,7 +35,7 @@ func (s *PortfolioServer) ExportSnapshots(req *portfoliov1.ExportSnapshotsReques
 	}
 	defer end(&err)
 	send := func(m *portfoliov1.ExportSnapshotsResponse) error {
-		return streams.Deliver(ctx, exportSendTime, func() error { return stream.Send(m) })
+		return streams.Deliver(ctx, exportSendTimeout, func() error { return stream.Send(m) })
 	}
 	parts := &export.Parts{Send: func(part []byte) error {
 		return send(&portfoliov1.ExportSnapshotsResponse{Data: part})

@@ -249,7 +249,7 @@ func (s *LotServer) ExportLots(req *portfoliov1.ExportLotsRequest,
 		return err
 	}
 	send := func(m *portfoliov1.ExportLotsResponse) error {
-		return streams.Deliver(ctx, exportSendTime, func() error { return stream.Send(m) })
+		return streams.Deliver(ctx, exportSendTimeout, func() error { return stream.Send(m) })
 	}
 	parts := &export.Parts{Send: func(part []byte) error { return send(&portfoliov1.ExportLotsResponse{Data: part}) }}
 	rows, err := s.gains.WriteFile(ctx, r, gains.FileRequest{Scope: scope, Format: export.Format(req.GetFormat()),
