@@ -35,7 +35,7 @@ func unlimited() []string {
 }
 
 // chainHistory is what the embedded chain has, for the history of users.
-const chainHistory = backfilled + 12*time.Hour
+const chainHistory = backfillRange + 12*time.Hour
 
 // NewStand starts the programs of a folder, with so many users.
 func NewStand(ctx context.Context, name, built string, users int) (_ *Stand, err error) {

@@ -16,8 +16,8 @@ const (
 	maxWait = 5 * time.Second
 	// maxWaitingPerSlot bounds the queue: about as many as a slot serves in maxWait.
 	maxWaitingPerSlot = 100
-	// failureLasts is for how long others come before a source that has sent a wrong password.
-	failureLasts = time.Minute
+	// failureTTL is for how long others come before a source that has sent a wrong password.
+	failureTTL = time.Minute
 	// sharedTurns is which part of the turns such sources get while others wait: every fourth.
 	sharedTurns = 4
 	// maxSources is of how many sources failures are known: those that failed last.
@@ -55,7 +55,7 @@ func (q *queue) failed(source string) { q.failedAt.Add(source, time.Now()) }
 
 // line is the one in which a source waits now.
 func (q *queue) line(source string) *turns.Queue[*waiter] {
-	if at, failed := q.failedAt.Peek(source); failed && time.Since(at) < failureLasts {
+	if at, failed := q.failedAt.Peek(source); failed && time.Since(at) < failureTTL {
 		return &q.failing
 	}
 	return &q.first

@@ -38,11 +38,11 @@ type Policy struct {
 	Recovery time.Duration `env:"REFRESH_RECOVERY" envDefault:"1m"` // in which a lost answer can be requested again
 }
 
-// sharedUse is how long after its first use a refresh token may be used again by callers that share it.
-const sharedUse = 10 * time.Second
+// sharedUseWindow is how long after its first use a refresh token may be used again by callers that share it.
+const sharedUseWindow = 10 * time.Second
 
 // Recoverable returns the maximum time after the use of a token for which its successor is stored.
-func (p Policy) Recoverable() time.Duration { return max(p.Recovery, sharedUse) }
+func (p Policy) Recoverable() time.Duration { return max(p.Recovery, sharedUseWindow) }
 
 // Tokens are an access token and the refresh token that renews it.
 type Tokens struct {

@@ -42,13 +42,13 @@ type Start struct {
 	Events       []audit.Event
 }
 
-// firstDay is how long the first sign-in to a new account is not reported as one from a new device.
-const firstDay = 24 * time.Hour
+// newAccountWindow is how long the first sign-in to a new account is not reported as one from a new device.
+const newAccountWindow = 24 * time.Hour
 
 // isNewDevice decides whether the owner should hear of a sign-in: neither its device nor its address is known, and it
 // is not the first one to an account that was created within a day.
 func (o Owner) isNewDevice(now time.Time) bool {
-	return o.Device == uuid.Nil && !o.AddressKnown && (o.SignedInBefore || now.Sub(o.CreatedAt) > firstDay)
+	return o.Device == uuid.Nil && !o.AddressKnown && (o.SignedInBefore || now.Sub(o.CreatedAt) > newAccountWindow)
 }
 
 // check says who may begin a session: somebody whose account is enabled and whose proof is still valid. signed is the

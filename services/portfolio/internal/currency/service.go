@@ -17,8 +17,8 @@ const (
 	// it may take at most.
 	readBudget = 6 * time.Second
 	readShare  = 0.5
-	// askAgainAfter is how long an hour without a rate is left alone.
-	askAgainAfter = 6 * time.Hour
+	// retryAfter is how long an hour without a rate is left alone.
+	retryAfter = 6 * time.Hour
 )
 
 // Source is who knows rates: the wallet service.
@@ -139,7 +139,7 @@ func (s *Service) Read(ctx context.Context, currency string, from, until time.Ti
 	if next := s.now().UTC().Truncate(time.Hour).Add(time.Hour); until.After(next) {
 		until = next
 	}
-	first, last, err := s.store.MissingRates(ctx, currency, from, until, s.now().Add(-askAgainAfter))
+	first, last, err := s.store.MissingRates(ctx, currency, from, until, s.now().Add(-retryAfter))
 	if err != nil || first.IsZero() {
 		return err
 	}

@@ -20,8 +20,8 @@ const (
 	lookTimeout = 6 * time.Second
 	// forgetTimeout bounds one call's part of the forgetting.
 	forgetTimeout = 2 * time.Minute
-	// knownFor is how long a record is used, and knownTimeout bounds reading it.
-	knownFor, knownTimeout = 10 * time.Second, 300 * time.Millisecond
+	// recordTTL is how long a record is used, and recordTimeout bounds reading it.
+	recordTTL, recordTimeout = 10 * time.Second, 300 * time.Millisecond
 )
 
 // Guard looks at chains. It is safe for concurrent use.
@@ -74,8 +74,8 @@ func (g *Guard) Known(ctx context.Context, chain uint64) Verdict {
 	w := g.chain(chain)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if now := g.now(); w.readAt.IsZero() || now.Sub(w.readAt) >= knownFor {
-		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), knownTimeout)
+	if now := g.now(); w.readAt.IsZero() || now.Sub(w.readAt) >= recordTTL {
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 		defer cancel()
 		w.readAt = now
 		if r, err := g.store.Record(limited, chain); err == nil {

@@ -155,9 +155,9 @@ func (s *Source) pricesOf(t token.Token, points []point, left price.LeftOut) []p
 	return prices
 }
 
-// maxApart is how far the times of bitcoin's prices in two currencies may be apart that a
+// maxTimeGap is how far the times of bitcoin's prices in two currencies may be apart that a
 // rate is made of.
-const maxApart = 5 * time.Minute
+const maxTimeGap = 5 * time.Minute
 
 // ratesOf returns the rates of a currency from the prices of bitcoin, which are in order
 // of their times.
@@ -168,7 +168,7 @@ func ratesOf(inUSD, inCurrency []point) []price.Price {
 		for i+1 < len(inUSD) && distance(inUSD[i+1].at, c.at) <= distance(inUSD[i].at, c.at) {
 			i++ // to the nearest one
 		}
-		if i >= len(inUSD) || distance(inUSD[i].at, c.at) > maxApart {
+		if i >= len(inUSD) || distance(inUSD[i].at, c.at) > maxTimeGap {
 			continue
 		}
 		if p, why := rateOf(inUSD[i].value, c.value, c.at); why == "" {
