@@ -93,8 +93,8 @@ func parse(line string) (string, result, bool) {
 func (r result) row() (string, bool) {
 	measured, goal := duration(r["ns/op"]), ""
 	met := true
-	compare := func(value, most string) string {
-		limit, ok := r[most]
+	compare := func(value, limitKey string) string {
+		limit, ok := r[limitKey]
 		if !ok {
 			return ""
 		}

@@ -86,7 +86,7 @@ func TestAnOwnerWhoIsAlwaysDueTakesOnePlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		busy, other, begun := uuid.New(), uuid.New(), time.Now()
 		seen := make(chan time.Duration, 1)
-		looks, most := 0, 0
+		looks, maxLooks := 0, 0
 		var mu sync.Mutex
 		l := &looked{due: func() []uuid.UUID {
 			if at := time.Since(begun); at >= 5*time.Second && at < 6*time.Second {
@@ -101,7 +101,7 @@ func TestAnOwnerWhoIsAlwaysDueTakesOnePlace(t *testing.T) {
 			}
 			mu.Lock()
 			looks++
-			most = max(most, looks)
+			maxLooks = max(maxLooks, looks)
 			mu.Unlock()
 			<-ctx.Done()
 			mu.Lock()
@@ -121,8 +121,8 @@ func TestAnOwnerWhoIsAlwaysDueTakesOnePlace(t *testing.T) {
 			t.Error("who was due was not looked at")
 		}
 		stop()
-		if err := <-ended; err != nil || most != 1 {
-			t.Errorf("%v, and %d looks of an owner at a time", err, most)
+		if err := <-ended; err != nil || maxLooks != 1 {
+			t.Errorf("%v, and %d looks of an owner at a time", err, maxLooks)
 		}
 	})
 }

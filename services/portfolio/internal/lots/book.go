@@ -84,11 +84,11 @@ func (b *book) add(l Lot) {
 func (b *book) take(quantity *big.Int, picks []Pick) ([]Part, error) {
 	var parts []Part
 	rest := new(big.Int).Set(quantity)
-	from := func(l Lot, most *big.Int) {
+	from := func(l Lot, limit *big.Int) {
 		b.remove(l)
 		n := l.Quantity
-		if n.Cmp(most) > 0 {
-			n = most
+		if n.Cmp(limit) > 0 {
+			n = limit
 		}
 		parts = append(parts, Part{Lot: l.take(n)})
 		rest.Sub(rest, parts[len(parts)-1].Lot.Quantity)
