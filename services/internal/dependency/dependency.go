@@ -83,8 +83,8 @@ type Report struct {
 type Watcher struct {
 	log *slog.Logger
 	now func() time.Time
-	// told is NewWatcher's.
-	told func(name string) bool
+	// alreadyLogged is NewWatcher's.
+	alreadyLogged func(name string) bool
 
 	mu      sync.RWMutex
 	watched []*watched
@@ -100,13 +100,13 @@ type sample struct {
 	took time.Duration
 }
 
-// NewWatcher returns a watcher of nothing. told reports whether somebody else has logged
+// NewWatcher returns a watcher of nothing. alreadyLogged reports whether somebody else has logged
 // that the dependency of a name can't be used; nil means nobody has.
-func NewWatcher(log *slog.Logger, told func(name string) bool) *Watcher {
-	if told == nil {
-		told = func(string) bool { return false }
+func NewWatcher(log *slog.Logger, alreadyLogged func(name string) bool) *Watcher {
+	if alreadyLogged == nil {
+		alreadyLogged = func(string) bool { return false }
 	}
-	return &Watcher{log: log, now: time.Now, told: told}
+	return &Watcher{log: log, now: time.Now, alreadyLogged: alreadyLogged}
 }
 
 // Add adds a dependency.
@@ -199,7 +199,7 @@ func (w *Watcher) record(ctx context.Context, d *watched, begun time.Time, err e
 	since := now.Sub(r.Since).Round(time.Millisecond)
 	r.Since = now
 	switch {
-	case r.State == Unreachable && w.told(r.Name):
+	case r.State == Unreachable && w.alreadyLogged(r.Name):
 	case r.State == Unreachable:
 		w.log.WarnContext(ctx, "dependency is unreachable", "dependency", r.Name, "address", r.Address,
 			"reason", r.Reason, "error", r.Error)

@@ -131,8 +131,8 @@ func (f *Feed) Run(ctx context.Context) error {
 	var others sync.WaitGroup
 	defer others.Wait()
 	if f.redis != nil {
-		others.Go(func() { f.tellOthers(ctx) })
-		others.Go(func() { f.hearOthers(ctx) })
+		others.Go(func() { f.notifyReplicas(ctx) })
+		others.Go(func() { f.listen(ctx) })
 	}
 	tick := time.NewTicker(Poll)
 	defer tick.Stop()
@@ -164,8 +164,8 @@ func (f *Feed) Run(ctx context.Context) error {
 	}
 }
 
-// tellOthers wakes the other replicas.
-func (f *Feed) tellOthers(ctx context.Context) {
+// notifyReplicas wakes the other replicas.
+func (f *Feed) notifyReplicas(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -179,9 +179,9 @@ func (f *Feed) tellOthers(ctx context.Context) {
 	}
 }
 
-// hearOthers wakes this replica. Go-redis reconnects by itself; each new subscription wakes too, since something may
+// listen wakes this replica. Go-redis reconnects by itself; each new subscription wakes too, since something may
 // have been missed.
-func (f *Feed) hearOthers(ctx context.Context) {
+func (f *Feed) listen(ctx context.Context) {
 	sub := f.redis.Subscribe(ctx)
 	events := sub.ChannelWithSubscriptions()
 	_ = sub.Subscribe(ctx, f.channel) // go-redis repeats it on each connection

@@ -125,7 +125,7 @@ func UK(events []Event, zone *time.Location) (days []UKDay, pool Lot, err error)
 	}
 	for _, d := range all {
 		if len(d.parts) > 0 {
-			days = append(days, d.told())
+			days = append(days, d.disposalDay())
 		}
 	}
 	return days, Lot{Quantity: held.quantity, Cost: held.value}, nil
@@ -162,7 +162,7 @@ func ukDays(events []Event, zone *time.Location) (all []*ukDay, err error) {
 	return all, nil
 }
 
-func (d *ukDay) told() UKDay {
+func (d *ukDay) disposalDay() UKDay {
 	out := UKDay{Date: d.date, Events: d.disposals, Parts: d.parts}
 	sum := newBundle()
 	for _, p := range d.parts {

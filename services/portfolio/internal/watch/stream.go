@@ -71,7 +71,7 @@ type outcome struct {
 
 // Watch sends the present state of a portfolio, nil if it is that of cursor, and then each other one, until ctx ends,
 // which is its error, or send fails. After each [Heartbeat] without another it sends nil. send gets the cursor of the
-// state that is told by then; it may take its time: meanwhile nothing is kept for it. A cursor that no state has,
+// state that was sent by then; it may take its time: meanwhile nothing is kept for it. A cursor that no state has,
 // "" among them, is that of none.
 //
 // Errors are those of Find, ValueAnew, and of Rates.
@@ -79,7 +79,7 @@ func (s *Service) Watch(ctx context.Context, p portfolio.Portfolio, code, cursor
 	send func(state *State, cursor string) error) error {
 	w := s.hub.add(ctx, p)
 	defer w.remove(ctx)
-	stream := &stream{Service: s, watcher: w, currency: code, told: cursor, send: send,
+	stream := &stream{Service: s, watcher: w, currency: code, sentCursor: cursor, send: send,
 		done: make(chan outcome, 1), due: time.NewTimer(0), beat: time.NewTicker(Heartbeat)}
 	defer stream.due.Stop()
 	defer stream.beat.Stop()
@@ -89,11 +89,11 @@ func (s *Service) Watch(ctx context.Context, p portfolio.Portfolio, code, cursor
 type stream struct {
 	*Service
 	*watcher
-	currency string
-	told     string // the cursor of what the reader has
-	began    bool   // a message was sent
-	gone     bool   // the portfolio was not found
-	send     func(*State, string) error
+	currency   string
+	sentCursor string // the cursor of what the reader has
+	began      bool   // a message was sent
+	gone       bool   // the portfolio was not found
+	send       func(*State, string) error
 
 	busy  bool
 	more  bool // woken while busy
@@ -125,7 +125,7 @@ func (s *stream) run(ctx context.Context) error {
 			}
 		case <-s.beat.C:
 			if s.began {
-				if err := s.send(nil, s.told); err != nil {
+				if err := s.send(nil, s.sentCursor); err != nil {
 					return err
 				}
 			}
@@ -181,13 +181,13 @@ func (s *stream) tell(o outcome) error {
 	s.due.Reset(next)
 	cursor := o.state.Cursor(o.portfolio)
 	state := &o.state
-	if cursor == s.told {
+	if cursor == s.sentCursor {
 		if s.began {
 			return nil
 		}
 		state = nil
 	}
-	s.began, s.told = true, cursor
+	s.began, s.sentCursor = true, cursor
 	err := s.send(state, cursor)
 	s.beat.Reset(Heartbeat)
 	return err

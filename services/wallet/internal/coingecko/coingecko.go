@@ -148,7 +148,7 @@ func (s *Source) Current(ctx context.Context, tokens []token.Token) (map[string]
 			err = s.tokens(ctx, platform, w.byPlatform[platform], prices, left)
 		}
 	}
-	left.Tell(ctx, s.log, Name)
+	left.Log(ctx, s.log, Name)
 	if err != nil {
 		s.feed.NoteFailure(ctx, err)
 		return nil, err

@@ -37,7 +37,7 @@ func (s *Source) History(ctx context.Context, tokens []token.Token, from time.Ti
 		trace.WithAttributes(attribute.Int("tokens", len(tokens)), attribute.Int("hours", hours)))
 	defer span.End()
 	out, left := map[string][]price.Price{}, price.LeftOut{}
-	defer left.Tell(ctx, s.log, Name)
+	defer left.Log(ctx, s.log, Name)
 	var inUSD []point // of the reference, read once
 	for _, t := range tokens {
 		var prices []price.Price

@@ -119,6 +119,6 @@ func (s *Source) chart(ctx context.Context, coins []string, byCoin map[string]to
 			into[t.ID] = append(into[t.ID], parsed)
 		}
 	}
-	left.Tell(ctx, s.log, Name)
+	left.Log(ctx, s.log, Name)
 	return nil
 }

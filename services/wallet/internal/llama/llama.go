@@ -164,7 +164,7 @@ func (s *Source) fetch(ctx context.Context, coins []string, byCoin map[string]to
 		}
 		prices[t.ID] = p
 	}
-	left.Tell(ctx, s.log, Name)
+	left.Log(ctx, s.log, Name)
 	return prices, nil
 }
 
