@@ -106,11 +106,11 @@ type clientCertConn struct {
 
 // Read implements net.Conn.
 func (c *clientCertConn) Read(b []byte) (int, error) {
-	n, err := t.Conn.Read(b)
+	n, err := c.Conn.Read(b)
 	var alert *net.OpError
 	if err != nil && errors.As(err, &alert) && alert.Op == "remote error" &&
 		strings.Contains(alert.Err.Error(), "certificate") {
-		return n, fmt.Errorf("the server refused %s, its log has the reason: %w", t.client.Shown(), err)
+		return n, fmt.Errorf("the server refused %s, its log has the reason: %w", c.client.Shown(), err)
 	}
 	return n, err
 }
