@@ -143,7 +143,7 @@ func newAlerts(b *chassis.Builder, from alert.Sources, cfg Config) (*alerts, err
 // all has all rules looked at soon.
 func (a *alerts) all() {
 	if a.evaluator != nil {
-		a.evaluator.All()
+		a.evaluator.MarkAllDue()
 	}
 }
 

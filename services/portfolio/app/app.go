@@ -166,8 +166,8 @@ func followHoldings(b *chassis.Builder, valuations *cache.Cache[valuation.Valuat
 	}
 	follower := holdings.NewFollower(wallet, self,
 		func(ctx context.Context, owners []uuid.UUID) error {
-			hub.Owners(owners)
-			alerts.evaluator.Changed(ctx, owners)
+			hub.WakeOwners(owners)
+			alerts.evaluator.MarkDue(ctx, owners)
 			if valuations == nil {
 				return nil
 			}
@@ -178,10 +178,10 @@ func followHoldings(b *chassis.Builder, valuations *cache.Cache[valuation.Valuat
 			_ = valuations.Invalidate(ctx, keys...) // counted; without Redis nothing is read from the cache
 			return nil
 		}, b.Log).WithWallets(portfolios.FollowOwner).OnRestart(func() {
-		hub.All()
+		hub.WakeAll()
 		alerts.all()
 	})
-	hub.FollowedWhile(follower.Following)
+	hub.SetFollowing(follower.Following)
 	b.Loop("changes of holdings", follower.Run)
 }
 

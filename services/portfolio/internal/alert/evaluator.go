@@ -149,9 +149,9 @@ func (e *Evaluator) Run(ctx context.Context) error { return e.loop.Run(ctx) }
 // Wake starts the next poll without waiting for its time.
 func (e *Evaluator) Wake() { e.loop.Wake() }
 
-// Changed marks the rules of these owners as due. If that can't be stored, it logs the error and they are evaluated at
+// MarkDue marks the rules of these owners as due. If that can't be stored, it logs the error and they are evaluated at
 // their regular time.
-func (e *Evaluator) Changed(ctx context.Context, owners []uuid.UUID) {
+func (e *Evaluator) MarkDue(ctx context.Context, owners []uuid.UUID) {
 	if err := e.store.Due(ctx, owners, e.now()); err != nil {
 		e.log.WarnContext(ctx, "the alert rules of owners of whom something changed wait for their turn", "error", err)
 		return
@@ -159,8 +159,8 @@ func (e *Evaluator) Changed(ctx context.Context, owners []uuid.UUID) {
 	e.Wake()
 }
 
-// All has the rules of all owners looked at soon: changes may have been missed.
-func (e *Evaluator) All() {
+// MarkAllDue marks the rules of all owners as due: changes may have been missed.
+func (e *Evaluator) MarkAllDue() {
 	ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
 	defer cancel()
 	if err := e.store.AllDue(ctx, e.now()); err != nil {

@@ -50,7 +50,7 @@ type Hub struct {
 	log      *slog.Logger
 	seed     maphash.Seed
 	watchers metric.Int64UpDownCounter
-	// followed reports whether changes of holdings are told by Owners; nil for never.
+	// followed reports whether changes of holdings are told by WakeOwners; nil for never.
 	followed func() bool
 
 	mu      sync.Mutex
@@ -89,11 +89,11 @@ func NewHub(v Versions, p Prices, interval time.Duration, log *slog.Logger) *Hub
 		byOwner: map[uuid.UUID]map[*watcher]struct{}{}, assets: map[string]*asset{}}
 }
 
-// FollowedWhile has the hub rely on Owners while followed reports that it is called. Call it before Run.
-func (h *Hub) FollowedWhile(followed func() bool) { h.followed = followed }
+// SetFollowing has the hub rely on WakeOwners while followed reports that it is called. Call it before Run.
+func (h *Hub) SetFollowing(followed func() bool) { h.followed = followed }
 
-// Owners wakes the streams of owners of whom something changed.
-func (h *Hub) Owners(owners []uuid.UUID) {
+// WakeOwners wakes the streams of owners of whom something changed.
+func (h *Hub) WakeOwners(owners []uuid.UUID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, owner := range owners {
@@ -103,8 +103,8 @@ func (h *Hub) Owners(owners []uuid.UUID) {
 	}
 }
 
-// All wakes all streams.
-func (h *Hub) All() {
+// WakeAll wakes all streams.
+func (h *Hub) WakeAll() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, of := range h.byOwner {
@@ -187,7 +187,7 @@ func (h *Hub) compare(ctx context.Context) error {
 	}
 	h.mu.Unlock()
 	if h.prices == nil || h.followed == nil || !h.followed() {
-		h.All()
+		h.WakeAll()
 		return nil
 	}
 	if len(ids) == 0 {
@@ -196,7 +196,7 @@ func (h *Hub) compare(ctx context.Context) error {
 	slices.Sort(ids)
 	prices, err := h.prices.Now(ctx, ids)
 	if err != nil {
-		h.All()
+		h.WakeAll()
 		return err
 	}
 	digests := make(map[string]uint64, len(prices))

@@ -100,7 +100,7 @@ func run(t *testing.T, send func(w *world), during func(w *world)) {
 // change makes the value another, and tells of it.
 func (w *world) change() {
 	w.with(func() { w.total++ })
-	w.hub.Owners([]uuid.UUID{w.of.Owner})
+	w.hub.WakeOwners([]uuid.UUID{w.of.Owner})
 }
 
 // after lets time pass.
