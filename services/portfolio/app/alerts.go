@@ -21,7 +21,7 @@ import (
 
 // AlertConfig is read from PURSER_ALERTS_*.
 type AlertConfig struct {
-	// Every is how often the rules of an owner are looked at, beside the changes that the wallet service tells of; 1 s
+	// Every is how often the rules of an owner are evaluated, beside the changes that the wallet service tells of; 1 s
 	// to 1 h.
 	Every time.Duration `env:"EVERY" envDefault:"30s"`
 	// RulesPerOwner is how many rules a user may have, 1 to 10000.
@@ -108,7 +108,7 @@ type alerts struct {
 	webhooks  *webhook.Service
 }
 
-// newAlerts adds to b the feed, what looks at rules, and what posts webhooks.
+// newAlerts adds to b the feed, what evaluates rules, and what posts webhooks.
 func newAlerts(b *chassis.Builder, from alert.Sources, cfg Config) (*alerts, error) {
 	sealer, err := cfg.Webhooks.sealer()
 	if err != nil {
@@ -140,7 +140,7 @@ func newAlerts(b *chassis.Builder, from alert.Sources, cfg Config) (*alerts, err
 	return a, nil
 }
 
-// all has all rules looked at soon.
+// all marks all rules as due.
 func (a *alerts) all() {
 	if a.evaluator != nil {
 		a.evaluator.MarkAllDue()

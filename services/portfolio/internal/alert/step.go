@@ -10,12 +10,12 @@ import (
 // MinInterval is the least time between two firings of a rule. One that is due earlier fires then, if it is still due.
 const MinInterval = time.Minute
 
-// Sight is what was seen of a rule's figure.
-type Sight struct {
+// Observation is what was seen of a rule's figure.
+type Observation struct {
 	// Figure is nil when it isn't known. For Transfer it is the amount now, in base units.
 	Figure *apd.Decimal
-	// AtMost: the true figure may be lower.
-	AtMost bool
+	// UpperBound: the true figure may be lower.
+	UpperBound bool
 	// NotApplicable: there is nothing to measure, for example the health of a portfolio without debts.
 	NotApplicable bool
 	// Missing: what has an age, or a part of it, isn't there. Used by kinds WalletAge and PriceAge only.
@@ -31,7 +31,7 @@ func exact() *apd.Context { return apd.BaseContext.WithPrecision(200) }
 
 // Step returns the state of a rule after a sight at a time, whether that is another one, and whether the rule fires.
 // The state has the figure then.
-func (r Rule) Step(seen Sight, now time.Time) (next State, changed, fires bool) {
+func (r Rule) Step(seen Observation, now time.Time) (next State, changed, fires bool) {
 	next = r.State
 	if r.Kind == Transfer {
 		return r.stepTransfer(seen, now)
@@ -60,7 +60,7 @@ func (r Rule) Step(seen Sight, now time.Time) (next State, changed, fires bool) 
 			next.Fired, next.Figure, next.FiredAt = true, figure.Text('f'), now
 			return next, true, true
 		}
-	case next.Fired && !seen.AtMost && r.back(figure):
+	case next.Fired && !seen.UpperBound && r.back(figure):
 		next.Fired, next.Figure, changed = false, figure.Text('f'), true
 	}
 	return next, changed, false
@@ -72,7 +72,7 @@ func (r Rule) inCooldown(now time.Time) bool {
 }
 
 // stepTransfer is Step of Transfer, whose state is never fired.
-func (r Rule) stepTransfer(seen Sight, now time.Time) (next State, changed, fires bool) {
+func (r Rule) stepTransfer(seen Observation, now time.Time) (next State, changed, fires bool) {
 	next = r.State
 	if seen.Figure == nil {
 		return next, false, false
@@ -80,7 +80,7 @@ func (r Rule) stepTransfer(seen Sight, now time.Time) (next State, changed, fire
 	amount := seen.Figure.Text('f')
 	before, _, err := apd.NewFromString(next.Base.Amount)
 	if err != nil || next.Base.Membership != seen.Membership {
-		// The first look, or other wallets: what those have is no transfer.
+		// The first evaluation, or other wallets: what those have is no transfer.
 		next.Base = Base{Amount: amount, Membership: seen.Membership, Decimals: seen.Decimals}
 		return next, true, false
 	}

@@ -265,4 +265,4 @@ func (s *Alerts) GiveUp(ctx context.Context, c webhook.Claimed, reason string, a
 	return nil
 }
 
-var _ alert.Looked = (*Alerts)(nil)
+var _ alert.EvaluationStore = (*Alerts)(nil)

@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// places is how many messages a replica posts at once, at most one to an endpoint.
-	places = 64
+	// slots is how many messages a replica posts at once, at most one to an endpoint.
+	slots = 64
 	// poll is how often a replica looks for messages that are due for another attempt, or that another replica left.
 	poll = time.Second
 	// lease is how long no other replica tries: longer than an attempt and the time to store its result.
@@ -79,7 +79,7 @@ func NewDeliverer(o Outbox, s *Sender, sealer *seal.Sealer, giveUp time.Duration
 	now func() time.Time) *Deliverer {
 	d := &Deliverer{outbox: o, sender: s, sealer: sealer, giveUp: giveUp, log: log, now: now,
 		busy: map[uuid.UUID]bool{}}
-	d.loop = work.New("webhooks", places, poll, log, d.claim)
+	d.loop = work.New("webhooks", slots, poll, log, d.claim)
 	meter := otel.Meter("purser/portfolio/webhook")
 	// An instrument that can't be made is a no-op one.
 	d.delivered, _ = meter.Int64Counter("webhooks_delivered_total",
