@@ -21,8 +21,8 @@ type Owner struct {
 	Linked       bool   // the identity that they signed in with belongs to them
 	LastEnd      int64  // how often all their sessions were ended
 	CreatedAt    time.Time
-	// Device is the one of the Visit, if it is known; or one that has signed in from the same address with the same
-	// user agent; zero when there is none.
+	// Device is the one of the SignInContext, if it is known; or one that has signed in from the same address with the
+	// same user agent; zero when there is none.
 	Device uuid.UUID
 	// AddressKnown says that a known device has signed in from the same address last.
 	AddressKnown bool
@@ -30,13 +30,13 @@ type Owner struct {
 	SignedInBefore bool
 }
 
-// Visit is what a sign-in comes with: the identity that it was proven with, and the device whose token it has sent;
-// each may be zero.
-type Visit struct{ Identity, Device uuid.UUID }
+// SignInContext is what a sign-in comes with: the identity that it was proven with, and the device whose token it has
+// sent; each may be zero.
+type SignInContext struct{ Identity, Device uuid.UUID }
 
-// Start is what is stored when a session begins. PasswordHash replaces the owner's unless it is empty. The device of
-// the family becomes known, or is known for longer.
-type Start struct {
+// NewSession is what is stored when a session begins. PasswordHash replaces the owner's unless it is empty. The device
+// of the family becomes known, or is known for longer.
+type NewSession struct {
 	Family       Family
 	PasswordHash string
 	Events       []audit.Event

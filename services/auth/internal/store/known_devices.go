@@ -33,7 +33,7 @@ func (s *Sessions) knows(ctx context.Context, email, condition string, args ...a
 }
 
 // readDevices reads what a locked owner's devices are to a sign-in.
-func readDevices(tx *gorm.DB, o *session.Owner, user uuid.UUID, v session.Visit) error {
+func readDevices(tx *gorm.DB, o *session.Owner, user uuid.UUID, v session.SignInContext) error {
 	client := audit.ClientFrom(tx.Statement.Context)
 	var rows []struct {
 		ID                   uuid.UUID

@@ -108,7 +108,7 @@ func TestPricesAreInThePartitionOfTheirMonthAndDroppedWithTheirSnapshots(t *test
 	var log testkit.LogBuffer
 	run := func(kept int) error {
 		return partition.NewMaker(partitions, partition.Policy{Ahead: 2, KeptMonths: kept},
-			slog.New(slog.NewTextHandler(&log, nil)), now).BeforeDrop(f.Forget).Run(t.Context())
+			slog.New(slog.NewTextHandler(&log, nil)), now).BeforeDrop(f.PruneSnapshots).Run(t.Context())
 	}
 	before := f.positionsOf(t.Context(), t)
 	if err := run(0); err != nil {
