@@ -21,12 +21,12 @@ type TestBed struct {
 	// Name is shown, such as "after".
 	Name string
 
-	dir     string
+	dir            string
 	infrastructure *suite.Infrastructure
-	running *programs.Secured
-	clients *client.Clients
-	product *Product
-	shares  *Shares
+	running        *programs.Secured
+	clients        *client.Clients
+	product        *Product
+	shares         *Shares
 }
 
 // unlimited are settings of each service: the generator is one address, and a user does the work of many.
@@ -51,7 +51,8 @@ func NewTestBed(ctx context.Context, name, built string, users int) (_ *TestBed,
 	if err := os.Chmod(s.dir, 0o755); err != nil { // the postgres user enters it
 		return nil, err
 	}
-	s.infrastructure, err = suite.StartInfrastructure(ctx, suite.Options{Dir: s.dir, History: chainHistory, Durable: true,
+	s.infrastructure, err = suite.StartInfrastructure(ctx, suite.Options{Dir: s.dir, History: chainHistory,
+		Durable: true,
 		Extra: map[string][]string{
 			"auth":   append(unlimited(), "PURSER_ATTEMPTS_PER_ADDRESS=1000000"),
 			"wallet": unlimited(), "portfolio": unlimited(),

@@ -173,7 +173,8 @@ func TestWrongSettingsAreToldBeforeAServerIsStarted(t *testing.T) {
 func startBacking(t *testing.T, e suite.External) (printed string, err error) {
 	t.Helper()
 	var out strings.Builder
-	b, err := suite.StartInfrastructure(t.Context(), suite.Options{Dir: folder(t), External: e, Out: progress.New(&out)})
+	b, err := suite.StartInfrastructure(t.Context(),
+		suite.Options{Dir: folder(t), External: e, Out: progress.New(&out)})
 	if err := b.Close(context.WithoutCancel(t.Context())); err != nil {
 		t.Error(err)
 	}

@@ -42,11 +42,11 @@ var Schema string
 const (
 	// Poll is how often a process looks for changes that it was not woken for.
 	Poll = 500 * time.Millisecond
-	// wakePause is the least time between two looks, so that many wakes are one.
+	// wakePause is the least time between two polls, so that many wakes are one.
 	wakePause = 10 * time.Millisecond
 	// maxTail is how many of the latest changes a process keeps for its streams, and at most twice as many.
 	maxTail = 4096
-	// staleAfter is how old the last successful look may be while streams go on.
+	// staleAfter is how old the last successful poll may be while streams go on.
 	staleAfter = 5 * time.Second
 )
 
@@ -89,12 +89,12 @@ type Feed struct {
 	streams  metric.Int64UpDownCounter
 
 	mu     sync.Mutex
-	id     uuid.UUID // of the feed; uuid.Nil before the first look
+	id     uuid.UUID // of the feed; uuid.Nil before the first poll
 	epoch  int       // rises when the feed is another than before
 	tail   []Change  // those after from and up to last, in order
 	from   int64
 	last   int64
-	readAt time.Time     // when the last successful look began
+	readAt time.Time     // when the last successful poll began
 	news   chan struct{} // closed and replaced when last rises, or the epoch
 }
 
@@ -137,7 +137,7 @@ func (f *Feed) Run(ctx context.Context) error {
 	tick := time.NewTicker(Poll)
 	defer tick.Stop()
 	for failing := false; ; {
-		err := f.look(ctx)
+		err := f.poll(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -172,7 +172,7 @@ func (f *Feed) notifyReplicas(ctx context.Context) {
 			return
 		case <-f.changed:
 		}
-		// Redis may be away; others look by themselves then.
+		// Redis may be away; others poll by themselves then.
 		limited, cancel := context.WithTimeout(ctx, time.Second)
 		_ = f.redis.Publish(limited, f.channel, "").Err()
 		cancel()
@@ -199,8 +199,8 @@ func (f *Feed) listen(ctx context.Context) {
 	}
 }
 
-// look gives numbers to what was committed and reads it, until there is no more.
-func (f *Feed) look(ctx context.Context) error {
+// poll gives numbers to what was committed and reads it, until there is no more.
+func (f *Feed) poll(ctx context.Context) error {
 	for {
 		begun := time.Now()
 		f.mu.Lock()
@@ -235,7 +235,7 @@ func (f *Feed) merge(b batch, begun time.Time) {
 	defer f.mu.Unlock()
 	f.readAt = begun
 	switch {
-	case b.id != f.id || b.last < f.last || b.trimmed > f.last: // the first look, or the database was replaced
+	case b.id != f.id || b.last < f.last || b.trimmed > f.last: // the first poll, or the database was replaced
 		f.id, f.tail, f.from, f.last = b.id, nil, b.last, b.last
 		f.epoch++
 	case b.end > f.last:

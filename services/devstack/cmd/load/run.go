@@ -94,9 +94,9 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 // measurement is one run of the command.
 type measurement struct {
 	options
-	out    io.Writer
+	out      io.Writer
 	testBeds []*load.TestBed
-	seed   uint64
+	seed     uint64
 }
 
 func (m *measurement) start(ctx context.Context, name, built string) error {

@@ -116,16 +116,16 @@ func (h *Hub) WakeAll() {
 
 // Run polls for changes that no event announces, until ctx ends.
 func (h *Hub) Run(ctx context.Context) error {
-	look, compare := time.NewTicker(pollInterval), time.NewTicker(h.interval)
-	defer look.Stop()
+	poll, compare := time.NewTicker(pollInterval), time.NewTicker(h.interval)
+	defer poll.Stop()
 	defer compare.Stop()
 	for failing := false; ; {
 		var err error
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-look.C:
-			err = h.look(ctx)
+		case <-poll.C:
+			err = h.poll(ctx)
 		case <-compare.C:
 			err = h.compare(ctx)
 		}
@@ -139,8 +139,8 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 }
 
-// look wakes the streams of portfolios that have changed or are gone. Default ones have the wallets of their owner.
-func (h *Hub) look(ctx context.Context) error {
+// poll wakes the streams of portfolios that have changed or are gone. Default ones have the wallets of their owner.
+func (h *Hub) poll(ctx context.Context) error {
 	named := map[uuid.UUID][]*watcher{}
 	var portfolios []portfolio.Portfolio
 	h.mu.Lock()

@@ -29,8 +29,8 @@ const (
 	// recordGrace is how long the result may be stored after the service is to end.
 	recordGrace = 5 * time.Second
 	// firstRetry is the pause after the first failed attempt, three times as long after each further one up to
-	// maxRetry. rest is how long an endpoint is left alone for its other messages.
-	firstRetry, maxRetry, rest = 5 * time.Second, 15 * time.Minute, 30 * time.Second
+	// maxRetry. endpointCooldown is how long an endpoint is left alone for its other messages.
+	firstRetry, maxRetry, endpointCooldown = 5 * time.Second, 15 * time.Minute, 30 * time.Second
 )
 
 // Claimed is a message that this replica has to post within its lease.
@@ -52,8 +52,8 @@ type Outbox interface {
 	// Delivered records that a message was taken.
 	Delivered(ctx context.Context, c Claimed, at time.Time) error
 	// Retry records why an attempt failed. The message is due again at due, and no other one of its endpoint before
-	// rest.
-	Retry(ctx context.Context, c Claimed, reason string, due, rest time.Time) error
+	// cooldown.
+	Retry(ctx context.Context, c Claimed, reason string, due, cooldown time.Time) error
 	// GiveUp records why a message is given up.
 	GiveUp(ctx context.Context, c Claimed, reason string, at time.Time) error
 }
@@ -155,7 +155,7 @@ func (d *Deliverer) deliver(ctx context.Context, c Claimed) error {
 		return d.outbox.GiveUp(ctx, c, failure.Error(), now)
 	}
 	pause := backoff(c.Attempt)
-	return d.outbox.Retry(ctx, c, failure.Error(), now.Add(pause), now.Add(min(pause, rest)))
+	return d.outbox.Retry(ctx, c, failure.Error(), now.Add(pause), now.Add(min(pause, endpointCooldown)))
 }
 
 func (d *Deliverer) post(ctx context.Context, c Claimed) error {

@@ -30,7 +30,7 @@ const maxChartHours = 89 * 24
 // days; for what is older it depends on the plan, and may be a day.
 func (s *Source) History(ctx context.Context, tokens []token.Token, from time.Time,
 	hours int) (map[string][]price.Price, error) {
-	if err := s.feed.Resting(); err != nil {
+	if err := s.feed.CheckCooldown(); err != nil {
 		return nil, err
 	}
 	ctx, span := otel.Tracer(tracer).Start(ctx, "coingecko.History", trace.WithSpanKind(trace.SpanKindClient),

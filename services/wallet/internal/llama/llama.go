@@ -70,7 +70,7 @@ func (s *Source) NameCurrencies(coins map[string]string) { s.currencies = coins 
 
 // Current implements price.Feed.
 func (s *Source) Current(ctx context.Context, tokens []token.Token) (map[string]price.Price, error) {
-	if err := s.feed.Resting(); err != nil {
+	if err := s.feed.CheckCooldown(); err != nil {
 		return nil, err
 	}
 	byCoin, coins := s.coins(tokens)
