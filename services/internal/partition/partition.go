@@ -17,6 +17,8 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/purserhq/purser/pkg/jobs"
 )
 
 // Policy of the partitions, read from PURSER_HISTORY_*.
@@ -109,6 +111,14 @@ func NewMaker(s Store, p Policy, log *slog.Logger, now func() time.Time) *Maker 
 func (m *Maker) BeforeDrop(do func(ctx context.Context, oldest time.Time) error) *Maker {
 	m.before = do
 	return m
+}
+
+// Job returns the hourly job that makes and drops partitions. timeout bounds a run; what is left is for the next one.
+func (m *Maker) Job(timeout time.Duration) jobs.Job {
+	return jobs.Job{
+		Name: "make_partitions", Cron: "37 * * * *", Timeout: timeout, CatchUp: jobs.CatchUpSkip,
+		Run: func(ctx context.Context, _ *jobs.Run) error { return m.Run(ctx) },
+	}
 }
 
 // Run makes and drops what is due. Its error names what failed; the rest is done.

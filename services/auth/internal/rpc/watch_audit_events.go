@@ -13,7 +13,6 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/audit"
-	"github.com/purserhq/purser/services/internal/streams"
 )
 
 const (
@@ -32,7 +31,7 @@ var errTokenExpired = errors.New("the access token has expired")
 
 // WatchAuditEvents implements the RPC.
 func (s *AdminServer) WatchAuditEvents(req *authv1.WatchAuditEventsRequest,
-	stream grpc.ServerStreamingServer[authv1.WatchAuditEventsResponse]) error {
+	stream grpc.ServerStreamingServer[authv1.WatchAuditEventsResponse]) (err error) {
 	filter, err := auditFilter(req)
 	if err != nil {
 		return err
@@ -40,21 +39,18 @@ func (s *AdminServer) WatchAuditEvents(req *authv1.WatchAuditEventsRequest,
 	caller := authn.CallerFrom(stream.Context())
 	ctx, stop := context.WithDeadlineCause(stream.Context(), caller.ExpiresAt, errTokenExpired)
 	defer stop()
-	ctx, end, err := s.watchers.Begin(ctx, caller.UserID.String())
+	ctx, end, err := s.watchers.Hold(ctx, caller.UserID.String(), "streams")
 	if err != nil {
 		return err
 	}
-	defer end()
+	defer end(&err)
 	w := watch{server: s, filter: filter, send: stream.Send, sendTimeout: watchSendTimeout}
 	if w.at, err = s.cursor(ctx, req.GetAfterEventId()); err == nil {
 		err = w.run(ctx)
 	}
-	switch cause := context.Cause(ctx); {
-	case errors.Is(cause, errTokenExpired):
+	if errors.Is(context.Cause(ctx), errTokenExpired) {
 		return errs.Unauthenticated("TOKEN_EXPIRED", "the access token has expired; continue with a new one, after "+
 			"last_event_id")
-	case errors.Is(cause, streams.ErrTaken):
-		return errs.Exhausted("TOO_MANY_STREAMS", "you have the most streams, and another caller needs one")
 	}
 	return err
 }

@@ -85,20 +85,20 @@ type Syncer interface {
 
 // Follower follows all chains. It is safe for concurrent use.
 type Follower struct {
-	reader  Reader
-	store   Store
-	tokens  token.Lister
-	syncer  Syncer
-	every   time.Duration
-	replica uuid.UUID
-	log     *slog.Logger
-	now     func() time.Time
+	reader   Reader
+	store    Store
+	tokens   token.Lister
+	syncer   Syncer
+	interval time.Duration
+	replica  uuid.UUID
+	log      *slog.Logger
+	now      func() time.Time
 }
 
 // New returns a follower that polls once per interval.
-func New(r Reader, s Store, t token.Lister, y Syncer, every time.Duration, log *slog.Logger,
+func New(r Reader, s Store, t token.Lister, y Syncer, interval time.Duration, log *slog.Logger,
 	now func() time.Time) *Follower {
-	return &Follower{reader: r, store: s, tokens: t, syncer: y, every: every, replica: uuid.New(), log: log, now: now}
+	return &Follower{reader: r, store: s, tokens: t, syncer: y, interval: interval, replica: uuid.New(), log: log, now: now}
 }
 
 // chain is one that is followed.
@@ -131,7 +131,7 @@ func (f *Follower) Run(ctx context.Context) error {
 }
 
 func (f *Follower) follow(ctx context.Context, c *chain) {
-	tick := time.NewTicker(f.every)
+	tick := time.NewTicker(f.interval)
 	defer tick.Stop()
 	for {
 		limited, cancel := context.WithTimeout(ctx, pollTimeout)

@@ -15,6 +15,7 @@ import (
 	"github.com/purserhq/purser/pkg/page"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/internal/bucket"
+	"github.com/purserhq/purser/services/internal/requests"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/pricehistory"
@@ -187,9 +188,12 @@ func convertedToProto(q price.Quote, r price.Rate) *walletv1.Price {
 // ImportPrices implements the RPC.
 func (s *PriceServer) ImportPrices(ctx context.Context,
 	req *walletv1.ImportPricesRequest) (*walletv1.ImportPricesResponse, error) {
-	id, err := parseID("request_id", req.GetRequestId())
-	if err != nil || id == uuid.Nil {
-		return nil, errs.Invalid("request_id", "must be a UUID other than zero, "+errs.Given(req.GetRequestId()))
+	id, err := requests.ID(req)
+	if err != nil {
+		return nil, err
+	}
+	if id == uuid.Nil {
+		return nil, errs.Invalid("request_id", "must be set: make a random UUID")
 	}
 	rows := make([]priceimport.Given, len(req.GetPrices()))
 	fields := []string{strconv.FormatBool(req.GetReplace())}
