@@ -26,8 +26,8 @@ type AlertConfig struct {
 	Every time.Duration `env:"EVERY" envDefault:"30s"`
 	// RulesPerOwner is how many rules a user may have, 1 to 10000.
 	RulesPerOwner int `env:"RULES_PER_OWNER" envDefault:"100"`
-	// Kept is how long alerts are kept, 1 h to 10 years.
-	Kept time.Duration `env:"KEPT" envDefault:"2160h"`
+	// Retention is how long alerts are kept, 1 h to 10 years.
+	Retention time.Duration `env:"RETENTION" envDefault:"2160h"`
 }
 
 // Validate reports every error in c.
@@ -39,8 +39,8 @@ func (c AlertConfig) Validate() error {
 	if c.RulesPerOwner < 1 || c.RulesPerOwner > 10_000 {
 		found = append(found, errors.New("PURSER_ALERTS_RULES_PER_OWNER must be 1 to 10000"))
 	}
-	if c.Kept < time.Hour || c.Kept > 10*365*24*time.Hour {
-		found = append(found, errors.New("PURSER_ALERTS_KEPT must be 1h to 87600h"))
+	if c.Retention < time.Hour || c.Retention > 10*365*24*time.Hour {
+		found = append(found, errors.New("PURSER_ALERTS_RETENTION must be 1h to 87600h"))
 	}
 	return errors.Join(found...)
 }
@@ -163,7 +163,7 @@ func (a *alerts) jobs(cfg Config) []chassis.Job {
 		{Job: a.changes.TrimJob(cfg.Changes)},
 		{Job: jobs.Job{Name: "prune_alerts", Cron: "47 3 * * *", Timeout: pruneTimeout, CatchUp: jobs.CatchUpSkip,
 			Run: func(ctx context.Context, _ *jobs.Run) error {
-				return a.store.Prune(ctx, time.Now().Add(-cfg.Alerts.Kept))
+				return a.store.Prune(ctx, time.Now().Add(-cfg.Alerts.Retention))
 			}}},
 	}
 }
