@@ -7,6 +7,7 @@ import (
 	"github.com/cockroachdb/apd/v3"
 
 	"github.com/purserhq/purser/pkg/deadline"
+	"github.com/purserhq/purser/services/portfolio/internal/decimal"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
@@ -107,8 +108,7 @@ func growthYield(was, is string, elapsed time.Duration) Figure {
 	case elapsed < minPastYieldWindow:
 		return unavailable(ReasonNotHeldThen)
 	}
-	ctx := apd.BaseContext.WithPrecision(60)
-	ctx.Rounding = apd.RoundHalfEven
+	ctx := decimal.Context(60)
 	growth, years := new(apd.Decimal), new(apd.Decimal)
 	ed := apd.MakeErrDecimal(ctx)
 	ed.Quo(growth, now, before)

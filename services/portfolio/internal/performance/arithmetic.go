@@ -5,6 +5,8 @@ import (
 	"math"
 
 	"github.com/cockroachdb/apd/v3"
+
+	"github.com/purserhq/purser/services/portfolio/internal/decimal"
 )
 
 // Digits of decimals: sums of money are exact as long as they have no more than
@@ -17,8 +19,7 @@ const (
 )
 
 func contextOf(digits uint32) *apd.Context {
-	c := apd.BaseContext.WithPrecision(digits)
-	c.Rounding = apd.RoundHalfEven
+	c := decimal.Context(digits)
 	c.MinExponent, c.MaxExponent = -5000, 5000
 	return c
 }
