@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/purserhq/purser/pkg/deadline"
+	"github.com/purserhq/purser/services/internal/backoff"
 	"github.com/purserhq/purser/services/internal/seal"
 	"github.com/purserhq/purser/services/portfolio/internal/alert"
 	"github.com/purserhq/purser/services/portfolio/internal/work"
@@ -154,7 +155,7 @@ func (d *Deliverer) deliver(ctx context.Context, c Claimed) error {
 			c.Attempt, "error", failure)
 		return d.outbox.GiveUp(ctx, c, failure.Error(), now)
 	}
-	pause := backoff(c.Attempt)
+	pause := backoff.Tripled(c.Attempt, firstRetry, maxRetry)
 	return d.outbox.Retry(ctx, c, failure.Error(), now.Add(pause), now.Add(min(pause, endpointCooldown)))
 }
 
@@ -171,15 +172,4 @@ func (d *Deliverer) post(ctx context.Context, c Claimed) error {
 		return errNoSecret
 	}
 	return d.sender.Post(ctx, c.Endpoint.URL, c.Alert.ID.String(), now, body, secrets)
-}
-
-// backoff returns the pause after an attempt has failed.
-func backoff(attempt int) time.Duration {
-	wait := firstRetry
-	for range attempt - 1 {
-		if wait *= 3; wait >= maxRetry {
-			return maxRetry
-		}
-	}
-	return wait
 }
