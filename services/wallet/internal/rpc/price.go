@@ -21,7 +21,6 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/pricehistory"
 	"github.com/purserhq/purser/services/wallet/internal/priceimport"
 	"github.com/purserhq/purser/services/wallet/internal/token"
-	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
 // PriceServer serves purser.wallet.v1.PriceService.
@@ -206,7 +205,7 @@ func (s *PriceServer) ImportPrices(ctx context.Context,
 		fields = append(fields, p.GetTokenId(), p.GetPrice(), fmt.Sprint(at != nil, at.GetSeconds(), at.GetNanos()))
 	}
 	result, err := s.imports.Import(ctx, authn.CallerFrom(ctx).UserID,
-		*wallet.NewRequest(id, "ImportPrices", fields...), rows, req.GetReplace())
+		*requests.New(id, "ImportPrices", fields...), rows, req.GetReplace())
 	if err != nil {
 		return nil, err
 	}
