@@ -108,10 +108,10 @@ func object(what string, text []byte, read []string) (map[string]any, error) {
 // folding does.
 func fold(name string) string {
 	return strings.Map(func(r rune) rune {
-		least := r
+		lowest := r
 		for other := unicode.SimpleFold(r); other != r; other = unicode.SimpleFold(other) {
-			least = min(least, other)
+			lowest = min(lowest, other)
 		}
-		return least
+		return lowest
 	}, name)
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/purserhq/purser/pkg/testkit"
 )
 
-// mostOfAHit is what the client of Redis and the cache allocate together for a value that costs nothing to decode.
-const mostOfAHit = 19
+// maxAllocations is what the client of Redis and the cache allocate together for a value that costs nothing to decode.
+const maxAllocations = 19
 
 func TestAHitAllocatesNoMoreThanItDid(t *testing.T) {
 	s := testkit.Redis(t)
@@ -24,7 +24,7 @@ func TestAHitAllocatesNoMoreThanItDid(t *testing.T) {
 		}
 	})
 	testkit.Figure(t, "a hit: %g allocations", n)
-	if n > mostOfAHit {
-		t.Errorf("%g allocations, want %d at most", n, mostOfAHit)
+	if n > maxAllocations {
+		t.Errorf("%g allocations, want %d at most", n, maxAllocations)
 	}
 }

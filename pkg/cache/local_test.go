@@ -154,7 +154,7 @@ func readAcrossInvalidation(t *testing.T, anyValid bool) (got string, kept bool)
 	}
 	// The message is here once a probe is that was sent after it.
 	invalidated := c.o.Local.clock()
-	testkit.Eventually(t, time.Minute, func() bool { return c.o.Local.trusted() >= invalidated+trustedFor })
+	testkit.Eventually(t, time.Minute, func() bool { return c.o.Local.trusted() >= invalidated+probeTTL })
 	close(p.let)
 	testkit.Receive(t, done, time.Minute)
 	e, ok := c.local.get("k", time.Now)

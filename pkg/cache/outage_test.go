@@ -62,7 +62,7 @@ func hammer(t *testing.T, c *Cache[string], callers, reads int, during func()) [
 	return all
 }
 
-func quantiles(reads []timed) (p50, p99, most time.Duration) {
+func quantiles(reads []timed) (p50, p99, slowest time.Duration) {
 	slices.SortFunc(reads, func(a, b timed) int { return int(a.took - b.took) })
 	n := len(reads)
 	return reads[n/2].took, reads[n*99/100].took, reads[n-1].took
@@ -90,12 +90,12 @@ func TestWithRedisAwayAReadCostsItsBudgetAtMost(t *testing.T) {
 			if len(open) == 0 {
 				t.Fatal("no read came after the breaker had opened")
 			}
-			_, _, most := quantiles(during)
-			p50, p99, most2 := quantiles(open)
+			_, _, slowest := quantiles(during)
+			p50, p99, slowest2 := quantiles(open)
 			testkit.Figure(t, "redis %s under 64 callers: %d reads, %s at most; once the breaker was open p50 %s, "+
-				"p99 %s, max %s", name, len(during), most, p50, p99, most2)
-			if most > redisx.Budget+noise || p50 > redisx.Budget {
-				t.Errorf("a read took %s, half of them %s", most, p50)
+				"p99 %s, max %s", name, len(during), slowest, p50, p99, slowest2)
+			if slowest > redisx.Budget+noise || p50 > redisx.Budget {
+				t.Errorf("a read took %s, half of them %s", slowest, p50)
 			}
 			if !strings.Contains(said.String(), "reading from the source") {
 				t.Errorf("the log says nothing:\n%s", said.String())
@@ -167,7 +167,7 @@ func TestAFaultyConnectionNeverGivesAnErrorNorAWrongValue(t *testing.T) {
 			}
 			c := New[string](dial(t, p.Rewrite(s.URL()), redisx.Budget), ns, Options{})
 			t.Cleanup(c.Close)
-			least, most := time.Hour, time.Duration(0)
+			fastest, slowest := time.Hour, time.Duration(0)
 			for n := range testkit.Size(30, 500) {
 				fault(p)
 				begin := time.Now()
@@ -182,11 +182,11 @@ func TestAFaultyConnectionNeverGivesAnErrorNorAWrongValue(t *testing.T) {
 						}
 					}
 				}
-				least, most = min(least, time.Since(begin)), max(most, time.Since(begin))
+				fastest, slowest = min(fastest, time.Since(begin)), max(slowest, time.Since(begin))
 			}
-			testkit.Figure(t, "connection %s: a read took %s at most", name, most.Round(time.Millisecond))
-			if least > redisx.Budget || most > redisx.Budget+noise {
-				t.Errorf("a read took %s at least, %s at most", least, most)
+			testkit.Figure(t, "connection %s: a read took %s at most", name, slowest.Round(time.Millisecond))
+			if fastest > redisx.Budget || slowest > redisx.Budget+noise {
+				t.Errorf("a read took %s at least, %s at most", fastest, slowest)
 			}
 		})
 	}

@@ -25,10 +25,10 @@ const (
 	// may still be read there, at most.
 	LocalBound = time.Second
 
-	// trustedFor is how long values may be read after a probe was sent that arrived.
+	// probeTTL is how long values may be read after a probe was sent that arrived.
 	// What remains of LocalBound is for messages of one moment, whose order Redis
 	// doesn't promise.
-	trustedFor    = 900 * time.Millisecond
+	probeTTL      = 900 * time.Millisecond
 	probeInterval = 200 * time.Millisecond
 	probeRetry    = 20 * time.Millisecond
 	trackTimeout  = 3 * time.Second // for the first probe of a connection
@@ -56,7 +56,8 @@ const (
 type Tracker struct {
 	redis redis.UniversalClient
 	probe string // prefix of the probes' keys, this process's alone
-	// probes counts them; only Serve's goroutine does. No number comes again, for the end of a key's TTL is told too.
+	// probes counts them; only Serve's goroutine does. Numbers are never reused, because Redis also
+	// announces expiry.
 	probes int64
 	log    *slog.Logger
 	began  time.Time
@@ -200,10 +201,10 @@ func (t *Tracker) track(ctx context.Context) (began bool, err error) {
 		if err := s.confirm(ctx, wait); err != nil {
 			return began, err
 		}
-		if err := t.trust(stores, sent+trustedFor); err != nil {
+		if err := t.trust(stores, sent+probeTTL); err != nil {
 			return began, err
 		}
-		if wait = trustedFor; !began {
+		if wait = probeTTL; !began {
 			t.log.InfoContext(ctx, "cache: values are kept in memory")
 			began = true
 		}
@@ -270,7 +271,7 @@ func (t *Tracker) sameMasters(ctx context.Context, nodes map[string]node) error 
 	if !ok {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, trustedFor)
+	ctx, cancel := context.WithTimeout(ctx, probeTTL)
 	defer cancel()
 	now, err := clusterMasters(ctx, c)
 	if err != nil {

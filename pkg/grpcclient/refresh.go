@@ -29,8 +29,8 @@ const (
 // The shortest time can be changed for all connections of a process alone
 // (dns.SetMinResolutionInterval), so each question is a new resolver's first.
 //
-// A question is not given up for the next one, so a DNS server that is slow, or the
-// second of two of which the first is away, is heard. Addresses that are known stay
+// A pending lookup is never replaced by the next, so slow servers and fallback servers
+// still answer. Addresses that are known stay
 // until there are others: gRPC's resolver takes a name that DNS does not know, as that
 // of a service while none of its replicas is ready, for one without addresses, for
 // which it would close the connections that work.

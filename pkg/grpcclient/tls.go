@@ -88,7 +88,7 @@ func (c *current) ClientHandshake(ctx context.Context, authority string, raw net
 	if err != nil {
 		return nil, nil, err
 	}
-	return &told{Conn: conn, client: c.client}, info, nil
+	return &clientCertConn{Conn: conn, client: c.client}, info, nil
 }
 
 // Clone implements credentials.TransportCredentials.
@@ -96,21 +96,21 @@ func (c *current) Clone() credentials.TransportCredentials {
 	return &current{TransportCredentials: c.TransportCredentials.Clone(), client: c.client}
 }
 
-// told is a connection whose first error says that the server has refused the client's
+// clientCertConn is a connection whose first error says that the server has refused the client's
 // certificate, if it has: in TLS 1.3 that comes after the client's part of the handshake, as
 // an alert such as "bad certificate", which reads as if the server's were meant.
-type told struct {
+type clientCertConn struct {
 	net.Conn
 	client tlsfiles.Client
 }
 
 // Read implements net.Conn.
-func (t *told) Read(b []byte) (int, error) {
-	n, err := t.Conn.Read(b)
+func (c *clientCertConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
 	var alert *net.OpError
 	if err != nil && errors.As(err, &alert) && alert.Op == "remote error" &&
 		strings.Contains(alert.Err.Error(), "certificate") {
-		return n, fmt.Errorf("the server refused %s, its log has the reason: %w", t.client.Shown(), err)
+		return n, fmt.Errorf("the server refused %s, its log has the reason: %w", c.client.Shown(), err)
 	}
 	return n, err
 }

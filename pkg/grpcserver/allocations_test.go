@@ -20,13 +20,13 @@ import (
 )
 
 // What a call allocates in each part of a server, at most. A lower figure belongs here as soon as it is true.
-var mostAllocations = map[string]float64{
+var maxAllocations = map[string]float64{
 	"handler": 3, "measure": 9, "log": 0, "recover": 0, "start": 0, "errs": 0, "deadline": 4, "authn": 4, "access": 2,
 	"ratelimit": 0, "caller": 0, "validate": 4,
 }
 
-// mostBytes is what all parts allocate together, at most.
-const mostBytes = 2560
+// maxBytes is what all parts allocate together, at most.
+const maxBytes = 2560
 
 func TestTheLayersAllocateNoMoreThanTheyDid(t *testing.T) {
 	before := otel.GetTracerProvider()
@@ -43,15 +43,15 @@ func TestTheLayersAllocateNoMoreThanTheyDid(t *testing.T) {
 	}
 	allocs, bytes := 0.0, 0.0
 	for _, c := range costs {
-		most, ok := mostAllocations[c.Part]
+		limit, ok := maxAllocations[c.Part]
 		testkit.Figure(t, "%-9s %2.0f allocations, %4.0f bytes", c.Part, c.Allocs, c.Bytes)
-		if !ok || c.Allocs > most {
-			t.Errorf("%s: %g allocations, want %g at most", c.Part, c.Allocs, most)
+		if !ok || c.Allocs > limit {
+			t.Errorf("%s: %g allocations, want %g at most", c.Part, c.Allocs, limit)
 		}
 		allocs, bytes = allocs+c.Allocs, bytes+c.Bytes
 	}
-	if len(costs) != len(mostAllocations) || bytes > mostBytes {
-		t.Errorf("%d parts with %g bytes, want %d with %d at most", len(costs), bytes, len(mostAllocations), mostBytes)
+	if len(costs) != len(maxAllocations) || bytes > maxBytes {
+		t.Errorf("%d parts with %g bytes, want %d with %d at most", len(costs), bytes, len(maxAllocations), maxBytes)
 	}
 	testkit.Figure(t, "together  %2.0f allocations, %4.0f bytes", allocs, bytes)
 }

@@ -37,9 +37,9 @@ func Trace(ctx context.Context, cfg Config, d Deps, method string) ([]string, er
 }
 
 // Deadline runs inner under the deadline layer alone.
-func Deadline(ctx context.Context, least, most time.Duration, streaming bool,
+func Deadline(ctx context.Context, minTimeout, maxTimeout time.Duration, streaming bool,
 	inner func(context.Context) error) error {
-	return deadlineLayer(least, most)(ctx, &call{streaming: streaming, handler: inner})
+	return deadlineLayer(minTimeout, maxTimeout)(ctx, &call{streaming: streaming, handler: inner})
 }
 
 // Rate returns the rate limit layer alone, for calls of one identity each.

@@ -153,9 +153,9 @@ func TestAnErrorTellsTheCallerItsKindAndTheLogItsCause(t *testing.T) {
 
 func TestTheDeadlineIsBoundedAndBeforeTheCallers(t *testing.T) {
 	for name, tt := range map[string]struct {
-		left, least, most time.Duration // left 0: the caller sets none
-		streaming         bool
-		want              time.Duration // 0: refused; below 0: no deadline
+		left, minTimeout, maxTimeout time.Duration // left 0: the caller sets none
+		streaming                    bool
+		want                         time.Duration // 0: refused; below 0: no deadline
 	}{
 		"a caller that sets none gets the most": {0, time.Millisecond, 30 * time.Second, false, 30 * time.Second},
 		"a longer one is cut to the most": {time.Minute, time.Millisecond, 30 * time.Second, false,
@@ -180,7 +180,8 @@ func TestTheDeadlineIsBoundedAndBeforeTheCallers(t *testing.T) {
 					defer cancel()
 				}
 				got := time.Duration(0)
-				err := grpcserver.Deadline(ctx, tt.least, tt.most, tt.streaming, func(ctx context.Context) error {
+				err := grpcserver.Deadline(ctx, tt.minTimeout, tt.maxTimeout, tt.streaming, func(
+					ctx context.Context) error {
 					got = -1
 					if d, ok := ctx.Deadline(); ok {
 						got = d.Sub(begun)

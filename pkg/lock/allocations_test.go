@@ -16,8 +16,8 @@ const mostUnfenced, mostFenced = 36, 47
 
 func TestALockAllocatesNoMoreThanItDid(t *testing.T) {
 	for name, tc := range map[string]struct {
-		o    Options
-		most float64
+		o     Options
+		limit float64
 	}{"unfenced": {Options{Unfenced: true}, mostUnfenced}, "fenced": {Options{}, mostFenced}} {
 		t.Run(name, func(t *testing.T) {
 			l := locker(t, testkit.Redis(t), tc.o)
@@ -32,8 +32,8 @@ func TestALockAllocatesNoMoreThanItDid(t *testing.T) {
 				}
 			})
 			testkit.Figure(t, "%s: %g allocations", name, n)
-			if n > tc.most {
-				t.Errorf("%g allocations, want %g at most", n, tc.most)
+			if n > tc.limit {
+				t.Errorf("%g allocations, want %g at most", n, tc.limit)
 			}
 		})
 	}

@@ -46,10 +46,3 @@ func IsUniqueViolation(err error, constraint string) bool {
 	return errors.As(err, &answer) && answer.Code == "23505" &&
 		(constraint == "" || answer.ConstraintName == constraint)
 }
-
-// IsForeignKeyViolation reports whether err is a row that refers to one that doesn't
-// exist, or the removal of a row that is referred to.
-func IsForeignKeyViolation(err error) bool {
-	var answer *pgconn.PgError
-	return errors.As(err, &answer) && answer.Code == "23503"
-}

@@ -19,8 +19,8 @@ func StatesAsMarkdown() string {
 			faults = append(faults, s.code)
 			continue
 		}
-		connection, again := "kept", map[again]string{never: "no", later: "yes",
-			atOnce: "yes, after the service has five times"}[s.again]
+		connection, again := "kept", map[retry]string{never: "no", later: "yes",
+			atOnce: "yes, after the service has five times"}[s.retry]
 		if s.discard {
 			connection = "closed"
 		}

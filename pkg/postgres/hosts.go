@@ -73,7 +73,7 @@ func (h *hosts) order(ctx context.Context, c *pgx.ConnConfig) error {
 	var first, others []*pgconn.FallbackConfig
 	h.mu.Lock()
 	for _, f := range all {
-		if h.tookTheLast(f) {
+		if h.isLastHost(f) {
 			first = append(first, f)
 		} else {
 			others = append(others, f)
@@ -89,8 +89,8 @@ func (h *hosts) order(ctx context.Context, c *pgx.ConnConfig) error {
 	return nil
 }
 
-// tookTheLast reports whether the last connection was to this host.
-func (h *hosts) tookTheLast(f *pgconn.FallbackConfig) bool {
+// isLastHost reports whether the last connection was to this host.
+func (h *hosts) isLastHost(f *pgconn.FallbackConfig) bool {
 	addresses := append([]string{f.Host}, h.resolved[f.Host]...) // a folder of sockets is not resolved
 	return slices.ContainsFunc(addresses, func(a string) bool {
 		_, address := pgconn.NetworkAddress(a, f.Port)

@@ -221,7 +221,7 @@ func connConfig(o Options) (*pgx.ConnConfig, error) {
 	config.ConnectTimeout = o.ConnectTimeout
 	inSession := config.OnPgError
 	config.OnPgError = func(c *pgconn.PgConn, answer *pgconn.PgError) bool {
-		return inSession(c, answer) && keeps(answer)
+		return inSession(c, answer) && keepsConnection(answer)
 	}
 	config.OnNotice = noteUnreplicated
 	var tracing []otelpgx.Option

@@ -9,16 +9,16 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 )
 
-// again says who may repeat what an error of the server ended.
-type again string
+// retry says who may repeat what an error of the server ended.
+type retry string
 
 const (
-	never again = "no"
+	never retry = "no"
 	// later: the caller may repeat the call.
-	later again = "call"
+	later retry = "call"
 	// atOnce: InTx runs the transaction again; after five times the caller may repeat the
 	// call.
-	atOnce again = "transaction"
+	atOnce retry = "transaction"
 )
 
 // state says what an error of the server means for whoever called the service.
@@ -29,7 +29,7 @@ type state struct {
 	kind errs.Kind
 	// reason and message are for the caller; "" for a fault of the service.
 	reason, message string
-	again           again
+	retry           retry
 	// discard says that the connection is closed, because the next statement on it would
 	// fail as well. The driver closes one itself when the server ends the session.
 	discard bool
@@ -56,18 +56,18 @@ func states() []state {
 		badText  = "a text has a character that can't be stored"
 		timedOut = "a statement or a transaction of the database timed out"
 	)
-	fault := func(code, what string) state { return state{code: code, what: what, again: never} }
+	fault := func(code, what string) state { return state{code: code, what: what, retry: never} }
 	down := func(code, what, reason, message string) state {
 		return state{code: code, what: what, kind: errs.KindUnavailable, reason: reason, message: message,
-			again: later}
+			retry: later}
 	}
-	conflict := func(code, what string, a again) state {
+	conflict := func(code, what string, r retry) state {
 		return state{code: code, what: what, kind: errs.KindConflict, reason: "DATABASE_CONFLICT", message: changed,
-			again: a}
+			retry: r}
 	}
 	text := func(code, what string) state {
 		return state{code: code, what: what, kind: errs.KindInvalid, reason: "TEXT_NOT_STORABLE", message: badText,
-			again: never}
+			retry: never}
 	}
 	discarding := func(s state) state { s.discard = true; return s }
 	named := func(s state, operator string) state { s.operator = operator; return s }
@@ -137,7 +137,7 @@ var byCode = func() map[string]state {
 func stateOf(answer *pgconn.PgError) (state, bool) {
 	if isStalePlan(answer) {
 		return state{kind: errs.KindUnavailable, reason: unavailable, message: "the database was changed meanwhile",
-			again: atOnce}, true
+			retry: atOnce}, true
 	}
 	for n := len(answer.Code); n >= 2; n-- {
 		if s, ok := byCode[answer.Code[:n]]; ok {
@@ -181,8 +181,8 @@ func refuses(err error) bool {
 	return !ok || s.operator != "" || answer.Code == "08P01"
 }
 
-// keeps reports whether a connection may be used after an answer of the server.
-func keeps(answer *pgconn.PgError) bool {
+// keepsConnection reports whether a connection may be used after an answer of the server.
+func keepsConnection(answer *pgconn.PgError) bool {
 	s, ok := stateOf(answer)
 	return !ok || !s.discard
 }
@@ -240,7 +240,7 @@ func isRetryable(err error) bool {
 		return false
 	}
 	s, ok := stateOf(answer)
-	return ok && s.again == atOnce
+	return ok && s.retry == atOnce
 }
 
 // isConnecting reports whether err ended an attempt to connect.

@@ -43,8 +43,8 @@ func others() []string {
 		"search_path", "role", "options"}
 }
 
-// instead says what to use for a parameter whose value would not count.
-func instead() map[string]string {
+// ignoredParameters says what to use for a parameter whose value would not count.
+func ignoredParameters() map[string]string {
 	const pooler = "PURSER_DATABASE_PGBOUNCER decides"
 	return map[string]string{
 		"application_name": "the service names itself", "timezone": "it is always UTC",
@@ -142,7 +142,7 @@ func checkParameter(name string, given []string) error {
 		}
 		return nil
 	}
-	if why, ok := instead()[strings.ToLower(name)]; ok {
+	if why, ok := ignoredParameters()[strings.ToLower(name)]; ok {
 		return fmt.Errorf("%s has no effect: %s", name, why)
 	}
 	if !slices.Contains(files(), name) && !slices.Contains(others(), name) {

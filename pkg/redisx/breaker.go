@@ -15,7 +15,7 @@ import (
 
 const (
 	failuresToOpen = 5
-	probeEvery     = 500 * time.Millisecond
+	probeInterval  = 500 * time.Millisecond
 )
 
 // ErrUnavailable is returned when Redis can't be reached or doesn't answer in time.
@@ -82,7 +82,7 @@ func newBreaker(addr string, single bool, log *slog.Logger) *breaker {
 	b.circuit = circuitbreaker.NewBuilder[any]().
 		WithFailureThreshold(failuresToOpen).
 		WithSuccessThreshold(1).
-		WithDelay(probeEvery).
+		WithDelay(probeInterval).
 		OnOpen(func(e circuitbreaker.StateChangedEvent) {
 			if e.OldState == circuitbreaker.ClosedState { // not for each probe
 				log.Warn("redis is unavailable", "addr", addr, "error", b.last.Load())

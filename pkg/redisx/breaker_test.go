@@ -39,7 +39,7 @@ func away(t *testing.T, call func(context.Context, func() error) error) {
 	if err := call(t.Context(), healthy); !errors.Is(err, errOpen) {
 		t.Fatal(err)
 	}
-	<-time.After(probeEvery)
+	<-time.After(probeInterval)
 }
 
 func TestAProbeThatPanicsIsNotTheLast(t *testing.T) {
@@ -50,7 +50,7 @@ func TestAProbeThatPanicsIsNotTheLast(t *testing.T) {
 			defer func() { _ = recover() }()
 			_ = call(t.Context(), func() error { panic("boom") })
 		}()
-		<-time.After(probeEvery)
+		<-time.After(probeInterval)
 		for range 2 {
 			if err := call(t.Context(), healthy); err != nil {
 				t.Fatal(err)

@@ -77,7 +77,7 @@ func TestAHungServerCostsTheBudgetAndThenNothing(t *testing.T) {
 			}
 		}
 		dials := f.dials.Load()
-		for end := time.Now().Add(3 * probeEvery); time.Now().Before(end); {
+		for end := time.Now().Add(3 * probeInterval); time.Now().Before(end); {
 			for range 10 {
 				if took, err := call(); !errors.Is(err, errOpen) || took != 0 {
 					t.Fatalf("with the breaker open a call took %s: %v", took, err)
@@ -86,7 +86,7 @@ func TestAHungServerCostsTheBudgetAndThenNothing(t *testing.T) {
 			if f.dials.Load() != dials {
 				t.Fatal("an open breaker dialled")
 			}
-			<-time.After(probeEvery)
+			<-time.After(probeInterval)
 			if took, err := call(); !errors.Is(err, ErrUnavailable) || errors.Is(err, errOpen) || took > Budget {
 				t.Fatalf("the probe took %s: %v", took, err)
 			}
@@ -100,7 +100,7 @@ func TestAHungServerCostsTheBudgetAndThenNothing(t *testing.T) {
 			}
 			<-time.After(time.Millisecond)
 		}
-		if took := time.Since(back); took > probeEvery+time.Millisecond {
+		if took := time.Since(back); took > probeInterval+time.Millisecond {
 			t.Fatalf("back after %s", took)
 		}
 		if n := strings.Count(log.String(), "\n"); n != 2 {

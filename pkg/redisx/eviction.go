@@ -14,12 +14,12 @@ import (
 )
 
 const (
-	// evictionAnswer is how long a server may take to tell its policy, connecting
+	// evictionTimeout is how long a server may take to tell its policy, connecting
 	// included.
-	evictionAnswer = 2 * time.Second
-	// evictionAgain is the time between two questions: a policy may be changed, and
+	evictionTimeout = 2 * time.Second
+	// evictionInterval is the time between two questions: a policy may be changed, and
 	// a failover may lead to a server with another one.
-	evictionAgain = time.Minute
+	evictionInterval = time.Minute
 	// evictionRetry is the time after a question without an answer.
 	evictionRetry = 2 * time.Second
 )
@@ -33,7 +33,7 @@ func WarnOfEviction(ctx context.Context, client redis.UniversalClient, log *slog
 	seen, failed := "", false
 	for {
 		policy, err := evictionPolicy(ctx, client)
-		wait := evictionAgain
+		wait := evictionInterval
 		switch {
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // it was told to end
@@ -56,7 +56,7 @@ func WarnOfEviction(ctx context.Context, client redis.UniversalClient, log *slog
 }
 
 func evictionPolicy(ctx context.Context, client redis.UniversalClient) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, evictionAnswer)
+	ctx, cancel := context.WithTimeout(ctx, evictionTimeout)
 	defer cancel()
 	info, err := client.Info(ctx, "memory").Result()
 	if err != nil {

@@ -73,7 +73,7 @@ func TestAServerThatAnswersLateIsWarnedOfToo(t *testing.T) {
 	if err := setter.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru").Err(); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, 2*evictionAgain, func() bool { return strings.Contains(log.String(), "allkeys-lru") })
+	testkit.Eventually(t, 2*evictionInterval, func() bool { return strings.Contains(log.String(), "allkeys-lru") })
 	stop()
 	if err := testkit.Receive(t, ended, time.Minute); err != nil {
 		t.Error(err)

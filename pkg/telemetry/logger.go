@@ -74,8 +74,8 @@ func (h traceHandler) WithGroup(name string) slog.Handler {
 // from main.
 func LogErrorsTo(log *slog.Logger) { otel.SetErrorHandler(&errorLog{log: log}) }
 
-// errorGap is the time between two errors that are logged.
-const errorGap = time.Minute
+// minLogInterval is the time between two errors that are logged.
+const minLogInterval = time.Minute
 
 type errorLog struct {
 	log *slog.Logger
@@ -97,7 +97,7 @@ func (l *errorLog) Handle(err error) {
 func (l *errorLog) due() (between int, due bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.last.IsZero() && time.Since(l.last) < errorGap {
+	if !l.last.IsZero() && time.Since(l.last) < minLogInterval {
 		l.between++
 		return 0, false
 	}

@@ -36,8 +36,8 @@ import (
 )
 
 const (
-	// checkEvery is the least time between two looks at the files.
-	checkEvery = time.Second
+	// checkInterval is the least time between two looks at the files.
+	checkInterval = time.Second
 	// maxFile is the largest file that is read, in bytes.
 	maxFile = 1 << 20
 	// maxTornReads is how often files are read that can't be used, unless they are the same
@@ -81,7 +81,7 @@ func watch[T any](paths []string, log *slog.Logger, now func() time.Time,
 // get returns the value of the files as of the last second, or the last good one.
 func (w *watched[T]) get() T {
 	if w.looking.TryLock() {
-		if now := w.now(); now.Sub(w.looked) >= checkEvery {
+		if now := w.now(); now.Sub(w.looked) >= checkInterval {
 			w.look()
 			w.looked = now
 		}

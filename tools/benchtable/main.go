@@ -117,8 +117,8 @@ func (r result) rows() iter.Seq2[string, result] {
 
 func (r result) row() (string, bool) {
 	measured, met := duration(r["ns/op"]), true
-	compare := func(value, most string) string {
-		limit, ok := r[most]
+	compare := func(value, limitKey string) string {
+		limit, ok := r[limitKey]
 		if !ok {
 			return ""
 		}
@@ -128,8 +128,8 @@ func (r result) row() (string, bool) {
 		return fmt.Sprintf("≤ %g", limit)
 	}
 	var goals []string
-	add := func(value, most, unit string) {
-		if goal := compare(value, most); goal != "" {
+	add := func(value, limitKey, unit string) {
+		if goal := compare(value, limitKey); goal != "" {
 			goals = append(goals, goal+unit)
 		}
 	}

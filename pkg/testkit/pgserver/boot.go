@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	pollEvery     = 5 * time.Millisecond
+	pollInterval  = 5 * time.Millisecond
 	portTries     = 5
 	lingerTimeout = 10 * time.Second // for the backends of a dead server to end
 	statusLine    = 7                // of postmaster.pid, from 0: "starting", "ready", …
@@ -77,7 +77,7 @@ func (s *Server) bootOnce(ctx context.Context) error {
 // awaitReady reads the status that the postmaster writes to its pid file, as pg_ctl
 // does.
 func (s *Server) awaitReady(ctx context.Context, p *child.Process) error {
-	tick := time.NewTicker(pollEvery)
+	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
 		select {

@@ -93,7 +93,7 @@ func (s *Server) Set(ctx context.Context, name, value string) error {
 		if _, err := c.Exec(ctx, `SELECT pg_reload_conf()`); err != nil {
 			return err
 		}
-		tick := time.NewTicker(pollEvery)
+		tick := time.NewTicker(pollInterval)
 		defer tick.Stop()
 		for {
 			var now string

@@ -26,8 +26,8 @@ import (
 const BinEnv = "PURSER_REDIS_BIN"
 
 const (
-	pollEvery = 2 * time.Millisecond
-	portTries = 5
+	pollInterval = 2 * time.Millisecond
+	portTries    = 5
 )
 
 func find() (string, error) {
@@ -193,7 +193,7 @@ func (s *Server) config() string {
 }
 
 func (s *Server) awaitReady(ctx context.Context, p *child.Process) error {
-	tick := time.NewTicker(pollEvery)
+	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
 		select {

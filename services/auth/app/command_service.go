@@ -37,15 +37,15 @@ func ensureService(ctx context.Context, db *postgres.DB, name string, args []str
 	if *given != "" {
 		return ensureGiven(ctx, accounts, name, list, *given, out)
 	}
-	var kept string
+	var storedSecret string
 	if *file != "" {
 		b, err := os.ReadFile(*file)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("secret file: %w", err)
 		}
-		kept = strings.TrimSpace(string(b))
+		storedSecret = strings.TrimSpace(string(b))
 	}
-	secret, err := accounts.Ensure(ctx, name, list, kept)
+	secret, err := accounts.Ensure(ctx, name, list, storedSecret)
 	switch {
 	case err != nil:
 		return err

@@ -17,17 +17,17 @@ func BenchmarkStart(b *testing.B) {
 	if err := programs.Build(b.Context(), "../../..", filepath.Join(dir, "bin"), programs.Names()...); err != nil {
 		b.Fatal(err)
 	}
-	backing, err := suite.StartBacking(b.Context(), suite.Options{Dir: filepath.Join(dir, "data"),
+	infrastructure, err := suite.StartInfrastructure(b.Context(), suite.Options{Dir: filepath.Join(dir, "data"),
 		History: 24 * time.Hour})
-	b.Cleanup(func() { _ = backing.Close(context.Background()) })
+	b.Cleanup(func() { _ = infrastructure.Close(context.Background()) })
 	if err != nil {
 		b.Fatal(err)
 	}
 	var e suite.Endpoints
 	for _, name := range programs.Names() {
-		environ := map[string]func() []string{"auth": backing.AuthEnviron,
-			"wallet":    func() []string { return backing.WalletEnviron(e) },
-			"portfolio": func() []string { return backing.PortfolioEnviron(e) }}[name]()
+		environ := map[string]func() []string{"auth": infrastructure.AuthEnviron,
+			"wallet":    func() []string { return infrastructure.WalletEnviron(e) },
+			"portfolio": func() []string { return infrastructure.PortfolioEnviron(e) }}[name]()
 		program := filepath.Join(dir, "bin", name)
 		if err := programs.Migrate(b.Context(), program, environ); err != nil {
 			b.Fatal(err)

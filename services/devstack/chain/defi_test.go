@@ -102,10 +102,10 @@ func TestAChainWithDefiHasItsMarketsAndTheHoldersBalancesOfThePlan(t *testing.T)
 	weth, usdc, dai := token(t, c, "WETH").Address, token(t, c, "USDC").Address, token(t, c, "DAI").Address
 	atLeast := func(what string, have *big.Int, whole uint64, decimals uint8, off int64) {
 		t.Helper()
-		least := new(big.Int).Sub(tokens(whole, decimals).ToBig(), big.NewInt(off))
-		most := new(big.Int).Mul(tokens(whole, decimals).ToBig(), big.NewInt(2))
-		if have.Cmp(least) < 0 || have.Cmp(most) > 0 {
-			t.Errorf("alice has %s of %s, want %s and somewhat more", have, what, least)
+		minimum := new(big.Int).Sub(tokens(whole, decimals).ToBig(), big.NewInt(off))
+		maximum := new(big.Int).Mul(tokens(whole, decimals).ToBig(), big.NewInt(2))
+		if have.Cmp(minimum) < 0 || have.Cmp(maximum) > 0 {
+			t.Errorf("alice has %s of %s, want %s and somewhat more", have, what, minimum)
 		}
 	}
 	supplied, _ := lendingTokens(r, pool, weth)

@@ -22,7 +22,7 @@ type Measured struct {
 }
 
 // Measure carries out a plan, which needs no scenarios, and measures the processors meanwhile.
-func (s *Stand) Measure(ctx context.Context, p Plan) (*Measured, error) {
+func (s *TestBed) Measure(ctx context.Context, p Plan) (*Measured, error) {
 	if err := s.product.Prepare(ctx); err != nil {
 		return nil, fmt.Errorf("%s: prepare: %w", s.Name, err)
 	}

@@ -43,8 +43,8 @@ type Product struct {
 	streams  sync.WaitGroup
 }
 
-// backfilled is how much history users have.
-const backfilled = 48 * time.Hour
+// backfillRange is how much history users have.
+const backfillRange = 48 * time.Hour
 
 // NewProduct registers users, each with a wallet of one of these CAIP-10 accounts, synced, and its history.
 func NewProduct(ctx context.Context, c *client.Clients, users int, accounts []string) (*Product, error) {
@@ -98,7 +98,7 @@ func (p *Product) fill(ctx context.Context, account string) error {
 	}
 	end := time.Now().UTC().Truncate(time.Hour)
 	const tries = 10
-	for start, failed := end.Add(-backfilled), 0; ; {
+	for start, failed := end.Add(-backfillRange), 0; ; {
 		resp, err := p.c.Portfolios.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{
 			StartTime: timestamppb.New(start), EndTime: timestamppb.New(end)})
 		switch {

@@ -44,7 +44,7 @@ func NewCertificates(dir string, ca *testca.CA) (Certificates, error) {
 
 // Environ is the configuration of a service on a backing, with mutual TLS between all of them; e must have the
 // addresses of those that it calls.
-func (c Certificates) Environ(b *suite.Backing, name string, e suite.Endpoints) []string {
+func (c Certificates) Environ(b *suite.Infrastructure, name string, e suite.Endpoints) []string {
 	keys := []string{"PURSER_JWKS_URL=https://" + e.AuthHTTP + "/.well-known/jwks.json",
 		"PURSER_JWKS_TLS_CA=" + c[name].CA()}
 	switch name {
@@ -95,7 +95,7 @@ type Secured struct {
 
 // StartSecured migrates the databases of a backing and runs the programs of a folder. The caller stops what is
 // returned, also after an error.
-func StartSecured(ctx context.Context, dir string, b *suite.Backing, c Certificates) (*Secured, error) {
+func StartSecured(ctx context.Context, dir string, b *suite.Infrastructure, c Certificates) (*Secured, error) {
 	s := &Secured{}
 	for _, name := range Names() {
 		program, environ := filepath.Join(dir, name), c.Environ(b, name, s.Endpoints)

@@ -15,9 +15,9 @@ import (
 
 // checkSettings returns every error in the settings that the caller chose for the services, one a line, before a
 // server is started. The address of nothing stands for the servers that the suite starts.
-func (b *Backing) checkSettings() error {
+func (b *Infrastructure) checkSettings() error {
 	const nowhere = "127.0.0.1:1"
-	standIn := &Backing{opts: b.opts, kekFile: b.kekFile}
+	standIn := &Infrastructure{opts: b.opts, kekFile: b.kekFile}
 	external, embedded := standIn.opts.External, ""
 	if external.Prices == "" {
 		embedded = "http://" + nowhere

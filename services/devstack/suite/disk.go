@@ -18,7 +18,7 @@ const (
 
 // checkRoom returns an error of one line when the disk of the data folder is too full for the embedded
 // servers. It is called before any of them makes files, because several would fail, each in its own way.
-func (b *Backing) checkRoom() error {
+func (b *Infrastructure) checkRoom() error {
 	if b.opts.External.Database != "" && b.opts.External.Redis != "" && b.opts.External.Chain != "" {
 		return nil
 	}

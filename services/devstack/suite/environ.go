@@ -17,10 +17,10 @@ type Endpoints struct {
 
 // Issuer of the tokens: Options.Issuer, or the URL of auth's HTTP port, under which verifiers find its discovery
 // document. A suite on other ports then has other keys; its accounts and sessions stay.
-func (b *Backing) Issuer() string { return cmp.Or(b.opts.Issuer, b.baseURL()) }
+func (b *Infrastructure) Issuer() string { return cmp.Or(b.opts.Issuer, b.baseURL()) }
 
-// AuthEnviron is the configuration of the auth service on this backing.
-func (b *Backing) AuthEnviron() []string {
+// AuthEnviron is the configuration of the auth service on this infrastructure.
+func (b *Infrastructure) AuthEnviron() []string {
 	return b.environ("auth", b.opts.Ports.Auth,
 		"PURSER_CHAIN_RPC_URLS="+b.nodes(),
 		"PURSER_SIWE_DOMAIN="+loopback(b.opts.Ports.AuthHTTP),
@@ -40,7 +40,7 @@ func (b *Backing) AuthEnviron() []string {
 }
 
 // WalletEnviron is the configuration of the wallet service; e must have the addresses of auth.
-func (b *Backing) WalletEnviron(e Endpoints) []string {
+func (b *Infrastructure) WalletEnviron(e Endpoints) []string {
 	settings := append(b.serviceAccount("wallet"), b.priceSources()...)
 	settings = append(settings, b.markets()...)
 	return b.environ("wallet", b.opts.Ports.Wallet, append(settings,
@@ -56,7 +56,7 @@ func (b *Backing) WalletEnviron(e Endpoints) []string {
 }
 
 // markets returns wallet's setting of the markets of the embedded chain; none without any.
-func (b *Backing) markets() []string {
+func (b *Infrastructure) markets() []string {
 	if b.Chain == nil || len(b.Chain.Markets()) == 0 {
 		return nil
 	}
@@ -70,7 +70,7 @@ func (b *Backing) markets() []string {
 // priceSources returns wallet's settings of sources of prices: the embedded feed in both of its shapes, or the
 // external one; and the feeds on the embedded chain, if they are chosen. The URLs go with the sources that are chosen,
 // since one without effect is refused.
-func (b *Backing) priceSources() []string {
+func (b *Infrastructure) priceSources() []string {
 	if b.Prices != nil {
 		return b.priceSourcesOf(b.Prices.URL())
 	}
@@ -78,7 +78,7 @@ func (b *Backing) priceSources() []string {
 }
 
 // priceSourcesOf are priceSources with the URL of the embedded feed, "" for the external one.
-func (b *Backing) priceSourcesOf(embedded string) []string {
+func (b *Infrastructure) priceSourcesOf(embedded string) []string {
 	feed, sources := b.opts.External.Prices, "llama,imported"
 	if embedded != "" {
 		feed, sources = embedded, "llama,coingecko,imported"
@@ -104,7 +104,7 @@ func (b *Backing) priceSourcesOf(embedded string) []string {
 
 // PortfolioEnviron is the configuration of the portfolio service; e must have the addresses of auth and
 // wallet.
-func (b *Backing) PortfolioEnviron(e Endpoints) []string {
+func (b *Infrastructure) PortfolioEnviron(e Endpoints) []string {
 	return b.environ("portfolio", b.opts.Ports.Portfolio, append(b.serviceAccount("portfolio"),
 		"PURSER_REDIS_URL="+b.redisURL(),
 		"PURSER_JWKS_URL="+keySetURL(e),
@@ -120,7 +120,7 @@ func (b *Backing) PortfolioEnviron(e Endpoints) []string {
 }
 
 // serviceAccount returns the settings of a service's own account, once the file with its secret exists.
-func (b *Backing) serviceAccount(service string) []string {
+func (b *Infrastructure) serviceAccount(service string) []string {
 	if _, err := os.Stat(b.serviceSecret(service)); err != nil {
 		return nil
 	}
@@ -128,13 +128,13 @@ func (b *Backing) serviceAccount(service string) []string {
 }
 
 // serviceSecret is the file with the secret of a service's own account.
-func (b *Backing) serviceSecret(service string) string {
+func (b *Infrastructure) serviceSecret(service string) string {
 	return filepath.Join(b.opts.Dir, service+"-secret")
 }
 
 // EnsureServiceAccounts are the command lines of the auth service that create the service accounts and the files with
 // their secrets. The settings of the services use the files once they exist.
-func (b *Backing) EnsureServiceAccounts() [][]string {
+func (b *Infrastructure) EnsureServiceAccounts() [][]string {
 	ensure := func(service, permissions string) []string {
 		return []string{"service-account", "ensure", service, "--permissions=" + permissions,
 			"--secret-file=" + b.serviceSecret(service)}
@@ -143,7 +143,7 @@ func (b *Backing) EnsureServiceAccounts() [][]string {
 }
 
 // environ returns the variables of all services and own, with those of the options in place of theirs.
-func (b *Backing) environ(service string, port int, own ...string) []string {
+func (b *Infrastructure) environ(service string, port int, own ...string) []string {
 	return Override(append([]string{
 		"PURSER_GRPC_ADDR=" + loopback(port),
 		"PURSER_GRPC_PLAINTEXT=true",
@@ -154,7 +154,7 @@ func (b *Backing) environ(service string, port int, own ...string) []string {
 }
 
 // nodes returns PURSER_CHAIN_RPC_URLS: chain id=URL, separated by commas.
-func (b *Backing) nodes() string {
+func (b *Infrastructure) nodes() string {
 	if b.Chain != nil {
 		return fmt.Sprintf("%d=%s", b.Chain.ChainID(), b.Chain.URL())
 	}
@@ -162,7 +162,7 @@ func (b *Backing) nodes() string {
 }
 
 // chains returns the chain ids of nodes, on which wallets may sign in.
-func (b *Backing) chains() string {
+func (b *Infrastructure) chains() string {
 	var ids []string
 	for node := range strings.SplitSeq(b.nodes(), ",") {
 		id, _, _ := strings.Cut(strings.TrimSpace(node), "=")
@@ -174,16 +174,16 @@ func (b *Backing) chains() string {
 }
 
 // baseURL is that of auth's HTTP port.
-func (b *Backing) baseURL() string {
+func (b *Infrastructure) baseURL() string {
 	return strings.TrimRight(cmp.Or(b.opts.BaseURL, "http://"+loopback(b.opts.Ports.AuthHTTP)), "/")
 }
 
 // HostedStart is the page that signs a browser in with the provider "local" or "local-github".
-func (b *Backing) HostedStart(provider string) string {
+func (b *Infrastructure) HostedStart(provider string) string {
 	return b.baseURL() + "/oauth/" + provider + "/start?return_to=" + url.QueryEscape(b.Login.AppURL())
 }
 
-func (b *Backing) redisURL() string {
+func (b *Infrastructure) redisURL() string {
 	if b.Redis != nil {
 		return b.Redis.URL()
 	}

@@ -37,7 +37,7 @@ func oneLine(err error, secret string) error {
 }
 
 // useDatabase creates a database for each service on the external server, unless it exists.
-func (b *Backing) useDatabase(ctx context.Context) (err error) {
+func (b *Infrastructure) useDatabase(ctx context.Context) (err error) {
 	const variable, expected = "PURSER_DATABASE_URL", "a Postgres server whose user may create databases"
 	base, err := url.Parse(b.opts.External.Database)
 	if err != nil || !strings.HasPrefix(base.Scheme, "postgres") || base.Host == "" {
@@ -74,7 +74,7 @@ func (b *Backing) useDatabase(ctx context.Context) (err error) {
 }
 
 // askRedis asks the external Redis whether it answers.
-func (b *Backing) askRedis(ctx context.Context) error {
+func (b *Infrastructure) askRedis(ctx context.Context) error {
 	const variable = "PURSER_REDIS_URL"
 	given := b.opts.External.Redis
 	p, err := redisx.NewProbe(redisx.Options{URL: given, Name: "purser-devstack", Timeout: askTimeout})
@@ -92,7 +92,7 @@ func (b *Backing) askRedis(ctx context.Context) error {
 }
 
 // useChains asks the external chains, and reads the token list for them.
-func (b *Backing) useChains(ctx context.Context) (answer string, err error) {
+func (b *Infrastructure) useChains(ctx context.Context) (answer string, err error) {
 	if b.listed, err = b.askTokenLists(); err != nil {
 		return "", err
 	}
@@ -105,7 +105,7 @@ func (b *Backing) useChains(ctx context.Context) (answer string, err error) {
 
 // askChains asks every node of the external chains for its chain, its newest block and Multicall3. It returns what to
 // print: the newest block of each chain, and whether the contract is missing.
-func (b *Backing) askChains(ctx context.Context) (string, error) {
+func (b *Infrastructure) askChains(ctx context.Context) (string, error) {
 	nodes, err := b.externalNodes()
 	if err != nil {
 		return "", err
@@ -156,7 +156,7 @@ func askNode(ctx context.Context, chain uint64, node string) (head probe.Head, d
 	return head, deployed, nil
 }
 
-func (b *Backing) externalNodes() (chainurl.Nodes, error) {
+func (b *Infrastructure) externalNodes() (chainurl.Nodes, error) {
 	const variable = "PURSER_CHAIN_RPC_URLS"
 	var nodes chainurl.Nodes
 	if err := nodes.UnmarshalText([]byte(b.opts.External.Chain)); err != nil {
@@ -172,7 +172,7 @@ type listedToken struct {
 }
 
 // askTokenLists reads the external token lists, which together must have a token of a configured chain.
-func (b *Backing) askTokenLists() ([]listedToken, error) {
+func (b *Infrastructure) askTokenLists() ([]listedToken, error) {
 	const variable = "PURSER_TOKEN_LIST"
 	lists := b.opts.External.TokenList
 	if lists == "" {
@@ -219,7 +219,7 @@ func unwrapPath(err error) string {
 
 // askPrices asks the external feed for the prices of the tokens that the suite knows. It returns what to
 // print: how many have one.
-func (b *Backing) askPrices(ctx context.Context) (string, error) {
+func (b *Infrastructure) askPrices(ctx context.Context) (string, error) {
 	const variable = "PURSER_PRICE_URL"
 	given := b.opts.External.Prices
 	if u, err := url.Parse(given); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -240,7 +240,7 @@ func (b *Backing) askPrices(ctx context.Context) (string, error) {
 }
 
 // coinsToAsk are coins as wallet asks for them: the native coin of each chain, and tokens.
-func (b *Backing) coinsToAsk() []string {
+func (b *Infrastructure) coinsToAsk() []string {
 	names := walletapp.DefaultPriceChains()
 	var coins []string
 	add := func(chain uint64, address string) {

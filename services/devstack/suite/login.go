@@ -10,7 +10,7 @@ import (
 	"github.com/purserhq/purser/services/devstack/progress"
 )
 
-func (b *Backing) startLogin(ctx context.Context) error {
+func (b *Infrastructure) startLogin(ctx context.Context) error {
 	return b.step("login", func(progress.Note) (string, error) {
 		var err error
 		b.Login, err = login.Start(ctx, login.Options{

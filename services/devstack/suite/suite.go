@@ -35,9 +35,9 @@ import (
 // stopTimeout bounds Stop.
 const stopTimeout = 30 * time.Second
 
-// Suite is the three services with their backing.
+// Suite is the three services with their infrastructure.
 type Suite struct {
-	*Backing
+	*Infrastructure
 	Endpoints Endpoints
 
 	log     *slog.Logger
@@ -62,8 +62,8 @@ func Start(ctx context.Context, o Options) (*Suite, error) {
 	if o.Out == nil {
 		o.Out = progress.New(io.Discard)
 	}
-	b, err := StartBacking(ctx, o)
-	s := &Suite{Backing: b, log: o.Log, failed: make(chan error, len(services()))}
+	b, err := StartInfrastructure(ctx, o)
+	s := &Suite{Infrastructure: b, log: o.Log, failed: make(chan error, len(services()))}
 	if err == nil {
 		err = s.startServices(ctx)
 	}

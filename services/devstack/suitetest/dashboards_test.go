@@ -47,7 +47,7 @@ func TestEveryQueryOfTheDashboardsReturnsDataFromTheRunningSuite(t *testing.T) {
 		o.Extra[service] = []string{"PURSER_METRICS_ADDR=" + metrics[service]}
 	}
 	o.Extra["wallet"] = append(o.Extra["wallet"], "PURSER_SYNC_CRON=* * * * *")
-	b, err := suite.StartBacking(t.Context(), o)
+	b, err := suite.StartInfrastructure(t.Context(), o)
 	t.Cleanup(func() {
 		if err := b.Close(context.Background()); err != nil {
 			t.Errorf("close: %v", err)

@@ -26,14 +26,14 @@ func TestTheDemosValuesMatchChainAndPriceFeed(t *testing.T) {
 	t.Run("in one process", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, func(o *suite.Options) { o.Extra = map[string][]string{"auth": suite.ShortKeys()} })
-		runDemoAndCheck(t, s.Backing, s.Endpoints, func(ctx context.Context) error {
+		runDemoAndCheck(t, s.Infrastructure, s.Endpoints, func(ctx context.Context) error {
 			_, err := s.AuthCommand(ctx, "keys", "rotate")
 			return err
 		})
 	})
 	t.Run("as three programs", func(t *testing.T) {
 		t.Parallel()
-		b, err := suite.StartBacking(t.Context(), suite.Options{Dir: folder(t), History: history})
+		b, err := suite.StartInfrastructure(t.Context(), suite.Options{Dir: folder(t), History: history})
 		t.Cleanup(func() {
 			if err := b.Close(context.Background()); err != nil {
 				t.Errorf("close: %v", err)
@@ -48,7 +48,7 @@ func TestTheDemosValuesMatchChainAndPriceFeed(t *testing.T) {
 
 // runDemoAndCheck drives the demo; its step that rotates the signing key under
 // calls fails when one of them does.
-func runDemoAndCheck(t *testing.T, b *suite.Backing, e suite.Endpoints, rotate func(context.Context) error) {
+func runDemoAndCheck(t *testing.T, b *suite.Infrastructure, e suite.Endpoints, rotate func(context.Context) error) {
 	t.Helper()
 	var accounts []string
 	for _, h := range b.Chain.Holders() {

@@ -143,7 +143,7 @@ func freePorts(t *testing.T) int {
 func TestDataOfAnOlderSchemaIsMigrated(t *testing.T) {
 	t.Parallel()
 	dir := folder(t)
-	b, err := suite.StartBacking(t.Context(), suite.Options{Dir: dir, History: history, Durable: true})
+	b, err := suite.StartInfrastructure(t.Context(), suite.Options{Dir: dir, History: history, Durable: true})
 	if err != nil {
 		t.Fatal(err)
 	}

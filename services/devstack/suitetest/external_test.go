@@ -152,7 +152,7 @@ func TestWrongSettingsAreToldBeforeAServerIsStarted(t *testing.T) {
 			t.Parallel()
 			var out strings.Builder
 			tc.options.Dir, tc.options.Out = folder(t), progress.New(&out)
-			b, err := suite.StartBacking(t.Context(), tc.options)
+			b, err := suite.StartInfrastructure(t.Context(), tc.options)
 			if err := b.Close(context.WithoutCancel(t.Context())); err != nil {
 				t.Error(err)
 			}
@@ -175,7 +175,8 @@ func TestWrongSettingsAreToldBeforeAServerIsStarted(t *testing.T) {
 func startBacking(t *testing.T, e suite.External) (printed string, err error) {
 	t.Helper()
 	var out strings.Builder
-	b, err := suite.StartBacking(t.Context(), suite.Options{Dir: folder(t), External: e, Out: progress.New(&out)})
+	b, err := suite.StartInfrastructure(t.Context(),
+		suite.Options{Dir: folder(t), External: e, Out: progress.New(&out)})
 	if err := b.Close(context.WithoutCancel(t.Context())); err != nil {
 		t.Error(err)
 	}

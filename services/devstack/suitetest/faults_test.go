@@ -28,7 +28,7 @@ const workers, kindsOfCalls = 6, 6
 // faulty are the three services as programs, whose ways to Postgres and Redis can be disturbed.
 type faulty struct {
 	*testing.T
-	b         *suite.Backing
+	b         *suite.Infrastructure
 	environ   map[string][]string
 	running   map[string]*process
 	pg, redis *faultproxy.Proxy
@@ -50,7 +50,7 @@ func startFaulty(t *testing.T) *faulty {
 		return n
 	}
 	unlimited := []string{"PURSER_GRPC_RATE_PER_SECOND=100000", "PURSER_GRPC_BURST=100000"}
-	b, err := suite.StartBacking(t.Context(), suite.Options{Dir: folder(t), History: history, Durable: true,
+	b, err := suite.StartInfrastructure(t.Context(), suite.Options{Dir: folder(t), History: history, Durable: true,
 		Ports: suite.Ports{Auth: port(), AuthHTTP: port(), Wallet: port(), Portfolio: port()},
 		Extra: map[string][]string{"auth": unlimited, "wallet": unlimited, "portfolio": unlimited}})
 	t.Cleanup(func() { _ = b.Close(context.WithoutCancel(t.Context())) })

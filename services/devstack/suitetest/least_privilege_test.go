@@ -141,7 +141,7 @@ func allKeys(t *testing.T, c *redis.Client) []string {
 
 // restrictDatabase applies the page's grants to a new database of a service, migrates it as its owner, and returns the
 // URL of the role that serves.
-func restrictDatabase(t *testing.T, b *suite.Backing, service string, environ []string) string {
+func restrictDatabase(t *testing.T, b *suite.Infrastructure, service string, environ []string) string {
 	t.Helper()
 	owner := setting(environ, "PURSER_DATABASE_URL")
 	blocks := pageBlocks(t, "sql", service)
@@ -204,7 +204,7 @@ func setting(environ []string, name string) string {
 
 func TestTheSuiteNeedsNoMoreThanItsPageAllows(t *testing.T) {
 	t.Parallel()
-	b, err := suite.StartBacking(t.Context(), suite.Options{Dir: folder(t), History: history})
+	b, err := suite.StartInfrastructure(t.Context(), suite.Options{Dir: folder(t), History: history})
 	t.Cleanup(func() {
 		if err := b.Close(context.Background()); err != nil {
 			t.Errorf("close: %v", err)
@@ -276,7 +276,7 @@ func password(t *testing.T, address string) string {
 }
 
 // startAndRefuseWalletLogin stores a challenge and uses it up.
-func startAndRefuseWalletLogin(t *testing.T, c *demo.Clients, b *suite.Backing) {
+func startAndRefuseWalletLogin(t *testing.T, c *demo.Clients, b *suite.Infrastructure) {
 	t.Helper()
 	started, err := c.Sessions.StartWalletLogin(t.Context(), &authv1.StartWalletLoginRequest{
 		Address: b.Chain.Holders()[0].Hex(), ChainId: b.Chain.ChainID()})

@@ -11,7 +11,7 @@ import (
 // What `make load` does, small: three processes with mutual TLS, users of a portfolio product, one rate.
 func TestAPortfolioProductIsServedAtASteadyRate(t *testing.T) {
 	t.Parallel()
-	s, err := openloop.NewStand(t.Context(), "small", builtPrograms(t), 3)
+	s, err := openloop.NewTestBed(t.Context(), "small", builtPrograms(t), 3)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,7 @@ func TestCountersBeginAtZeroAndHistogramsTellMillisecondsApart(t *testing.T) {
 		admin[service] = unusedAddr(t)
 		o.Extra[service] = []string{"PURSER_ADMIN_ADDR=" + admin[service]}
 	}
-	b, err := suite.StartBacking(t.Context(), o)
+	b, err := suite.StartInfrastructure(t.Context(), o)
 	t.Cleanup(func() {
 		if err := b.Close(context.Background()); err != nil {
 			t.Errorf("close: %v", err)

@@ -42,7 +42,7 @@ func builtPrograms(t *testing.T) string {
 }
 
 // startPrograms runs each service as a program.
-func startPrograms(t *testing.T, b *suite.Backing) suite.Endpoints {
+func startPrograms(t *testing.T, b *suite.Infrastructure) suite.Endpoints {
 	t.Helper()
 	e, _ := startProcesses(t, b, asItIs)
 	return e
@@ -53,7 +53,7 @@ func asItIs(_ string, environ []string) []string { return environ }
 
 // startProcesses is startPrograms that also returns the processes: auth, wallet and portfolio. Each has the settings
 // that change makes of its own.
-func startProcesses(t *testing.T, b *suite.Backing, change func(service string, environ []string) []string) (
+func startProcesses(t *testing.T, b *suite.Infrastructure, change func(service string, environ []string) []string) (
 	e suite.Endpoints, started []*process) {
 	t.Helper()
 	dir := builtPrograms(t)

@@ -108,7 +108,7 @@ func TestUnderASteadyLoadTheServicesDoNotGrow(t *testing.T) {
 		admin[i] = unusedAddr(t)
 		o.Extra[service] = append(slices.Clone(unlimited), "PURSER_ADMIN_ADDR="+admin[i])
 	}
-	b, err := suite.StartBacking(t.Context(), o)
+	b, err := suite.StartInfrastructure(t.Context(), o)
 	t.Cleanup(func() { _ = b.Close(context.WithoutCancel(t.Context())) })
 	if err != nil {
 		t.Fatal(err)

@@ -61,7 +61,7 @@ func TestNoCallFailsBesideTheReleaseBefore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b, err := suite.StartBacking(t.Context(), suite.Options{Dir: folder(t), History: history})
+	b, err := suite.StartInfrastructure(t.Context(), suite.Options{Dir: folder(t), History: history})
 	t.Cleanup(func() { _ = b.Close(context.WithoutCancel(t.Context())) })
 	if err != nil {
 		t.Fatal(err)
@@ -99,7 +99,7 @@ func TestNoCallFailsBesideTheReleaseBefore(t *testing.T) {
 }
 
 // startCrosswise starts each service twice, of two releases. What one of them calls is of the other release.
-func startCrosswise(t *testing.T, b *suite.Backing, e suite.Endpoints, dirs [2]string) map[string]*replicas {
+func startCrosswise(t *testing.T, b *suite.Infrastructure, e suite.Endpoints, dirs [2]string) map[string]*replicas {
 	t.Helper()
 	pairs := map[string]*replicas{"auth": newReplicas(t), "wallet": newReplicas(t), "portfolio": newReplicas(t)}
 	for i, dir := range dirs {

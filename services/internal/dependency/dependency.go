@@ -26,8 +26,8 @@ import (
 const (
 	// Interval between two checks of what is near and costs nothing.
 	Interval = 3 * time.Second
-	// Far is the interval for what may cost money or belongs to others.
-	Far = 30 * time.Second
+	// FarInterval is the interval for what may cost money or belongs to others.
+	FarInterval = 30 * time.Second
 	// defaultTimeout bounds a check.
 	defaultTimeout = 2 * time.Second
 	// window is how long latencies are kept.
@@ -83,8 +83,8 @@ type Report struct {
 type Watcher struct {
 	log *slog.Logger
 	now func() time.Time
-	// told is NewWatcher's.
-	told func(name string) bool
+	// alreadyLogged is NewWatcher's.
+	alreadyLogged func(name string) bool
 
 	mu      sync.RWMutex
 	watched []*watched
@@ -100,13 +100,13 @@ type sample struct {
 	took time.Duration
 }
 
-// NewWatcher returns a watcher of nothing. told reports whether somebody else has logged
+// NewWatcher returns a watcher of nothing. alreadyLogged reports whether somebody else has logged
 // that the dependency of a name can't be used; nil means nobody has.
-func NewWatcher(log *slog.Logger, told func(name string) bool) *Watcher {
-	if told == nil {
-		told = func(string) bool { return false }
+func NewWatcher(log *slog.Logger, alreadyLogged func(name string) bool) *Watcher {
+	if alreadyLogged == nil {
+		alreadyLogged = func(string) bool { return false }
 	}
-	return &Watcher{log: log, now: time.Now, told: told}
+	return &Watcher{log: log, now: time.Now, alreadyLogged: alreadyLogged}
 }
 
 // Add adds a dependency.
@@ -137,8 +137,8 @@ func (w *Watcher) Watch(ctx context.Context) error {
 func (w *Watcher) follow(ctx context.Context, d *watched) {
 	for {
 		w.check(ctx, d)
-		every := d.report.Interval
-		if deadline.Pause(ctx, every-every/10+rand.N(every/5)) != nil {
+		interval := d.report.Interval
+		if deadline.Pause(ctx, interval-interval/10+rand.N(interval/5)) != nil {
 			return
 		}
 	}
@@ -199,7 +199,7 @@ func (w *Watcher) record(ctx context.Context, d *watched, begun time.Time, err e
 	since := now.Sub(r.Since).Round(time.Millisecond)
 	r.Since = now
 	switch {
-	case r.State == Unreachable && w.told(r.Name):
+	case r.State == Unreachable && w.alreadyLogged(r.Name):
 	case r.State == Unreachable:
 		w.log.WarnContext(ctx, "dependency is unreachable", "dependency", r.Name, "address", r.Address,
 			"reason", r.Reason, "error", r.Error)

@@ -13,7 +13,7 @@
 //
 // Limits: changes of an owner that took no common lock are in any order. Redis only wakes readers; without it a
 // change is read within [Poll] and the duration of a query. After a restore from a backup, change_feed.id has to be
-// changed, or cursors that were given later than the backup may be taken for others.
+// changed, or cursors issued after the backup would match other changes.
 package feed
 
 import (
@@ -42,11 +42,11 @@ var Schema string
 const (
 	// Poll is how often a process looks for changes that it was not woken for.
 	Poll = 500 * time.Millisecond
-	// wakePause is the least time between two looks, so that many wakes are one.
+	// wakePause is the least time between two polls, so that many wakes are one.
 	wakePause = 10 * time.Millisecond
 	// maxTail is how many of the latest changes a process keeps for its streams, and at most twice as many.
 	maxTail = 4096
-	// staleAfter is how old the last successful look may be while streams go on.
+	// staleAfter is how old the last successful poll may be while streams go on.
 	staleAfter = 5 * time.Second
 )
 
@@ -89,12 +89,12 @@ type Feed struct {
 	streams  metric.Int64UpDownCounter
 
 	mu     sync.Mutex
-	id     uuid.UUID // of the feed; uuid.Nil before the first look
+	id     uuid.UUID // of the feed; uuid.Nil before the first poll
 	epoch  int       // rises when the feed is another than before
 	tail   []Change  // those after from and up to last, in order
 	from   int64
 	last   int64
-	readAt time.Time     // when the last successful look began
+	readAt time.Time     // when the last successful poll began
 	news   chan struct{} // closed and replaced when last rises, or the epoch
 }
 
@@ -131,13 +131,13 @@ func (f *Feed) Run(ctx context.Context) error {
 	var others sync.WaitGroup
 	defer others.Wait()
 	if f.redis != nil {
-		others.Go(func() { f.tellOthers(ctx) })
-		others.Go(func() { f.hearOthers(ctx) })
+		others.Go(func() { f.notifyReplicas(ctx) })
+		others.Go(func() { f.listen(ctx) })
 	}
 	tick := time.NewTicker(Poll)
 	defer tick.Stop()
 	for failing := false; ; {
-		err := f.look(ctx)
+		err := f.poll(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -164,24 +164,24 @@ func (f *Feed) Run(ctx context.Context) error {
 	}
 }
 
-// tellOthers wakes the other replicas.
-func (f *Feed) tellOthers(ctx context.Context) {
+// notifyReplicas wakes the other replicas.
+func (f *Feed) notifyReplicas(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-f.changed:
 		}
-		// Redis may be away; others look by themselves then.
+		// Redis may be away; others poll by themselves then.
 		limited, cancel := context.WithTimeout(ctx, time.Second)
 		_ = f.redis.Publish(limited, f.channel, "").Err()
 		cancel()
 	}
 }
 
-// hearOthers wakes this replica. Go-redis reconnects by itself; each new subscription wakes too, since something may
+// listen wakes this replica. Go-redis reconnects by itself; each new subscription wakes too, since something may
 // have been missed.
-func (f *Feed) hearOthers(ctx context.Context) {
+func (f *Feed) listen(ctx context.Context) {
 	sub := f.redis.Subscribe(ctx)
 	events := sub.ChannelWithSubscriptions()
 	_ = sub.Subscribe(ctx, f.channel) // go-redis repeats it on each connection
@@ -199,8 +199,8 @@ func (f *Feed) hearOthers(ctx context.Context) {
 	}
 }
 
-// look gives numbers to what was committed and reads it, until there is no more.
-func (f *Feed) look(ctx context.Context) error {
+// poll gives numbers to what was committed and reads it, until there is no more.
+func (f *Feed) poll(ctx context.Context) error {
 	for {
 		begun := time.Now()
 		f.mu.Lock()
@@ -235,7 +235,7 @@ func (f *Feed) merge(b batch, begun time.Time) {
 	defer f.mu.Unlock()
 	f.readAt = begun
 	switch {
-	case b.id != f.id || b.last < f.last || b.trimmed > f.last: // the first look, or the database was replaced
+	case b.id != f.id || b.last < f.last || b.trimmed > f.last: // the first poll, or the database was replaced
 		f.id, f.tail, f.from, f.last = b.id, nil, b.last, b.last
 		f.epoch++
 	case b.end > f.last:

@@ -344,11 +344,11 @@ func TestAStreamHasTheChangesThatItsFilterSelects(t *testing.T) {
 			}
 		}
 	}
-	behind := New(db.DB, nil, "test", slog.New(slog.DiscardHandler)) // has nothing in memory before its first look
+	behind := New(db.DB, nil, "test", slog.New(slog.DiscardHandler)) // has nothing in memory before its first poll
 	if all, _ := take(t, f, start, Filter{}, 32); len(all) != 32 {
 		t.Fatal(len(all))
 	}
-	if err := behind.look(t.Context()); err != nil {
+	if err := behind.poll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for name, feed := range map[string]*Feed{"from memory": f, "from the database": behind} {

@@ -104,7 +104,7 @@ func TestWhatACursorCanBe(t *testing.T) {
 	wantExpired(start)
 	wantExpired(cursor{id, all[0].Number}.String())
 	fresh := New(db.DB, nil, "test", slog.New(slog.DiscardHandler)) // reads from the database
-	if err := fresh.look(t.Context()); err != nil {
+	if err := fresh.poll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range []*Feed{f, fresh} {

@@ -17,15 +17,17 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/purserhq/purser/pkg/jobs"
 )
 
 // Policy of the partitions, read from PURSER_HISTORY_*.
 type Policy struct {
 	// Ahead is for how many months after the present one partitions are made: 1 to 24.
 	Ahead int `env:"MONTHS_AHEAD" envDefault:"3"`
-	// KeptMonths is how many whole months of the history before the present one are kept; 0 for all.
+	// RetentionMonths is how many whole months of the history before the present one are kept; 0 for all.
 	// What is asked for again is read again. Each service says what of its history that is.
-	KeptMonths int `env:"KEPT_MONTHS" envDefault:"0"`
+	RetentionMonths int `env:"RETENTION_MONTHS" envDefault:"0"`
 }
 
 // Validate reports every error in p.
@@ -34,18 +36,18 @@ func (p Policy) Validate() error {
 	if p.Ahead < 1 || p.Ahead > 24 {
 		found = append(found, errors.New("PURSER_HISTORY_MONTHS_AHEAD must be 1 to 24"))
 	}
-	if p.KeptMonths < 0 || p.KeptMonths > 1200 {
-		found = append(found, errors.New("PURSER_HISTORY_KEPT_MONTHS must be 0, for all, to 1200"))
+	if p.RetentionMonths < 0 || p.RetentionMonths > 1200 {
+		found = append(found, errors.New("PURSER_HISTORY_RETENTION_MONTHS must be 0, for all, to 1200"))
 	}
 	return errors.Join(found...)
 }
 
 // Oldest is the first month that is kept; zero for all.
 func (p Policy) Oldest(now time.Time) time.Time {
-	if p.KeptMonths == 0 {
+	if p.RetentionMonths == 0 {
 		return time.Time{}
 	}
-	return Month(now).AddDate(0, -p.KeptMonths, 0)
+	return Month(now).AddDate(0, -p.RetentionMonths, 0)
 }
 
 // Table is a table with monthly partitions, which are named TABLE_YYYYMM, and a default one, TABLE_default.
@@ -53,7 +55,7 @@ type Table struct {
 	Name string
 	// Hour is the column, a timestamptz, that says which month a row is of.
 	Hour string
-	// Dropped: its months are dropped when they are older than Policy.KeptMonths.
+	// Dropped: its months are dropped when they are older than Policy.RetentionMonths.
 	Dropped bool
 }
 
@@ -109,6 +111,14 @@ func NewMaker(s Store, p Policy, log *slog.Logger, now func() time.Time) *Maker 
 func (m *Maker) BeforeDrop(do func(ctx context.Context, oldest time.Time) error) *Maker {
 	m.before = do
 	return m
+}
+
+// Job returns the hourly job that makes and drops partitions. timeout bounds a run; what is left is for the next one.
+func (m *Maker) Job(timeout time.Duration) jobs.Job {
+	return jobs.Job{
+		Name: "make_partitions", Cron: "37 * * * *", Timeout: timeout, CatchUp: jobs.CatchUpSkip,
+		Run: func(ctx context.Context, _ *jobs.Run) error { return m.Run(ctx) },
+	}
 }
 
 // Run makes and drops what is due. Its error names what failed; the rest is done.

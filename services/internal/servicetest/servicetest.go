@@ -13,7 +13,6 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"strings"
 	"testing"
 	"time"
 
@@ -105,7 +104,7 @@ func (r Replicas[S]) WantFresh(t testing.TB, what, want string, get func() strin
 	if got == want {
 		return
 	}
-	if !strings.Contains(r.Logs.String(), "redis doesn't answer") {
+	if !r.Logs.Contains("redis doesn't answer") {
 		t.Errorf("%s %q, want %q", what, got, want)
 		return
 	}

@@ -74,9 +74,6 @@ func New(log *slog.Logger) *Gate {
 // Add adds a check.
 func (g *Gate) Add(c Check) { g.checks = append(g.checks, c) }
 
-// Opened is closed when the gate opens.
-func (g *Gate) Opened() <-chan struct{} { return g.opened }
-
 // Err returns errs.Unavailable (STARTING) until the gate opens, and nil from then on.
 func (g *Gate) Err() error {
 	select {

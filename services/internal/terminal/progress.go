@@ -10,8 +10,8 @@ import (
 
 // Between two texts of progress: one line that is written over on a terminal, or lines in a log.
 const (
-	onTerminal = 200 * time.Millisecond
-	inLog      = 5 * time.Second
+	terminalInterval = 200 * time.Millisecond
+	logInterval      = 5 * time.Second
 )
 
 // Progress tells a person at a terminal, or who reads a log, how far a command has come. It is safe for
@@ -41,9 +41,9 @@ func (p *Progress) Show(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.last = text
-	wait := inLog
+	wait := logInterval
 	if p.terminal {
-		wait = onTerminal
+		wait = terminalInterval
 	}
 	if time.Since(p.shown) >= wait {
 		p.print("\n")

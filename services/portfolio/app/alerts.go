@@ -21,13 +21,13 @@ import (
 
 // AlertConfig is read from PURSER_ALERTS_*.
 type AlertConfig struct {
-	// Every is how often the rules of an owner are looked at, beside the changes that the wallet service tells of; 1 s
+	// Every is how often the rules of an owner are evaluated, beside the changes that the wallet service tells of; 1 s
 	// to 1 h.
 	Every time.Duration `env:"EVERY" envDefault:"30s"`
 	// RulesPerOwner is how many rules a user may have, 1 to 10000.
 	RulesPerOwner int `env:"RULES_PER_OWNER" envDefault:"100"`
-	// Kept is how long alerts are kept, 1 h to 10 years.
-	Kept time.Duration `env:"KEPT" envDefault:"2160h"`
+	// Retention is how long alerts are kept, 1 h to 10 years.
+	Retention time.Duration `env:"RETENTION" envDefault:"2160h"`
 }
 
 // Validate reports every error in c.
@@ -39,8 +39,8 @@ func (c AlertConfig) Validate() error {
 	if c.RulesPerOwner < 1 || c.RulesPerOwner > 10_000 {
 		found = append(found, errors.New("PURSER_ALERTS_RULES_PER_OWNER must be 1 to 10000"))
 	}
-	if c.Kept < time.Hour || c.Kept > 10*365*24*time.Hour {
-		found = append(found, errors.New("PURSER_ALERTS_KEPT must be 1h to 87600h"))
+	if c.Retention < time.Hour || c.Retention > 10*365*24*time.Hour {
+		found = append(found, errors.New("PURSER_ALERTS_RETENTION must be 1h to 87600h"))
 	}
 	return errors.Join(found...)
 }
@@ -108,7 +108,7 @@ type alerts struct {
 	webhooks  *webhook.Service
 }
 
-// newAlerts adds to b the feed, what looks at rules, and what posts webhooks.
+// newAlerts adds to b the feed, what evaluates rules, and what posts webhooks.
 func newAlerts(b *chassis.Builder, from alert.Sources, cfg Config) (*alerts, error) {
 	sealer, err := cfg.Webhooks.sealer()
 	if err != nil {
@@ -140,10 +140,10 @@ func newAlerts(b *chassis.Builder, from alert.Sources, cfg Config) (*alerts, err
 	return a, nil
 }
 
-// all has all rules looked at soon.
+// all marks all rules as due.
 func (a *alerts) all() {
 	if a.evaluator != nil {
-		a.evaluator.All()
+		a.evaluator.MarkAllDue()
 	}
 }
 
@@ -163,7 +163,7 @@ func (a *alerts) jobs(cfg Config) []chassis.Job {
 		{Job: a.changes.TrimJob(cfg.Changes)},
 		{Job: jobs.Job{Name: "prune_alerts", Cron: "47 3 * * *", Timeout: pruneTimeout, CatchUp: jobs.CatchUpSkip,
 			Run: func(ctx context.Context, _ *jobs.Run) error {
-				return a.store.Prune(ctx, time.Now().Add(-cfg.Alerts.Kept))
+				return a.store.Prune(ctx, time.Now().Add(-cfg.Alerts.Retention))
 			}}},
 	}
 }

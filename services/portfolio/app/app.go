@@ -147,11 +147,11 @@ func newValuationCache(b *chassis.Builder, ttl time.Duration) *cache.Cache[valua
 
 // newHub returns what wakes the streams of valuations. Without an account of the service each looks for itself.
 func newHub(b *chassis.Builder, store *store.Portfolios, prices walletv1.PriceServiceClient, self chassis.Identity,
-	every time.Duration) *watch.Hub {
+	interval time.Duration) *watch.Hub {
 	if self == nil {
-		return watch.NewHub(store, nil, every, b.Log)
+		return watch.NewHub(store, nil, interval, b.Log)
 	}
-	return watch.NewHub(store, holdings.NewPrices(prices, self), every, b.Log)
+	return watch.NewHub(store, holdings.NewPrices(prices, self), interval, b.Log)
 }
 
 // followHoldings has a valuation worked out anew, snapshots out of date, alert rules looked at, and the streams of the
@@ -166,8 +166,8 @@ func followHoldings(b *chassis.Builder, valuations *cache.Cache[valuation.Valuat
 	}
 	follower := holdings.NewFollower(wallet, self,
 		func(ctx context.Context, owners []uuid.UUID) error {
-			hub.Owners(owners)
-			alerts.evaluator.Changed(ctx, owners)
+			hub.WakeOwners(owners)
+			alerts.evaluator.MarkDue(ctx, owners)
 			if valuations == nil {
 				return nil
 			}
@@ -177,11 +177,11 @@ func followHoldings(b *chassis.Builder, valuations *cache.Cache[valuation.Valuat
 			}
 			_ = valuations.Invalidate(ctx, keys...) // counted; without Redis nothing is read from the cache
 			return nil
-		}, b.Log).WithWallets(portfolios.FollowOwner).OnAnew(func() {
-		hub.All()
+		}, b.Log).WithWallets(portfolios.FollowOwner).OnRestart(func() {
+		hub.WakeAll()
 		alerts.all()
 	})
-	hub.FollowedWhile(follower.Following)
+	hub.SetFollowing(follower.Following)
 	b.Loop("changes of holdings", follower.Run)
 }
 

@@ -217,13 +217,13 @@ func TestBadInputNamesItsField(t *testing.T) {
 func TestConfiguration(t *testing.T) {
 	_, err := app.Load([]string{"PURSER_ISSUER=auth", "PURSER_JWKS_URL=keys", "PURSER_GRPC_BURST=0",
 		"PURSER_CACHE_TIMELINE_TTL=0s", "PURSER_CACHE_VALUATION_TTL=1h", "PURSER_HISTORY_MONTHS_AHEAD=25",
-		"PURSER_HISTORY_KEPT_MONTHS=-1"})
+		"PURSER_HISTORY_RETENTION_MONTHS=-1"})
 	if err == nil {
 		t.Fatal("taken")
 	}
 	for _, name := range []string{"PURSER_DATABASE_URL", "PURSER_REDIS_URL", "PURSER_ISSUER", "PURSER_JWKS_URL",
 		"PURSER_WALLET_ADDR", "PURSER_GRPC_BURST", "PURSER_GRPC_TLS_CERT", "PURSER_CACHE_TIMELINE_TTL",
-		"PURSER_CACHE_VALUATION_TTL", "PURSER_HISTORY_MONTHS_AHEAD", "PURSER_HISTORY_KEPT_MONTHS"} {
+		"PURSER_CACHE_VALUATION_TTL", "PURSER_HISTORY_MONTHS_AHEAD", "PURSER_HISTORY_RETENTION_MONTHS"} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%s is not named in:\n%v", name, err)
 		}

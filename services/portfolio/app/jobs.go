@@ -49,11 +49,8 @@ func snapshotJobs(self chassis.Identity, portfolios *store.Portfolios, current s
 // partitionsJob makes the partitions of the coming months, and forgets what is older than is kept.
 func partitionsJob(partitions *partition.Partitions, snapshots *store.Snapshots, cfg Config,
 	log *slog.Logger) chassis.Job {
-	maker := partition.NewMaker(partitions, cfg.History, log, time.Now).BeforeDrop(snapshots.Forget)
-	return chassis.Job{Job: jobs.Job{
-		Name: "make_partitions", Cron: "37 * * * *", Timeout: partitionsTimeout, CatchUp: jobs.CatchUpSkip,
-		Run: func(ctx context.Context, _ *jobs.Run) error { return maker.Run(ctx) },
-	}}
+	maker := partition.NewMaker(partitions, cfg.History, log, time.Now).BeforeDrop(snapshots.PruneSnapshots)
+	return chassis.Job{Job: maker.Job(partitionsTimeout)}
 }
 
 // partitionsTimeout bounds a run of partitionsJob; what is left is for the next one.

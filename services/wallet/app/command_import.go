@@ -152,10 +152,10 @@ func (i *fileImport) readHeader(header []string) error {
 
 func (i *fileImport) fail(line int, field, rule string) {
 	i.failed++
-	i.tell(line, field, rule)
+	i.printFailure(line, field, rule)
 }
 
-func (i *fileImport) tell(line int, field, rule string) {
+func (i *fileImport) printFailure(line int, field, rule string) {
 	if field != "" {
 		rule = field + " " + rule
 	}
@@ -242,7 +242,7 @@ func (i *fileImport) store(ctx context.Context, id uuid.UUID) error {
 		if !strings.Contains(rule, f.Given) { // most rules don't have it
 			rule += ", " + f.Given
 		}
-		i.tell(rows[f.Row-1].line, f.Field, rule)
+		i.printFailure(rows[f.Row-1].line, f.Field, rule)
 	}
 	i.failed += len(failed)
 	i.progress.Show(fmt.Sprintf("%d stored, %d replaced, %d were there already, %d failed", i.Stored, i.Replaced,

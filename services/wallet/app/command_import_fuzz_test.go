@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/purserhq/purser/services/internal/requests"
 	"github.com/purserhq/purser/services/internal/terminal"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/importing"
@@ -24,13 +25,13 @@ func (c *counted) ByID(context.Context, uuid.UUID, uuid.UUID) (wallet.Wallet, er
 }
 
 func (c *counted) ImportBalances(_ context.Context, _, _ uuid.UUID, rows []importing.Balance,
-	failures []importing.Failure, _ *wallet.Request) (importing.Result, error) {
+	failures []importing.Failure, _ *requests.Request) (importing.Result, error) {
 	c.rows += len(rows)
 	return importing.Result{Stored: len(rows), Failures: failures}, nil
 }
 
 func (c *counted) ImportTransactions(_ context.Context, _, _ uuid.UUID, rows []importing.Transaction,
-	failures []importing.Failure, _ *wallet.Request) (importing.Result, error) {
+	failures []importing.Failure, _ *requests.Request) (importing.Result, error) {
 	c.rows += len(rows)
 	return importing.Result{Stored: len(rows), Failures: failures}, nil
 }

@@ -55,10 +55,7 @@ func transactionsJob(scanner *transaction.Scanner, cfg Config) chassis.Job {
 
 // partitionsJob makes the partitions of the coming months, and drops those that are old.
 func partitionsJob(maker *partition.Maker) chassis.Job {
-	return chassis.Job{Job: jobs.Job{
-		Name: "make_partitions", Cron: "37 * * * *", Timeout: partitionsTimeout, CatchUp: jobs.CatchUpSkip,
-		Run: func(ctx context.Context, _ *jobs.Run) error { return maker.Run(ctx) },
-	}}
+	return chassis.Job{Job: maker.Job(partitionsTimeout)}
 }
 
 // partitionsTimeout bounds a run of partitionsJob; what is left is for the next one.

@@ -128,9 +128,9 @@ func (f *priceFeeds) chart(w http.ResponseWriter, r *http.Request, coins string)
 }
 
 // startPriced runs the service with sources of prices, in this order, and a currency's coin in DefiLlama's shape.
-func startPriced(t *testing.T, sources string, more ...string) (service, *priceFeeds, *servicetest.Logs) {
+func startPriced(t *testing.T, sources string, more ...string) (service, *priceFeeds, *testkit.LogBuffer) {
 	t.Helper()
-	f, logs := newPriceFeeds(t), &servicetest.Logs{}
+	f, logs := newPriceFeeds(t), &testkit.LogBuffer{}
 	s := service{db: testkit.Postgres(t, migrations.FS), issuer: servicetest.NewIssuer(t)}
 	list := filepath.Join(t.TempDir(), "tokens.json")
 	if err := os.WriteFile(list, []byte(tokenList), 0o600); err != nil {

@@ -71,7 +71,7 @@ func startOnNodes(t *testing.T, urls []string, more ...string) service {
 		nodes = append(nodes, "1="+u)
 	}
 	s := service{db: testkit.Postgres(t, migrations.FS), issuer: servicetest.NewIssuer(t)}
-	conn := servicetest.Start(t, app.Load, app.New, &servicetest.Logs{}, append(more,
+	conn := servicetest.Start(t, app.Load, app.New, &testkit.LogBuffer{}, append(more,
 		"PURSER_DATABASE_URL="+s.db.URL, "PURSER_REDIS_URL="+servicetest.NoRedis, "PURSER_ISSUER="+s.issuer.URL,
 		"PURSER_PRICE_URL=http://127.0.0.1:1", "PURSER_GRPC_PLAINTEXT=true", "PURSER_GRPC_BURST=10000",
 		"PURSER_SYNC_CRON="+never, "PURSER_TRANSACTIONS_CRON="+never, "PURSER_SIWE_DOMAIN=app.example",

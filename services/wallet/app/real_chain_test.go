@@ -104,7 +104,7 @@ func (n *bareNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // startOnBare runs the service with these nodes and a list that is wrong about the decimals of its token.
-func startOnBare(t *testing.T, nodes ...*bareNode) (service, *servicetest.Logs) {
+func startOnBare(t *testing.T, nodes ...*bareNode) (service, *testkit.LogBuffer) {
 	t.Helper()
 	var urls []string
 	for _, n := range nodes {
@@ -121,7 +121,7 @@ func startOnBare(t *testing.T, nodes ...*bareNode) (service, *servicetest.Logs) 
 		t.Fatal(err)
 	}
 	s := service{db: testkit.Postgres(t, migrations.FS), issuer: servicetest.NewIssuer(t)}
-	logs := &servicetest.Logs{}
+	logs := &testkit.LogBuffer{}
 	conn := servicetest.Start(t, app.Load, app.New, logs,
 		"PURSER_DATABASE_URL="+s.db.URL, "PURSER_REDIS_URL="+servicetest.NoRedis, "PURSER_ISSUER="+s.issuer.URL,
 		"PURSER_PRICE_URL=http://127.0.0.1:1", "PURSER_GRPC_PLAINTEXT=true", "PURSER_GRPC_BURST=10000",

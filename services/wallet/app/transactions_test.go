@@ -28,7 +28,7 @@ import (
 func startOnNode(t *testing.T, url string) (service, walletv1.TransactionServiceClient) {
 	t.Helper()
 	s := service{db: testkit.Postgres(t, migrations.FS), issuer: servicetest.NewIssuer(t)}
-	conn := servicetest.Start(t, app.Load, app.New, &servicetest.Logs{},
+	conn := servicetest.Start(t, app.Load, app.New, &testkit.LogBuffer{},
 		"PURSER_DATABASE_URL="+s.db.URL, "PURSER_REDIS_URL="+servicetest.NoRedis, "PURSER_ISSUER="+s.issuer.URL,
 		"PURSER_PRICE_URL=http://127.0.0.1:1", "PURSER_GRPC_PLAINTEXT=true", "PURSER_GRPC_BURST=10000",
 		"PURSER_SYNC_CRON="+never, "PURSER_TRANSACTIONS_CRON="+never, "PURSER_CHAIN_RPC_URLS=1="+url)

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/testkit"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/internal/servicetest"
 )
@@ -102,7 +103,7 @@ func TestAnOwnerSyncsWalletsAFewTimesAMinuteOnAllReplicasTogether(t *testing.T) 
 // The control of the test above: without Redis each replica counts alone.
 func TestReplicasWithoutRedisLetMoreSyncsThrough(t *testing.T) {
 	a := start(t, "PURSER_SYNCS_PER_MINUTE=2")
-	b := replica(t, a.db, a.issuer, servicetest.NoRedis, tokenList, &servicetest.Logs{}, "PURSER_SYNCS_PER_MINUTE=2")
+	b := replica(t, a.db, a.issuer, servicetest.NoRedis, tokenList, &testkit.LogBuffer{}, "PURSER_SYNCS_PER_MINUTE=2")
 	ctx := a.user(t)
 	if calls := syncs(ctx, t, a.create(ctx, t, account).GetId(), a, b); calls < 4 {
 		t.Errorf("%d calls were served, want 4: the limit proves nothing", calls)

@@ -12,13 +12,13 @@ import (
 // Invitation is the purpose of the code that accepts an invitation.
 const Invitation Purpose = "INVITATION"
 
-// InvitationLife is how long an invitation can be accepted.
-const InvitationLife = 7 * 24 * time.Hour
+// InvitationTTL is how long an invitation can be accepted.
+const InvitationTTL = 7 * 24 * time.Hour
 
 // NewCode returns a code to mail, and what is stored of it.
-func NewCode(p Purpose, life time.Duration) (string, Code) {
+func NewCode(p Purpose, ttl time.Duration) (string, Code) {
 	text, hash := newCode()
-	return text, Code{Purpose: p, Hash: hash, Lifetime: life}
+	return text, Code{Purpose: p, Hash: hash, Lifetime: ttl}
 }
 
 // CheckInvitation returns errs.Invalid with every mistake in the acceptance of an invitation, but for a password that

@@ -45,7 +45,7 @@ func (s *Service) Invite(ctx context.Context, actor uuid.UUID, email string, rol
 	if err != nil {
 		return Account{}, time.Time{}, fmt.Errorf("new user id: %w", err)
 	}
-	text, code := account.NewCode(account.Invitation, account.InvitationLife)
+	text, code := account.NewCode(account.Invitation, account.InvitationTTL)
 	m, err := s.texts.Mail(mail.AcceptInvitation, mail.Data{Token: text})
 	if err != nil {
 		return Account{}, time.Time{}, err
@@ -71,7 +71,7 @@ func (s *Service) Invite(ctx context.Context, actor uuid.UUID, email string, rol
 		return Account{}, time.Time{}, err
 	}
 	a, err := s.store.Find(ctx, id)
-	return a, now.Add(account.InvitationLife), err
+	return a, now.Add(account.InvitationTTL), err
 }
 
 // mayInviteAgain refuses an account that is no open invitation, or may more than the caller.

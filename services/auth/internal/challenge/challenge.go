@@ -26,9 +26,9 @@ const (
 	maxWrongCodes = 5
 	// maxUses is how often a challenge can be used if its uses fail.
 	maxUses = 20
-	// secondFactorTime is the minimal lifetime of a challenge after it was first
+	// secondFactorTTL is the minimal lifetime of a challenge after it was first
 	// used without a required second factor, so that the user can enter one.
-	secondFactorTime = 5 * time.Minute
+	secondFactorTTL = 5 * time.Minute
 )
 
 // Store stores single-use values; *cache.SingleUse is one. It is safe for concurrent
@@ -46,19 +46,19 @@ type Stored[V any] struct {
 	Expires  time.Time
 	Used     int  // how often it was put back
 	Wrong    int  // second factors that were wrong
-	Extended bool // has got secondFactorTime already
+	Extended bool // has got secondFactorTTL already
 }
 
 // Registry holds the challenges of one kind. It is safe for concurrent use.
 type Registry[V any] struct {
 	store Store[Stored[V]]
-	life  time.Duration
+	ttl   time.Duration
 	now   func() time.Time
 }
 
-// NewRegistry returns a registry whose challenges expire after life.
-func NewRegistry[V any](s Store[Stored[V]], life time.Duration, now func() time.Time) *Registry[V] {
-	return &Registry[V]{store: s, life: life, now: now}
+// NewRegistry returns a registry whose challenges expire after ttl.
+func NewRegistry[V any](s Store[Stored[V]], ttl time.Duration, now func() time.Time) *Registry[V] {
+	return &Registry[V]{store: s, ttl: ttl, now: now}
 }
 
 // New returns a secret: 256 random bits in base64url.
@@ -78,9 +78,9 @@ func Hash(secret string) string {
 // Put stores v under a secret and returns when it expires. errs.Unavailable
 // (SIGN_IN_UNAVAILABLE) when the store fails.
 func (r *Registry[V]) Put(ctx context.Context, secret string, v V) (time.Time, error) {
-	expires := r.now().UTC().Add(r.life)
-	k := Stored[V]{Value: v, Expires: expires, Extended: r.life >= secondFactorTime}
-	return expires, unavailable(r.store.Put(ctx, Hash(secret), k, r.life))
+	expires := r.now().UTC().Add(r.ttl)
+	k := Stored[V]{Value: v, Expires: expires, Extended: r.ttl >= secondFactorTTL}
+	return expires, unavailable(r.store.Put(ctx, Hash(secret), k, r.ttl))
 }
 
 // Use passes the value that is stored under a secret to use, and returns use's
@@ -121,7 +121,7 @@ func (r *Registry[V]) afterFailure(k Stored[V], err error) (Stored[V], bool) {
 	case e.Kind == errs.KindUnavailable, e.Kind == errs.KindDeadline, e.Kind == errs.KindCanceled,
 		e.Kind == errs.KindExhausted:
 	case e.Reason == "TOTP_REQUIRED":
-		if until := r.now().UTC().Add(secondFactorTime); !k.Extended && until.After(k.Expires) {
+		if until := r.now().UTC().Add(secondFactorTTL); !k.Extended && until.After(k.Expires) {
 			k.Expires = until
 		}
 		k.Extended = true

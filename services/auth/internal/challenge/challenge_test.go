@@ -48,9 +48,9 @@ func (m *memory) Take(_ context.Context, key string) (challenge.Stored[string], 
 
 type clock struct{ at time.Time }
 
-func newBox(life time.Duration) (*challenge.Registry[string], *memory, *clock) {
+func newBox(ttl time.Duration) (*challenge.Registry[string], *memory, *clock) {
 	m, c := &memory{kept: map[string]challenge.Stored[string]{}}, &clock{time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
-	return challenge.NewRegistry[string](m, life, func() time.Time { return c.at }), m, c
+	return challenge.NewRegistry[string](m, ttl, func() time.Time { return c.at }), m, c
 }
 
 var errNone = errs.Unauthenticated("NONE", "there is none") // never changed

@@ -1,7 +1,8 @@
 // Package device recognizes devices that have signed in to an account before, by a token that they keep.
 //
 // It promises: a token is bound to one account and one device. An invented one is told from a real one by its MAC
-// alone, without a look into the database. Real ones end there: see package session. A token is no credential.
+// alone, without a look into the database. Package session decides until when a token is
+// valid. A token is no credential.
 //
 // Limits: whoever steals a token can try passwords in the name of that device, as often as the device.
 package device
@@ -19,8 +20,8 @@ import (
 )
 
 const (
-	// Life is how long a device is known after its last sign-in.
-	Life = 90 * 24 * time.Hour
+	// TTL is how long a device is known after its last sign-in.
+	TTL = 90 * 24 * time.Hour
 	// MaxPerAccount is how many devices of an account are known: those that signed in last.
 	MaxPerAccount = 20
 )

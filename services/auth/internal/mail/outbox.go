@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/purserhq/purser/pkg/deadline"
+	"github.com/purserhq/purser/services/internal/backoff"
 )
 
 const (
@@ -24,6 +25,9 @@ const (
 	// recordGrace is how long the result of an attempt may be recorded after ctx has ended. A database that is slow
 	// has all of the lease: a mail whose result is not recorded is sent again.
 	recordGrace = 5 * time.Second
+	// firstRetry is the delay after the first failed attempt, three times as long after each further one up to
+	// maxRetry.
+	firstRetry, maxRetry = 10 * time.Second, time.Hour
 )
 
 // Claimed is a mail that this replica has to send within its lease.
@@ -145,20 +149,8 @@ func (o *Outbox) send(ctx context.Context, m Claimed) error {
 		o.log.Error("mail given up", "mail", m.ID, "kind", m.Kind, "attempt", m.Attempt, "error", failure)
 		return o.store.MarkFailed(ctx, m.ID, failure.Error())
 	}
-	retryIn := backoff(m.Attempt)
+	retryIn := backoff.Tripled(m.Attempt, firstRetry, maxRetry)
 	o.log.Warn("mail not sent", "mail", m.ID, "kind", m.Kind, "attempt", m.Attempt, "error", failure, "retry_in",
 		retryIn)
 	return o.store.Retry(ctx, m.ID, failure.Error(), retryIn)
-}
-
-// backoff returns the delay after the given attempt failed: 10 s, 30 s, 90 s, …, at
-// most one hour.
-func backoff(attempt int) time.Duration {
-	wait := 10 * time.Second
-	for range attempt - 1 {
-		if wait *= 3; wait >= time.Hour {
-			return time.Hour
-		}
-	}
-	return wait
 }

@@ -41,12 +41,12 @@ import (
 const (
 	// Method is the amr (RFC 8176) of sessions that were started by a provider.
 	Method = "oauth"
-	// stateLife is how long a sign-in at a provider may take.
-	stateLife = 5 * time.Minute
-	// codeLife is how long a login code is valid; secondFactorLife is how long one
+	// stateTTL is how long a sign-in at a provider may take.
+	stateTTL = 5 * time.Minute
+	// codeTTL is how long a login code is valid; secondFactorTTL is how long one
 	// is valid for an account that has a second factor.
-	codeLife         = time.Minute
-	secondFactorLife = 5 * time.Minute
+	codeTTL         = time.Minute
+	secondFactorTTL = 5 * time.Minute
 )
 
 // Provider is an external identity provider.
@@ -136,7 +136,7 @@ type Service struct {
 	addresses Addresses
 	states    *challenge.Registry[State]
 	links     *challenge.Registry[LinkState]
-	// Both hold login codes, which live for codeLife and secondFactorLife.
+	// Both hold login codes, which live for codeTTL and secondFactorTTL.
 	codes, secondFactorCodes *challenge.Registry[LoginCode]
 }
 
@@ -144,10 +144,10 @@ type Service struct {
 func NewService(d Deps, a Addresses) *Service {
 	return &Service{
 		Deps: d, addresses: a,
-		states:            challenge.NewRegistry(d.States, stateLife, d.Now),
-		links:             challenge.NewRegistry(d.Links, stateLife, d.Now),
-		codes:             challenge.NewRegistry(d.Codes, codeLife, d.Now),
-		secondFactorCodes: challenge.NewRegistry(d.Codes, secondFactorLife, d.Now),
+		states:            challenge.NewRegistry(d.States, stateTTL, d.Now),
+		links:             challenge.NewRegistry(d.Links, stateTTL, d.Now),
+		codes:             challenge.NewRegistry(d.Codes, codeTTL, d.Now),
+		secondFactorCodes: challenge.NewRegistry(d.Codes, secondFactorTTL, d.Now),
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/purserhq/purser/pkg/errs"
-	"github.com/purserhq/purser/services/auth/internal/turns"
+	"github.com/purserhq/purser/services/auth/internal/fairqueue"
 )
 
 const (
@@ -16,24 +16,24 @@ const (
 	maxWait = 5 * time.Second
 	// maxWaitingPerSlot bounds the queue: about as many as a slot serves in maxWait.
 	maxWaitingPerSlot = 100
-	// failureLasts is for how long others come before a source that has sent a wrong password.
-	failureLasts = time.Minute
+	// failureTTL is for how long others come before a source that has sent a wrong password.
+	failureTTL = time.Minute
 	// sharedTurns is which part of the turns such sources get while others wait: every fourth.
 	sharedTurns = 4
 	// maxSources is of how many sources failures are known: those that failed last.
 	maxSources = 10_000
 )
 
-// queue shares slots fairly between sources, such as client addresses, which take turns (package turns). When it is
-// full, the source with the most waiting calls loses its newest one. So whoever floods the queue waits behind
+// queue shares slots fairly between sources, such as client addresses, which take turns (package fairqueue). When it
+// is full, the source with the most waiting calls loses its newest one. So whoever floods the queue waits behind
 // themselves, and the others get their turn. Sources that have sent a wrong password come after those that have not,
 // and so a flood from many sources does not make everybody else wait.
 type queue struct {
 	mu       sync.Mutex
 	size     int64 // slots in all
 	free     int64
-	first    turns.Queue[*waiter]
-	failing  turns.Queue[*waiter] // of the sources that have failed
+	first    fairqueue.Queue[*waiter]
+	failing  fairqueue.Queue[*waiter] // of the sources that have failed
 	grants   int
 	failedAt *lru.Cache[string, time.Time] // by source
 }
@@ -54,8 +54,8 @@ func newQueue(size int64) *queue {
 func (q *queue) failed(source string) { q.failedAt.Add(source, time.Now()) }
 
 // line is the one in which a source waits now.
-func (q *queue) line(source string) *turns.Queue[*waiter] {
-	if at, failed := q.failedAt.Peek(source); failed && time.Since(at) < failureLasts {
+func (q *queue) line(source string) *fairqueue.Queue[*waiter] {
+	if at, failed := q.failedAt.Peek(source); failed && time.Since(at) < failureTTL {
 		return &q.failing
 	}
 	return &q.first
@@ -100,7 +100,7 @@ func (q *queue) release(slots int64) {
 
 // push adds a call of a source. In a full queue one of the source with the most calls is dropped, which may be this;
 // of those that fail first.
-func (q *queue) push(line *turns.Queue[*waiter], source string, w *waiter) {
+func (q *queue) push(line *fairqueue.Queue[*waiter], source string, w *waiter) {
 	line.Push(source, w)
 	if q.first.Len()+q.failing.Len() <= maxWaitingPerSlot*int(q.size) {
 		return

@@ -13,7 +13,6 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/audit"
-	"github.com/purserhq/purser/services/internal/streams"
 )
 
 const (
@@ -23,8 +22,8 @@ const (
 	watchPoll = 500 * time.Millisecond
 	// watchHeartbeat is the longest time between two messages.
 	watchHeartbeat = 5 * time.Second
-	// watchSendTime is how long a message may wait for its reader.
-	watchSendTime = 30 * time.Second
+	// watchSendTimeout is how long a message may wait for its reader.
+	watchSendTimeout = 30 * time.Second
 )
 
 // errTokenExpired ends a stream whose access token has expired.
@@ -32,7 +31,7 @@ var errTokenExpired = errors.New("the access token has expired")
 
 // WatchAuditEvents implements the RPC.
 func (s *AdminServer) WatchAuditEvents(req *authv1.WatchAuditEventsRequest,
-	stream grpc.ServerStreamingServer[authv1.WatchAuditEventsResponse]) error {
+	stream grpc.ServerStreamingServer[authv1.WatchAuditEventsResponse]) (err error) {
 	filter, err := auditFilter(req)
 	if err != nil {
 		return err
@@ -40,21 +39,18 @@ func (s *AdminServer) WatchAuditEvents(req *authv1.WatchAuditEventsRequest,
 	caller := authn.CallerFrom(stream.Context())
 	ctx, stop := context.WithDeadlineCause(stream.Context(), caller.ExpiresAt, errTokenExpired)
 	defer stop()
-	ctx, end, err := s.watchers.Begin(ctx, caller.UserID.String())
+	ctx, end, err := s.watchers.Hold(ctx, caller.UserID.String(), "streams")
 	if err != nil {
 		return err
 	}
-	defer end()
-	w := watch{server: s, filter: filter, send: stream.Send, sendTime: watchSendTime}
+	defer end(&err)
+	w := watch{server: s, filter: filter, send: stream.Send, sendTimeout: watchSendTimeout}
 	if w.at, err = s.cursor(ctx, req.GetAfterEventId()); err == nil {
 		err = w.run(ctx)
 	}
-	switch cause := context.Cause(ctx); {
-	case errors.Is(cause, errTokenExpired):
+	if errors.Is(context.Cause(ctx), errTokenExpired) {
 		return errs.Unauthenticated("TOKEN_EXPIRED", "the access token has expired; continue with a new one, after "+
 			"last_event_id")
-	case errors.Is(cause, streams.ErrTaken):
-		return errs.Exhausted("TOO_MANY_STREAMS", "you have the most streams, and another caller needs one")
 	}
 	return err
 }
@@ -77,11 +73,11 @@ func (s *AdminServer) cursor(ctx context.Context, eventID string) (audit.Positio
 
 // watch is one stream.
 type watch struct {
-	server   *AdminServer
-	filter   audit.Filter
-	send     func(*authv1.WatchAuditEventsResponse) error
-	sendTime time.Duration
-	at       audit.Position // up to which everything was sent
+	server      *AdminServer
+	filter      audit.Filter
+	send        func(*authv1.WatchAuditEventsResponse) error
+	sendTimeout time.Duration
+	at          audit.Position // up to which everything was sent
 }
 
 // run streams until ctx ends, or the caller may not have the events any more.
@@ -126,7 +122,7 @@ func (w *watch) deliver(ctx context.Context, b audit.Batch) error {
 	go func() { sent <- w.send(m) }() // ends with the stream, at the latest
 	tick := time.NewTicker(watchPoll)
 	defer tick.Stop()
-	late := time.NewTimer(w.sendTime)
+	late := time.NewTimer(w.sendTimeout)
 	defer late.Stop()
 	for {
 		select {
@@ -136,7 +132,7 @@ func (w *watch) deliver(ctx context.Context, b audit.Batch) error {
 			return ctx.Err()
 		case <-late.C:
 			return errs.Deadline("READER_TOO_SLOW", fmt.Sprintf("no message was read for %s; continue after "+
-				"last_event_id of the last one", w.sendTime))
+				"last_event_id of the last one", w.sendTimeout))
 		case <-tick.C:
 			if err := w.server.authority.Check(ctx); err != nil {
 				return err

@@ -45,9 +45,9 @@ func (e *endless) Check(context.Context) error {
 // Who does not read holds one batch, and for no longer than a while, or until the authority is taken.
 func TestAReaderWhoDoesNotReadIsLetGo(t *testing.T) {
 	for name, tc := range map[string]struct {
-		sendTime time.Duration
-		refuse   bool
-		reason   string
+		sendTimeout time.Duration
+		refuse      bool
+		reason      string
 	}{
 		"after a while":             {time.Millisecond, false, "READER_TOO_SLOW"},
 		"with the authority, early": {time.Hour, true, "SESSION_REVOKED"},
@@ -56,7 +56,7 @@ func TestAReaderWhoDoesNotReadIsLetGo(t *testing.T) {
 			e := &endless{}
 			gone := make(chan struct{})
 			defer close(gone)
-			w := watch{server: &AdminServer{feed: e, authority: e}, sendTime: tc.sendTime,
+			w := watch{server: &AdminServer{feed: e, authority: e}, sendTimeout: tc.sendTimeout,
 				send: func(*authv1.WatchAuditEventsResponse) error {
 					e.refused.Store(tc.refuse)
 					<-gone

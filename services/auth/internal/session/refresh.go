@@ -11,7 +11,8 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/authority"
 )
 
-// maxSharedRefreshes bounds the refreshes of a session within sharedUse, since each of their tokens stays usable.
+// maxSharedRefreshes bounds the refreshes of a session within sharedUseWindow, since each of their tokens stays
+// usable.
 const maxSharedRefreshes = 32
 
 // Refresh exchanges a token for its successor. errs.Unauthenticated with
@@ -72,7 +73,7 @@ func (s *Service) rotate(f Family, token Token, now time.Time) (_ Family, next T
 			"again"), nil
 	case hash == f.Current && len(f.recoverable(now)) >= maxSharedRefreshes:
 		return f, "", e, errs.Exhausted("REFRESHED_TOO_OFTEN", "the session is refreshed too often; use its "+
-				"access token until it expires").After(sharedUse),
+				"access token until it expires").After(sharedUseWindow),
 			nil
 	case hash == f.Current:
 		next = NewToken()
@@ -96,11 +97,11 @@ func (s *Service) rotate(f Family, token Token, now time.Time) (_ Family, next T
 
 // recoverable returns the used tokens that may be presented again once the current one is used too.
 func (f Family) recoverable(now time.Time) []Used {
-	return slices.DeleteFunc(slices.Clone(f.Used), func(u Used) bool { return !now.Before(u.At.Add(sharedUse)) })
+	return slices.DeleteFunc(slices.Clone(f.Used), func(u Used) bool { return !now.Before(u.At.Add(sharedUseWindow)) })
 }
 
 // successor returns the current token to a caller that presents a used one: the last one that was used, within the
-// recovery, or any other within sharedUse of its use. The successors lead to the current token one by one.
+// recovery, or any other within sharedUseWindow of its use. The successors lead to the current token one by one.
 func (s *Service) successor(f Family, token Token, now time.Time) (Token, bool) {
 	next := token
 	for {
@@ -109,7 +110,7 @@ func (s *Service) successor(f Family, token Token, now time.Time) (Token, bool) 
 			return next, next != token && next.Hash() == f.Current
 		}
 		if next == token {
-			limit := sharedUse
+			limit := sharedUseWindow
 			if i == len(f.Used)-1 {
 				limit = max(limit, s.policy.Recovery)
 			}

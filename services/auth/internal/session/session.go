@@ -38,11 +38,11 @@ type Policy struct {
 	Recovery time.Duration `env:"REFRESH_RECOVERY" envDefault:"1m"` // in which a lost answer can be requested again
 }
 
-// sharedUse is how long after its first use a refresh token may be used again by callers that share it.
-const sharedUse = 10 * time.Second
+// sharedUseWindow is how long after its first use a refresh token may be used again by callers that share it.
+const sharedUseWindow = 10 * time.Second
 
 // Recoverable returns the maximum time after the use of a token for which its successor is stored.
-func (p Policy) Recoverable() time.Duration { return max(p.Recovery, sharedUse) }
+func (p Policy) Recoverable() time.Duration { return max(p.Recovery, sharedUseWindow) }
 
 // Tokens are an access token and the refresh token that renews it.
 type Tokens struct {
@@ -98,7 +98,7 @@ type Store interface {
 	AccessState(ctx context.Context, user uuid.UUID) (account.AccessState, error)
 	// Start locks a user and stores what begin makes of their present state, in one transaction. begin may run more
 	// than once. errs.NotFound when there is no such user.
-	Start(ctx context.Context, user uuid.UUID, v Visit, begin func(Owner) (Start, error)) error
+	Start(ctx context.Context, user uuid.UUID, v SignInContext, begin func(Owner) (NewSession, error)) error
 	// KnowsDevice reports whether a device is one of the account with this address, and KnowsAddress whether one of
 	// its devices has signed in from an IP address last.
 	KnowsDevice(ctx context.Context, email string, d device.Device) (bool, error)
@@ -265,15 +265,15 @@ func (s *Service) Begin(ctx context.Context, in SignIn) (Tokens, error) {
 	e := audit.Event{
 		Type: audit.Login, Reason: strings.Join(methods, " "), Actor: in.User, Subject: in.User, Object: id.String(),
 	}
-	visit := Visit{Identity: in.Proof.Identity}
+	signIn := SignInContext{Identity: in.Proof.Identity}
 	if d := device.From(ctx); d.User == in.User { // and no other account's
-		visit.Device = d.ID
+		signIn.Device = d.ID
 	}
-	err = s.Store.Start(ctx, in.User, visit, func(o Owner) (Start, error) {
+	err = s.Store.Start(ctx, in.User, signIn, func(o Owner) (NewSession, error) {
 		if err := in.Proof.check(o, access); err != nil {
-			return Start{}, err
+			return NewSession{}, err
 		}
-		start := Start{Family: f, PasswordHash: in.Proof.Replacement, Events: []audit.Event{e}}
+		start := NewSession{Family: f, PasswordHash: in.Proof.Replacement, Events: []audit.Event{e}}
 		if o.isNewDevice(now) {
 			start.Events = append(start.Events, audit.Event{Type: audit.NewDevice, Actor: in.User, Subject: in.User,
 				Object: id.String()})

@@ -13,16 +13,16 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/authority"
 )
 
-// Owner is a user as they are while a session of theirs is stored, read under the lock on their account. So a change
-// of what they signed in with comes before, and is seen, or after, and ends the session.
+// Owner is a user as they are while a session of theirs is stored, read under the lock on their account. A change of
+// credentials is therefore either seen here, or happens later and ends the session.
 type Owner struct {
 	Access       account.AccessState
 	PasswordHash string // empty when there is none
 	Linked       bool   // the identity that they signed in with belongs to them
 	LastEnd      int64  // how often all their sessions were ended
 	CreatedAt    time.Time
-	// Device is the one of the Visit, if it is known; or one that has signed in from the same address with the same
-	// user agent; zero when there is none.
+	// Device is the one of the SignInContext, if it is known; or one that has signed in from the same address with the
+	// same user agent; zero when there is none.
 	Device uuid.UUID
 	// AddressKnown says that a known device has signed in from the same address last.
 	AddressKnown bool
@@ -30,25 +30,25 @@ type Owner struct {
 	SignedInBefore bool
 }
 
-// Visit is what a sign-in comes with: the identity that it was proven with, and the device whose token it has sent;
-// each may be zero.
-type Visit struct{ Identity, Device uuid.UUID }
+// SignInContext is what a sign-in comes with: the identity that it was proven with, and the device whose token it has
+// sent; each may be zero.
+type SignInContext struct{ Identity, Device uuid.UUID }
 
-// Start is what is stored when a session begins. PasswordHash replaces the owner's unless it is empty. The device of
-// the family becomes known, or is known for longer.
-type Start struct {
+// NewSession is what is stored when a session begins. PasswordHash replaces the owner's unless it is empty. The device
+// of the family becomes known, or is known for longer.
+type NewSession struct {
 	Family       Family
 	PasswordHash string
 	Events       []audit.Event
 }
 
-// firstDay is how long the first sign-in to a new account is not reported as one from a new device.
-const firstDay = 24 * time.Hour
+// newAccountWindow is how long the first sign-in to a new account is not reported as one from a new device.
+const newAccountWindow = 24 * time.Hour
 
 // isNewDevice decides whether the owner should hear of a sign-in: neither its device nor its address is known, and it
 // is not the first one to an account that was created within a day.
 func (o Owner) isNewDevice(now time.Time) bool {
-	return o.Device == uuid.Nil && !o.AddressKnown && (o.SignedInBefore || now.Sub(o.CreatedAt) > firstDay)
+	return o.Device == uuid.Nil && !o.AddressKnown && (o.SignedInBefore || now.Sub(o.CreatedAt) > newAccountWindow)
 }
 
 // check says who may begin a session: somebody whose account is enabled and whose proof is still valid. signed is the

@@ -12,8 +12,8 @@ import (
 )
 
 func anyPolicy(t *rapid.T) signing.Policy {
-	seconds := func(name string, least, most int) time.Duration {
-		return time.Duration(rapid.IntRange(least, most).Draw(t, name)) * time.Second
+	seconds := func(name string, low, high int) time.Duration {
+		return time.Duration(rapid.IntRange(low, high).Draw(t, name)) * time.Second
 	}
 	p := signing.Policy{Poll: seconds("poll", 1, 30), Skew: seconds("skew", 0, 30), TokenTTL: seconds("ttl", 1, 3600)}
 	p.MaxAge = 2*p.Poll + seconds("max age", 1, 600)
@@ -78,8 +78,8 @@ func (h *history) take(s signing.Step) {
 	}
 	for _, kid := range s.Retire {
 		k := h.key(kid)
-		if least := h.policy.Lease + h.policy.TokenTTL + 2*h.policy.Skew; k.State != signing.Retiring ||
-			h.now.Sub(k.RetiringAt) < least {
+		if minimum := h.policy.Lease + h.policy.TokenTTL + 2*h.policy.Skew; k.State != signing.Retiring ||
+			h.now.Sub(k.RetiringAt) < minimum {
 			h.t.Fatalf("%s leaves the set %s after it began to retire", kid, h.now.Sub(k.RetiringAt))
 		}
 		k.State = signing.Retired

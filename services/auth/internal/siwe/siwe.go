@@ -41,8 +41,8 @@ const (
 	Method = "wallet"
 	// Provider of the identities: the CAIP-2 namespace.
 	Provider = "eip155"
-	// challengeLife is how long a nonce can be used.
-	challengeLife = 5 * time.Minute
+	// challengeTTL is how long a nonce can be used.
+	challengeTTL = 5 * time.Minute
 	// maxClockSkew is how far in the future a message may be issued.
 	maxClockSkew = 30 * time.Second
 	// signInStatement is the text that a wallet displays before a sign-in.
@@ -107,7 +107,7 @@ type Service struct {
 
 // NewService returns a service for a site.
 func NewService(d Deps, s Site) *Service {
-	return &Service{Deps: d, site: s, nonces: challenge.NewRegistry(d.Nonces, challengeLife, d.Now)}
+	return &Service{Deps: d, site: s, nonces: challenge.NewRegistry(d.Nonces, challengeTTL, d.Now)}
 }
 
 // Start returns a message for a wallet to sign in with, and when it expires.
@@ -137,7 +137,7 @@ func (s *Service) start(ctx context.Context, address string, chain uint64, state
 	}
 	nonce := rand.Text()
 	now := s.Now()
-	expires := eip4361.NewTime(now.Add(challengeLife))
+	expires := eip4361.NewTime(now.Add(challengeTTL))
 	m := eip4361.Message{
 		Domain: s.site.Domain, Address: a, Statement: &statement, URI: s.site.URI, Version: "1", ChainID: chain,
 		Nonce:    nonce,

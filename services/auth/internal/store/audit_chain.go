@@ -87,7 +87,7 @@ func (s *Audit) Events(ctx context.Context, seal int64, limit int) ([]audit.Seal
 	return sealedEvents(s.db.Gorm(ctx), "e.seal = ?", limit, seal)
 }
 
-// Stray implements audit.ChainStore.
+// CountUncovered implements audit.ChainStore.
 func (s *Audit) CountUncovered(ctx context.Context, last int64) (beyond, unsealed int, oldest time.Time, err error) {
 	var row struct {
 		Beyond, Unsealed int

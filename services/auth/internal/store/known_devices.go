@@ -33,7 +33,7 @@ func (s *Sessions) knows(ctx context.Context, email, condition string, args ...a
 }
 
 // readDevices reads what a locked owner's devices are to a sign-in.
-func readDevices(tx *gorm.DB, o *session.Owner, user uuid.UUID, v session.Visit) error {
+func readDevices(tx *gorm.DB, o *session.Owner, user uuid.UUID, v session.SignInContext) error {
 	client := audit.ClientFrom(tx.Statement.Context)
 	var rows []struct {
 		ID                   uuid.UUID
@@ -76,7 +76,7 @@ func storeDevice(tx *gorm.DB, user, id uuid.UUID) error {
 		VALUES (?, ?, clock_timestamp(), clock_timestamp(), clock_timestamp() + ? * interval '1 microsecond', ?, ?)
 		ON CONFLICT (id) DO UPDATE SET last_used_at = excluded.last_used_at, expires_at = excluded.expires_at,
 			ip_address = excluded.ip_address, user_agent = excluded.user_agent`,
-		id, user, device.Life.Microseconds(), client.IPAddress, client.UserAgent).Error
+		id, user, device.TTL.Microseconds(), client.IPAddress, client.UserAgent).Error
 	if err != nil {
 		return fmt.Errorf("store device: %w", err)
 	}

@@ -103,8 +103,8 @@ func (s *Sessions) change(ctx context.Context, change session.Change, condition 
 }
 
 // Start implements session.Store.
-func (s *Sessions) Start(ctx context.Context, user uuid.UUID, v session.Visit,
-	begin func(session.Owner) (session.Start, error)) error {
+func (s *Sessions) Start(ctx context.Context, user uuid.UUID, v session.SignInContext,
+	begin func(session.Owner) (session.NewSession, error)) error {
 	return inTx(ctx, s.db, func(tx *gorm.DB) error {
 		owner, err := lockOwner(tx, user, v)
 		if err != nil {
@@ -135,7 +135,7 @@ func (s *Sessions) Start(ctx context.Context, user uuid.UUID, v session.Visit,
 }
 
 // lockOwner locks a user and reads what a sign-in depends on; errs.NotFound.
-func lockOwner(tx *gorm.DB, user uuid.UUID, v session.Visit) (o session.Owner, err error) {
+func lockOwner(tx *gorm.DB, user uuid.UUID, v session.SignInContext) (o session.Owner, err error) {
 	state, _, err := lockAccount(tx, "id = ?", user)
 	if err != nil {
 		return o, err

@@ -43,7 +43,7 @@ type Pages struct {
 // CallbackPath is the hosted pages' redirect URI under their base URL.
 const CallbackPath = "/oauth/callback"
 
-const cookieLife = 300 // seconds, as long as a sign-in is valid
+const cookieMaxAge = 300 // seconds, as long as a sign-in is valid
 
 // Register adds the pages to mux.
 func (p Pages) Register(mux *http.ServeMux) {
@@ -65,7 +65,7 @@ func (p Pages) start(w http.ResponseWriter, r *http.Request) {
 		p.fail(ctx, w, err)
 		return
 	}
-	http.SetCookie(w, p.cookie(started.State, started.Secret, cookieLife))
+	http.SetCookie(w, p.cookie(started.State, started.Secret, cookieMaxAge))
 	redirect(w, started.URL)
 }
 

@@ -72,7 +72,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	m := &measurement{options: o, out: out}
 	defer func() {
-		for _, s := range m.stands {
+		for _, s := range m.testBeds {
 			err = errors.Join(err, s.Close())
 		}
 	}()
@@ -94,18 +94,18 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 // measurement is one run of the command.
 type measurement struct {
 	options
-	out    io.Writer
-	stands []*load.Stand
-	seed   uint64
+	out      io.Writer
+	testBeds []*load.TestBed
+	seed     uint64
 }
 
 func (m *measurement) start(ctx context.Context, name, built string) error {
 	begun := time.Now()
-	s, err := load.NewStand(ctx, name, built, m.users)
+	s, err := load.NewTestBed(ctx, name, built, m.users)
 	if err != nil {
 		return err
 	}
-	m.stands = append(m.stands, s)
+	m.testBeds = append(m.testBeds, s)
 	return m.printf("%s: three programs of %s with %d users, ready after %.1fs\n", name, built, m.users,
 		time.Since(begun).Seconds())
 }
@@ -125,7 +125,7 @@ func (m *measurement) measure(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for i, s := range m.stands {
+		for i, s := range m.testBeds {
 			if highest[i] == 0 {
 				return fmt.Errorf("%s serves no rate with a p99 under %s", s.Name, m.p99)
 			}
@@ -148,14 +148,14 @@ func (m *measurement) measure(ctx context.Context) error {
 
 // search returns the highest rate of each stand. Their steps take turns.
 func (m *measurement) search(ctx context.Context) ([]float64, error) {
-	searches := make([]*load.Search, len(m.stands))
+	searches := make([]*load.Search, len(m.testBeds))
 	for i := range searches {
 		searches[i] = load.NewSearch(m.from, m.within)
 	}
 	for ended := 0; ended < len(searches); {
 		ended = 0
 		m.seed++
-		for i, s := range m.stands {
+		for i, s := range m.testBeds {
 			rate, ok := searches[i].Next()
 			if !ok {
 				ended++
@@ -181,16 +181,16 @@ func (m *measurement) search(ctx context.Context) ([]float64, error) {
 	return highest, nil
 }
 
-// steady measures all stands in turn at one rate, and prints the tables.
+// steady measures all test beds in turn at one rate, and prints the tables.
 func (m *measurement) steady(ctx context.Context, rate float64) error {
 	rounds := 1
-	if len(m.stands) > 1 {
+	if len(m.testBeds) > 1 {
 		rounds = m.rounds
 	}
-	all := make([]*load.Measured, len(m.stands))
+	all := make([]*load.Measured, len(m.testBeds))
 	for range rounds {
 		m.seed++
-		for i, s := range m.stands {
+		for i, s := range m.testBeds {
 			r, err := s.Measure(ctx, load.Plan{Rate: rate, Warmup: m.step / 2,
 				Duration: m.duration / time.Duration(rounds), Seed: m.seed})
 			if err != nil {
@@ -203,7 +203,7 @@ func (m *measurement) steady(ctx context.Context, rate float64) error {
 			}
 		}
 	}
-	for i, s := range m.stands {
+	for i, s := range m.testBeds {
 		if err := m.show(s, all[i], rate); err != nil {
 			return err
 		}
@@ -214,7 +214,7 @@ func (m *measurement) steady(ctx context.Context, rate float64) error {
 	return nil
 }
 
-func (m *measurement) show(s *load.Stand, r *load.Measured, rate float64) error {
+func (m *measurement) show(s *load.TestBed, r *load.Measured, rate float64) error {
 	if err := m.printf("\n%s at %.0f calls/s, latencies in ms from the planned time of each call\n", s.Name,
 		rate); err != nil {
 		return err

@@ -1,14 +1,15 @@
 // Package alert tells owners when a figure of a portfolio passes a limit that they have set.
 //
 // It promises: a rule fires once when its figure passes the limit, and again only after the figure was back by more
-// than the hysteresis, however many replicas look at it and whenever one of them ends: an alert is stored in the
-// transaction that changes the state of its rule, by whoever has read that state before the figure. So a figure that
-// moves around the limit fires once, and a restart neither loses a firing nor repeats it. A figure that is not known,
-// or doubtful, changes no state. What the wallet service tells of is looked at at once; everything else once a period.
+// than the hysteresis, however many replicas evaluate it and whenever one of them ends: an alert is stored in the
+// transaction that changes the state of its rule, by the evaluation that read the state before it read the figure. So
+// a figure that moves around the limit fires once, and a restart neither loses a firing nor repeats it. A figure that
+// is not known, or doubtful, changes no state. A change that the wallet service announces is evaluated at once;
+// everything else once a period.
 //
-// Limits: what was passed and came back between two looks is not seen. The value and the drawdown count deposits and
-// withdrawals. Transfers are what amounts differ by between two looks: those that cancel out, or that are between
-// wallets of the portfolio, are none, and several count together. All values are in USD.
+// Limits: what was passed and came back between two evaluations is not seen. The value and the drawdown count deposits
+// and withdrawals. Transfers are what amounts differ by between two evaluations: those that cancel out, or that are
+// between wallets of the portfolio, are none, and several count together. All values are in USD.
 package alert
 
 import (
@@ -77,12 +78,13 @@ type State struct {
 
 // Base is what a figure is compared with.
 type Base struct {
-	// Amount, in base units, of a token in the wallets of Membership; "" before the first look. Of Transfer.
+	// Amount, in base units, of a token in the wallets of Membership; "" before the first evaluation. Used by kind
+	// Transfer only.
 	Amount     string `json:",omitempty"`
 	Membership int    `json:",omitempty"`
 	Decimals   uint8  `json:",omitempty"` // of the token, while some was held
-	// MissingSince is when it was first seen that the figure is missing; zero while it is there. Of WalletAge and
-	// PriceAge.
+	// MissingSince is when it was first seen that the figure is missing; zero while it is there. Used by kinds
+	// WalletAge and PriceAge only.
 	MissingSince time.Time `json:",omitzero"`
 }
 

@@ -115,13 +115,13 @@ func checkWindow(k Kind, w time.Duration) error {
 		}
 		return errs.Invalid("window", fmt.Sprintf("must be unset for %s, got %s", k, w))
 	}
-	least := minAge
+	minWindow := minAge
 	if k == ValueChange {
-		least = minChangeWindow
+		minWindow = minChangeWindow
 	}
-	if w < least || w > maxWindow || w%time.Second != 0 {
+	if w < minWindow || w > maxWindow || w%time.Second != 0 {
 		return errs.Invalid("window", fmt.Sprintf("of %s must be whole seconds from %.0f to %.0f, got %s", k,
-			least.Seconds(), maxWindow.Seconds(), w))
+			minWindow.Seconds(), maxWindow.Seconds(), w))
 	}
 	return nil
 }

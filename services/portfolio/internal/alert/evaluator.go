@@ -24,42 +24,43 @@ import (
 )
 
 const (
-	// places is how many owners a replica looks at at once.
-	places = 16
+	// slots is how many owners a replica evaluates at once.
+	slots = 16
 	// poll is how often a replica looks for owners that another one was told of.
 	poll = time.Second
-	// lookTimeout bounds a look at the rules of an owner; lease is how long no other replica looks at them, unless
-	// something changes.
-	lookTimeout, lease = 30 * time.Second, time.Minute
-	// storeGrace is how long what was seen may be stored after the time of a look, or that of the service, has ended.
+	// evaluationTimeout bounds an evaluation of the rules of an owner; lease is how long no other replica evaluates
+	// them, unless something changes.
+	evaluationTimeout, lease = 30 * time.Second, time.Minute
+	// storeGrace is how long what was seen may be stored after the time of an evaluation, or that of the service, has
+	// ended.
 	storeGrace = 5 * time.Second
-	// warnEvery is the least time between two logs of looks that failed, in seconds.
-	warnEvery = 60
+	// warnInterval is the least time between two logs of failed evaluations, in seconds.
+	warnInterval = 60
 )
 
-// Turn is an owner whose rules are to be looked at.
-type Turn struct {
+// DueOwner is an owner whose rules are due.
+type DueOwner struct {
 	Owner uuid.UUID
-	Until time.Time // when another may look
+	Until time.Time // when another may evaluate
 }
 
-// Outcome is what a look makes of a rule.
+// Outcome is what an evaluation makes of a rule.
 type Outcome struct {
 	Rule  Rule  // with the state that was read
 	State State // the next one
 	Fires bool
 }
 
-// Looked is the part of the store that looks are made with. It is safe for concurrent use.
-type Looked interface {
-	// Due has owners looked at soon; those without rules are left out.
+// EvaluationStore is the part of the store that evaluations use. It is safe for concurrent use.
+type EvaluationStore interface {
+	// Due marks owners as due; those without rules are left out.
 	Due(ctx context.Context, owners []uuid.UUID, at time.Time) error
-	// AllDue has all owners with rules looked at soon.
+	// AllDue marks all owners with rules as due.
 	AllDue(ctx context.Context, at time.Time) error
 	// Claim returns up to n owners who are due, none of these, and makes them due again at until.
-	Claim(ctx context.Context, now, until time.Time, n int, without []uuid.UUID) ([]Turn, error)
+	Claim(ctx context.Context, now, until time.Time, n int, without []uuid.UUID) ([]DueOwner, error)
 	// Finish makes an owner due at next, unless something has made them due meanwhile. Without rules they are never.
-	Finish(ctx context.Context, t Turn, next time.Time) error
+	Finish(ctx context.Context, due DueOwner, next time.Time) error
 	// Enabled returns the rules of an owner that aren't disabled.
 	Enabled(ctx context.Context, owner uuid.UUID) ([]Rule, error)
 	// Store changes the states of rules whose state is that which was read, and stores alerts for those of them that
@@ -101,30 +102,30 @@ type Sources struct {
 	AsSelf func(ctx context.Context) (context.Context, error)
 }
 
-// Evaluator looks at rules. It is safe for concurrent use.
+// Evaluator evaluates rules. It is safe for concurrent use.
 type Evaluator struct {
-	store  Looked
-	from   Sources
-	every  time.Duration
-	log    *slog.Logger
-	now    func() time.Time
-	stored func()
-	loop   *work.Loop
-	fired  metric.Int64Counter
-	failed metric.Int64Counter
-	warned atomic.Int64 // when it was last logged that rules could not be looked at, in Unix seconds
+	store    EvaluationStore
+	from     Sources
+	interval time.Duration
+	log      *slog.Logger
+	now      func() time.Time
+	stored   func()
+	loop     *work.Loop
+	fired    metric.Int64Counter
+	failed   metric.Int64Counter
+	warned   atomic.Int64 // when it was last logged that rules could not be evaluated, in Unix seconds
 
-	mu      sync.Mutex
-	looking map[uuid.UUID]bool // owners whose rules are looked at
+	mu         sync.Mutex
+	evaluating map[uuid.UUID]bool // owners whose rules are being evaluated
 }
 
-// NewEvaluator returns what looks at the rules of each owner once in every, and when something of theirs changed.
+// NewEvaluator returns what evaluates the rules of each owner once per interval, and when something of theirs changed.
 // stored is called after alerts were stored.
-func NewEvaluator(s Looked, from Sources, every time.Duration, log *slog.Logger, now func() time.Time,
+func NewEvaluator(s EvaluationStore, from Sources, interval time.Duration, log *slog.Logger, now func() time.Time,
 	stored func()) *Evaluator {
-	e := &Evaluator{store: s, from: from, every: every, log: log, now: now, stored: stored,
-		looking: map[uuid.UUID]bool{}}
-	e.loop = work.New("alert rules", places, poll, log, e.claim)
+	e := &Evaluator{store: s, from: from, interval: interval, log: log, now: now, stored: stored,
+		evaluating: map[uuid.UUID]bool{}}
+	e.loop = work.New("alert rules", slots, poll, log, e.claim)
 	// An instrument that can't be made is a no-op one.
 	meter := otel.Meter("purser/portfolio/alert")
 	e.fired, _ = meter.Int64Counter("alerts_fired_total",
@@ -143,15 +144,15 @@ func ofKind(k Kind) metric.MeasurementOption {
 	return metric.WithAttributes(attribute.String("kind", string(k)))
 }
 
-// Run looks at what is due until ctx ends.
+// Run evaluates what is due until ctx ends.
 func (e *Evaluator) Run(ctx context.Context) error { return e.loop.Run(ctx) }
 
-// Wake has it looked soon for owners who are due.
+// Wake starts the next poll without waiting for its time.
 func (e *Evaluator) Wake() { e.loop.Wake() }
 
-// Changed has the rules of owners looked at, of whom something changed. Where that can't be noted it is logged: they
-// are looked at in their turn.
-func (e *Evaluator) Changed(ctx context.Context, owners []uuid.UUID) {
+// MarkDue marks the rules of these owners as due. If that can't be stored, it logs the error and they are evaluated at
+// their regular time.
+func (e *Evaluator) MarkDue(ctx context.Context, owners []uuid.UUID) {
 	if err := e.store.Due(ctx, owners, e.now()); err != nil {
 		e.log.WarnContext(ctx, "the alert rules of owners of whom something changed wait for their turn", "error", err)
 		return
@@ -159,9 +160,9 @@ func (e *Evaluator) Changed(ctx context.Context, owners []uuid.UUID) {
 	e.Wake()
 }
 
-// All has the rules of all owners looked at soon: changes may have been missed.
-func (e *Evaluator) All() {
-	ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
+// MarkAllDue marks the rules of all owners as due: changes may have been missed.
+func (e *Evaluator) MarkAllDue() {
+	ctx, cancel := context.WithTimeout(context.Background(), evaluationTimeout)
 	defer cancel()
 	if err := e.store.AllDue(ctx, e.now()); err != nil {
 		e.log.WarnContext(ctx, "alert rules wait for their turn", "error", err)
@@ -173,37 +174,37 @@ func (e *Evaluator) All() {
 func (e *Evaluator) claim(ctx context.Context, n int) (pieces []func(context.Context), err error) {
 	now := e.now()
 	e.mu.Lock()
-	looking := slices.Collect(maps.Keys(e.looking))
+	evaluating := slices.Collect(maps.Keys(e.evaluating))
 	e.mu.Unlock()
-	// An owner who is due again stays so until the look at their rules is over: whose look is slow, or who changes
-	// rules all the time, takes one place.
-	turns, err := e.store.Claim(ctx, now, now.Add(lease), n, looking)
-	for _, t := range turns {
-		e.setLooking(t.Owner, true)
+	// An owner who is due again stays so until the evaluation of their rules is over: whose evaluation is slow, or who
+	// changes rules all the time, takes one slot.
+	owners, err := e.store.Claim(ctx, now, now.Add(lease), n, evaluating)
+	for _, due := range owners {
+		e.setEvaluating(due.Owner, true)
 		pieces = append(pieces, func(ctx context.Context) {
-			defer e.setLooking(t.Owner, false)
-			e.turn(ctx, t)
+			defer e.setEvaluating(due.Owner, false)
+			e.evaluateDue(ctx, due)
 		})
 	}
 	return pieces, err
 }
 
-func (e *Evaluator) setLooking(owner uuid.UUID, looking bool) {
+func (e *Evaluator) setEvaluating(owner uuid.UUID, evaluating bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if looking {
-		e.looking[owner] = true
+	if evaluating {
+		e.evaluating[owner] = true
 	} else {
-		delete(e.looking, owner)
+		delete(e.evaluating, owner)
 	}
 }
 
-// turn looks at the rules of an owner. After an error they are due in their next turn, as always: another look at once
-// would ask what can't answer.
-func (e *Evaluator) turn(ctx context.Context, t Turn) {
-	limited, cancel := context.WithTimeout(ctx, lookTimeout)
+// evaluateDue evaluates the rules of an owner. After an error they are due at their regular time, as always: another
+// evaluation at once would call what can't answer.
+func (e *Evaluator) evaluateDue(ctx context.Context, due DueOwner) {
+	limited, cancel := context.WithTimeout(ctx, evaluationTimeout)
 	defer cancel()
-	err := e.Look(limited, t.Owner)
+	err := e.Evaluate(limited, due.Owner)
 	if ctx.Err() != nil {
 		return
 	}
@@ -211,18 +212,18 @@ func (e *Evaluator) turn(ctx context.Context, t Turn) {
 		e.failed.Add(ctx, 1)
 		// During an outage this is so of every owner, in each of their turns.
 		last, at := e.warned.Load(), e.now().Unix()
-		if at-last >= warnEvery && e.warned.CompareAndSwap(last, at) {
-			e.log.WarnContext(ctx, "alert rules can't be looked at", "owner", t.Owner, "error", err)
+		if at-last >= warnInterval && e.warned.CompareAndSwap(last, at) {
+			e.log.WarnContext(ctx, "alert rules can't be looked at", "owner", due.Owner, "error", err)
 		}
 	}
-	if err := e.store.Finish(ctx, t, e.now().Add(e.every)); err != nil && ctx.Err() == nil {
-		e.log.WarnContext(ctx, "the next look at alert rules is late", "owner", t.Owner, "error", err)
+	if err := e.store.Finish(ctx, due, e.now().Add(e.interval)); err != nil && ctx.Err() == nil {
+		e.log.WarnContext(ctx, "the next look at alert rules is late", "owner", due.Owner, "error", err)
 	}
 }
 
-// Look looks at the rules of an owner, and stores what follows. What could not be read is an error; rules that need
-// none of it are looked at all the same.
-func (e *Evaluator) Look(ctx context.Context, owner uuid.UUID) error {
+// Evaluate evaluates the rules of an owner, and stores what follows. What could not be read is an error; rules that
+// need none of it are evaluated all the same.
+func (e *Evaluator) Evaluate(ctx context.Context, owner uuid.UUID) error {
 	rules, err := e.store.Enabled(ctx, owner)
 	if err != nil || len(rules) == 0 {
 		return err
@@ -231,14 +232,14 @@ func (e *Evaluator) Look(ctx context.Context, owner uuid.UUID) error {
 	if err != nil {
 		return err
 	}
-	look := newLook(e, owner, rules)
+	run := newEvaluation(e, owner, rules)
 	var outcomes []Outcome
 	for _, r := range rules {
-		seen, ok := look.see(ctx, r)
+		seen, ok := run.observe(ctx, r)
 		if !ok {
 			continue
 		}
-		if next, changed, fires := r.Step(seen, look.at); changed {
+		if next, changed, fires := r.Step(seen, run.at); changed {
 			outcomes = append(outcomes, Outcome{Rule: r, State: next, Fires: fires})
 		}
 	}
@@ -257,7 +258,7 @@ func (e *Evaluator) Look(ctx context.Context, owner uuid.UUID) error {
 			e.stored()
 		}
 	}
-	return look.err
+	return run.err
 }
 
 // Alert returns the alert of an outcome that fires, with this id.

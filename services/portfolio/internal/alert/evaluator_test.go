@@ -18,9 +18,9 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
-// looked is a store of rules whose owners are due when due says so.
-type looked struct {
-	alert.Looked
+// ruleStore is a store of rules whose owners are due when due says so.
+type ruleStore struct {
+	alert.EvaluationStore
 	due     func() []uuid.UUID
 	enabled func(ctx context.Context, owner uuid.UUID) ([]alert.Rule, error)
 
@@ -28,23 +28,23 @@ type looked struct {
 	stored []alert.Outcome
 }
 
-func (l *looked) Claim(_ context.Context, _, until time.Time, n int, without []uuid.UUID) (turns []alert.Turn,
+func (l *ruleStore) Claim(_ context.Context, _, until time.Time, n int, without []uuid.UUID) (due []alert.DueOwner,
 	_ error) {
 	for _, owner := range l.due() {
-		if !slices.Contains(without, owner) && len(turns) < n {
-			turns = append(turns, alert.Turn{Owner: owner, Until: until})
+		if !slices.Contains(without, owner) && len(due) < n {
+			due = append(due, alert.DueOwner{Owner: owner, Until: until})
 		}
 	}
-	return turns, nil
+	return due, nil
 }
 
-func (l *looked) Finish(context.Context, alert.Turn, time.Time) error { return nil }
+func (l *ruleStore) Finish(context.Context, alert.DueOwner, time.Time) error { return nil }
 
-func (l *looked) Enabled(ctx context.Context, owner uuid.UUID) ([]alert.Rule, error) {
+func (l *ruleStore) Enabled(ctx context.Context, owner uuid.UUID) ([]alert.Rule, error) {
 	return l.enabled(ctx, owner)
 }
 
-func (l *looked) Store(ctx context.Context, _ uuid.UUID, outcomes []alert.Outcome) ([]alert.Alert, error) {
+func (l *ruleStore) Store(ctx context.Context, _ uuid.UUID, outcomes []alert.Outcome) ([]alert.Alert, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -74,21 +74,21 @@ func (hanging) Now(_ context.Context, ids []string) (map[string]valuation.Price,
 	return out, nil
 }
 
-func evaluator(l *looked) *alert.Evaluator {
+func evaluator(l *ruleStore) *alert.Evaluator {
 	from := alert.Sources{Values: hanging{}, Prices: hanging{},
 		AsSelf: func(ctx context.Context) (context.Context, error) { return ctx, nil }}
 	return alert.NewEvaluator(l, from, 30*time.Second, slog.New(slog.DiscardHandler), time.Now, func() {})
 }
 
-// An owner whose rules are due again while they are looked at, as when they change one all the time, has one look at a
-// time: whoever else is due doesn't wait for a place.
+// An owner whose rules are due again while they are evaluated, as when they change one all the time, has one
+// evaluation at a time: whoever else is due doesn't wait for a place.
 func TestAnOwnerWhoIsAlwaysDueTakesOnePlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		busy, other, begun := uuid.New(), uuid.New(), time.Now()
 		seen := make(chan time.Duration, 1)
-		looks, most := 0, 0
+		running, maxRunning := 0, 0
 		var mu sync.Mutex
-		l := &looked{due: func() []uuid.UUID {
+		l := &ruleStore{due: func() []uuid.UUID {
 			if at := time.Since(begun); at >= 5*time.Second && at < 6*time.Second {
 				return []uuid.UUID{busy, other}
 			}
@@ -100,12 +100,12 @@ func TestAnOwnerWhoIsAlwaysDueTakesOnePlace(t *testing.T) {
 				return nil, nil
 			}
 			mu.Lock()
-			looks++
-			most = max(most, looks)
+			running++
+			maxRunning = max(maxRunning, running)
 			mu.Unlock()
 			<-ctx.Done()
 			mu.Lock()
-			looks--
+			running--
 			mu.Unlock()
 			return nil, ctx.Err()
 		}
@@ -121,13 +121,13 @@ func TestAnOwnerWhoIsAlwaysDueTakesOnePlace(t *testing.T) {
 			t.Error("who was due was not looked at")
 		}
 		stop()
-		if err := <-ended; err != nil || most != 1 {
-			t.Errorf("%v, and %d looks of an owner at a time", err, most)
+		if err := <-ended; err != nil || maxRunning != 1 {
+			t.Errorf("%v, and %d evaluations of an owner at a time", err, maxRunning)
 		}
 	})
 }
 
-// What hangs until the time of a look has passed loses nothing of what was seen before.
+// What hangs until the time of an evaluation has passed loses nothing of what was seen before.
 func TestWhatWasSeenIsStoredThoughAnotherReadTakesAllTheTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		zero := new(apd.Decimal)
@@ -135,10 +135,10 @@ func TestWhatWasSeenIsStoredThoughAnotherReadTakesAllTheTime(t *testing.T) {
 			{ID: uuid.New(), Kind: alert.PriceAbove, Token: "a:1/b:2", Limit: apd.New(1, 0), Hysteresis: zero},
 			{ID: uuid.New(), Kind: alert.WalletAge, Window: time.Hour, Portfolio: uuid.New(), Hysteresis: zero},
 		}
-		l := &looked{enabled: func(context.Context, uuid.UUID) ([]alert.Rule, error) { return rules, nil }}
+		l := &ruleStore{enabled: func(context.Context, uuid.UUID) ([]alert.Rule, error) { return rules, nil }}
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
-		if err := evaluator(l).Look(ctx, uuid.New()); !errors.Is(err, context.DeadlineExceeded) {
+		if err := evaluator(l).Evaluate(ctx, uuid.New()); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v", err)
 		}
 		if len(l.stored) != 1 || !l.stored[0].Fires || l.stored[0].Rule.ID != rules[0].ID {

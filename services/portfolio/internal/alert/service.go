@@ -66,7 +66,7 @@ type Service struct {
 }
 
 // NewService returns the service. An owner has at most limit rules. Without configured none can be made, since nobody
-// would look at it. dueNow is called after a rule was made or changed, which is to be looked at.
+// would evaluate it. dueNow is called after a rule was made or changed, which is due then.
 func NewService(s Store, p Portfolios, limit int, configured bool, now func() time.Time, dueNow func()) *Service {
 	return &Service{Store: s, portfolios: p, limit: limit, configured: configured, now: now, dueNow: dueNow}
 }

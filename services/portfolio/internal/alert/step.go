@@ -10,18 +10,18 @@ import (
 // MinInterval is the least time between two firings of a rule. One that is due earlier fires then, if it is still due.
 const MinInterval = time.Minute
 
-// Sight is what was seen of a rule's figure.
-type Sight struct {
+// Observation is what was seen of a rule's figure.
+type Observation struct {
 	// Figure is nil when it isn't known. For Transfer it is the amount now, in base units.
 	Figure *apd.Decimal
-	// AtMost: the true figure may be lower.
-	AtMost bool
-	// Fine: there is no figure since nothing can be wrong, as the health of a portfolio without debts.
-	Fine bool
-	// Missing: what has an age, or a part of it, isn't there. Of WalletAge and PriceAge.
+	// UpperBound: the true figure may be lower.
+	UpperBound bool
+	// NotApplicable: there is nothing to measure, for example the health of a portfolio without debts.
+	NotApplicable bool
+	// Missing: what has an age, or a part of it, isn't there. Used by kinds WalletAge and PriceAge only.
 	Missing bool
 	// Membership is the number of the membership whose wallets Figure is of, and Decimals are the token's, 0 where
-	// Figure is. Of Transfer.
+	// Figure is. Used by kind Transfer only.
 	Membership int
 	Decimals   uint8
 }
@@ -31,7 +31,7 @@ func exact() *apd.Context { return apd.BaseContext.WithPrecision(200) }
 
 // Step returns the state of a rule after a sight at a time, whether that is another one, and whether the rule fires.
 // The state has the figure then.
-func (r Rule) Step(seen Sight, now time.Time) (next State, changed, fires bool) {
+func (r Rule) Step(seen Observation, now time.Time) (next State, changed, fires bool) {
 	next = r.State
 	if r.Kind == Transfer {
 		return r.stepTransfer(seen, now)
@@ -50,29 +50,29 @@ func (r Rule) Step(seen Sight, now time.Time) (next State, changed, fires bool) 
 		}
 	}
 	switch {
-	case seen.Fine:
+	case seen.NotApplicable:
 		if next.Fired {
 			next.Fired, next.Figure, changed = false, "", true
 		}
 	case figure == nil:
 	case !next.Fired && r.beyond(figure):
-		if !r.rests(now) {
+		if !r.inCooldown(now) {
 			next.Fired, next.Figure, next.FiredAt = true, figure.Text('f'), now
 			return next, true, true
 		}
-	case next.Fired && !seen.AtMost && r.back(figure):
+	case next.Fired && !seen.UpperBound && r.back(figure):
 		next.Fired, next.Figure, changed = false, figure.Text('f'), true
 	}
 	return next, changed, false
 }
 
-// rests reports whether the rule has fired so lately that it must not again.
-func (r Rule) rests(now time.Time) bool {
+// inCooldown reports whether the last firing is less than MinInterval ago.
+func (r Rule) inCooldown(now time.Time) bool {
 	return !r.State.FiredAt.IsZero() && now.Sub(r.State.FiredAt) < MinInterval
 }
 
 // stepTransfer is Step of Transfer, whose state is never fired.
-func (r Rule) stepTransfer(seen Sight, now time.Time) (next State, changed, fires bool) {
+func (r Rule) stepTransfer(seen Observation, now time.Time) (next State, changed, fires bool) {
 	next = r.State
 	if seen.Figure == nil {
 		return next, false, false
@@ -80,7 +80,7 @@ func (r Rule) stepTransfer(seen Sight, now time.Time) (next State, changed, fire
 	amount := seen.Figure.Text('f')
 	before, _, err := apd.NewFromString(next.Base.Amount)
 	if err != nil || next.Base.Membership != seen.Membership {
-		// The first look, or other wallets: what those have is no transfer.
+		// The first evaluation, or other wallets: what those have is no transfer.
 		next.Base = Base{Amount: amount, Membership: seen.Membership, Decimals: seen.Decimals}
 		return next, true, false
 	}
@@ -94,7 +94,7 @@ func (r Rule) stepTransfer(seen Sight, now time.Time) (next State, changed, fire
 	}
 	moved.Exponent -= int32(decimals)
 	if r.beyond(moved) {
-		if r.rests(now) {
+		if r.inCooldown(now) {
 			return next, false, false // the base stays, so that it counts later
 		}
 		next.Figure, next.FiredAt, fires = moved.Text('f'), now, true

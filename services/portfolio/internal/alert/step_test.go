@@ -36,12 +36,12 @@ func newRule(t testing.TB, k alert.Kind, d alert.Definition) *alert.Rule {
 	return r
 }
 
-// start is when rules are looked at first.
+// start is when rules are evaluated first.
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// look makes a step each two minutes, and returns which of the sights the rule fired at.
-func look(r *alert.Rule, sights ...alert.Sight) (fired []int) {
-	for i, s := range sights {
+// steps makes a step each two minutes, and returns which of the observations the rule fired at.
+func steps(r *alert.Rule, observations ...alert.Observation) (fired []int) {
+	for i, s := range observations {
 		next, _, fires := r.Step(s, start.Add(2*time.Duration(i)*time.Minute))
 		if r.State = next; fires {
 			fired = append(fired, i)
@@ -50,16 +50,16 @@ func look(r *alert.Rule, sights ...alert.Sight) (fired []int) {
 	return fired
 }
 
-func figures(t testing.TB, texts ...string) (sights []alert.Sight) {
+func figures(t testing.TB, texts ...string) (observations []alert.Observation) {
 	t.Helper()
 	for _, text := range texts {
-		s := alert.Sight{}
+		s := alert.Observation{}
 		if text != "" {
 			s.Figure = decimal(t, text)
 		}
-		sights = append(sights, s)
+		observations = append(observations, s)
 	}
-	return sights
+	return observations
 }
 
 func TestARuleFiresOnceForEachCrossing(t *testing.T) {
@@ -88,7 +88,7 @@ func TestARuleFiresOnceForEachCrossing(t *testing.T) {
 			[]string{"3600", "3601", "3529", "3700", "3528", "3601"}, []int{1, 5}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := look(newRule(t, tc.kind, tc.def), figures(t, tc.seen...)...); !slices.Equal(got, tc.firing) {
+			if got := steps(newRule(t, tc.kind, tc.def), figures(t, tc.seen...)...); !slices.Equal(got, tc.firing) {
 				t.Errorf("it fired at %v, want %v", got, tc.firing)
 			}
 		})
@@ -101,11 +101,11 @@ func TestAFlappingFigureFiresOnce(t *testing.T) {
 	count := func(hysteresis string) int {
 		r := newRule(t, alert.PriceBelow, alert.Definition{Limit: "2000", Hysteresis: hysteresis})
 		random := rand.New(rand.NewPCG(1, 2))
-		var seen []alert.Sight
+		var seen []alert.Observation
 		for range 1000 {
-			seen = append(seen, alert.Sight{Figure: apd.New(199_000+random.Int64N(2000), -2)}) // 1990 to 2009.99
+			seen = append(seen, alert.Observation{Figure: apd.New(199_000+random.Int64N(2000), -2)}) // 1990 to 2009.99
 		}
-		return len(look(r, seen...))
+		return len(steps(r, seen...))
 	}
 	if n := count("0.02"); n != 1 {
 		t.Errorf("it fired %d times, want once", n)
@@ -124,7 +124,7 @@ func TestARuleFiresAtMostOnceAMinute(t *testing.T) {
 		if i%2 == 1 {
 			figure = apd.New(150, 0)
 		}
-		next, _, fires := r.Step(alert.Sight{Figure: figure}, start.Add(time.Duration(i)*time.Second))
+		next, _, fires := r.Step(alert.Observation{Figure: figure}, start.Add(time.Duration(i)*time.Second))
 		if r.State = next; fires {
 			fired++
 		}
@@ -137,9 +137,10 @@ func TestARuleFiresAtMostOnceAMinute(t *testing.T) {
 // What is told as the highest that a figure can be fires a rule, and arms none.
 func TestAnUpperBoundArmsNothing(t *testing.T) {
 	r := newRule(t, alert.HealthBelow, alert.Definition{Limit: "1.5"})
-	low := alert.Sight{Figure: decimal(t, "1.2"), AtMost: true}
-	got := look(r, low, alert.Sight{Figure: decimal(t, "9"), AtMost: true},
-		alert.Sight{Figure: decimal(t, "1.2")}, alert.Sight{Fine: true}, alert.Sight{Figure: decimal(t, "1.2")})
+	low := alert.Observation{Figure: decimal(t, "1.2"), UpperBound: true}
+	got := steps(r, low, alert.Observation{Figure: decimal(t, "9"), UpperBound: true},
+		alert.Observation{Figure: decimal(t, "1.2")}, alert.Observation{NotApplicable: true},
+		alert.Observation{Figure: decimal(t, "1.2")})
 	if !slices.Equal(got, []int{0, 4}) {
 		t.Errorf("it fired at %v, want at 0, and at 4 after the debts were gone", got)
 	}
@@ -147,19 +148,19 @@ func TestAnUpperBoundArmsNothing(t *testing.T) {
 
 func TestWhatIsMissingAges(t *testing.T) {
 	r := newRule(t, alert.WalletAge, alert.Definition{Window: 5 * time.Minute})
-	fresh, missing := alert.Sight{Figure: apd.New(1, 0)}, alert.Sight{Figure: apd.New(1, 0), Missing: true}
-	got := look(r, fresh, missing, missing, missing, missing, fresh, missing, missing)
+	fresh, missing := alert.Observation{Figure: apd.New(1, 0)}, alert.Observation{Figure: apd.New(1, 0), Missing: true}
+	got := steps(r, fresh, missing, missing, missing, missing, fresh, missing, missing)
 	if !slices.Equal(got, []int{4}) {
 		t.Errorf("it fired at %v, want at 4, six minutes after the first look without", got)
 	}
 }
 
 func TestATransferIsADifferenceOfAmounts(t *testing.T) {
-	at := func(amount string, membership int) alert.Sight {
-		return alert.Sight{Figure: decimal(t, amount), Membership: membership, Decimals: 6}
+	at := func(amount string, membership int) alert.Observation {
+		return alert.Observation{Figure: decimal(t, amount), Membership: membership, Decimals: 6}
 	}
 	r := newRule(t, alert.Transfer, alert.Definition{Limit: "100"})
-	seen := []alert.Sight{at("5000000", 1), at("105000000", 1), at("205000001", 1), {}, at("1", 1),
+	seen := []alert.Observation{at("5000000", 1), at("105000000", 1), at("205000001", 1), {}, at("1", 1),
 		at("900000000", 2), at("901000000", 2), {Figure: new(apd.Decimal), Membership: 2}}
 	var moved []string
 	for i, s := range seen {
@@ -179,7 +180,7 @@ func TestATransferSoonAfterAnotherIsNotLost(t *testing.T) {
 	r := newRule(t, alert.Transfer, alert.Definition{Limit: "10"})
 	var moved []string
 	for i, amount := range []string{"0", "20", "40", "45", "45"} {
-		next, _, fires := r.Step(alert.Sight{Figure: decimal(t, amount), Membership: 1},
+		next, _, fires := r.Step(alert.Observation{Figure: decimal(t, amount), Membership: 1},
 			start.Add(time.Duration(i)*25*time.Second))
 		if r.State = next; fires {
 			moved = append(moved, next.Figure)

@@ -21,6 +21,7 @@ import (
 	"github.com/cockroachdb/apd/v3"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/portfolio/internal/decimal"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
@@ -84,20 +85,12 @@ func (r Rate) Convert(value *apd.Decimal) (*apd.Decimal, error) {
 		return nil, fmt.Errorf("convert %s at a rate of %q", value, r.Price)
 	}
 	amount.Quo(amount, price)
-	units := halfEven(amount.Mul(amount, new(big.Rat).SetInt(scale)))
+	amount.Mul(amount, new(big.Rat).SetInt(scale))
+	units := decimal.HalfEven(amount.Num(), amount.Denom())
 	return apd.NewWithBigInt(new(apd.BigInt).SetMathBigInt(units), -valuation.Scale), nil
 }
 
 var scale = new(big.Int).Exp(big.NewInt(10), big.NewInt(valuation.Scale), nil)
-
-func halfEven(r *big.Rat) *big.Int {
-	floor, rest := new(big.Int).DivMod(r.Num(), r.Denom(), new(big.Int)) // rest is not below 0
-	half := rest.Lsh(rest, 1).Cmp(r.Denom())
-	if half > 0 || half == 0 && floor.Bit(0) == 1 {
-		floor.Add(floor, big.NewInt(1))
-	}
-	return floor
-}
 
 // priceDigits is how many significant digits a converted price has, as in the wallet service.
 const priceDigits = 34
@@ -203,8 +196,7 @@ func (r Rate) ConvertPrice(usd *apd.Decimal) (*apd.Decimal, error) {
 	if r.Currency == valuation.Currency {
 		return usd, nil
 	}
-	ctx := apd.BaseContext.WithPrecision(priceDigits)
-	ctx.Rounding = apd.RoundHalfEven
+	ctx := decimal.Context(priceDigits)
 	rate, _, err := apd.NewFromString(r.Price)
 	if err != nil {
 		return nil, fmt.Errorf("convert a price: %w", err)

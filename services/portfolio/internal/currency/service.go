@@ -17,8 +17,8 @@ const (
 	// it may take at most.
 	readBudget = 6 * time.Second
 	readShare  = 0.5
-	// askAgainAfter is how long an hour without a rate is left alone.
-	askAgainAfter = 6 * time.Hour
+	// retryAfter is how long an hour without a rate is left alone.
+	retryAfter = 6 * time.Hour
 )
 
 // Source is who knows rates: the wallet service.
@@ -108,7 +108,7 @@ func (s *Service) At(ctx context.Context, currency string, times ...time.Time) (
 	return rates, nil
 }
 
-// Known is At, but returns rates that are not known too. Errors are those of Now for a currency that is none.
+// Known is At, but returns rates that are not known too. errs.Invalid for an unknown currency.
 func (s *Service) Known(ctx context.Context, currency string, times ...time.Time) ([]Rate, error) {
 	if IsUSD(currency) {
 		return slices.Repeat([]Rate{USD()}, len(times)), nil
@@ -139,7 +139,7 @@ func (s *Service) Read(ctx context.Context, currency string, from, until time.Ti
 	if next := s.now().UTC().Truncate(time.Hour).Add(time.Hour); until.After(next) {
 		until = next
 	}
-	first, last, err := s.store.MissingRates(ctx, currency, from, until, s.now().Add(-askAgainAfter))
+	first, last, err := s.store.MissingRates(ctx, currency, from, until, s.now().Add(-retryAfter))
 	if err != nil || first.IsZero() {
 		return err
 	}

@@ -169,7 +169,7 @@ func Value(in portfolio.InMarkets, rate currency.Rate) (State, error) {
 	}
 	slices.SortFunc(s.Markets, func(a, b Market) int { return a.Key().Compare(b.Key()) })
 	s.sumYields()
-	s.tellPrices()
+	s.noteMissingPrices()
 	if rate.Stale {
 		s.incomplete("the rate of %s is stale", rate.Currency)
 	}
@@ -185,8 +185,8 @@ func (s *State) incomplete(format string, args ...any) {
 	s.Incomplete = append(s.Incomplete, fmt.Sprintf(format, args...))
 }
 
-// tellPrices says which prices are missing or stale.
-func (s *State) tellPrices() {
+// noteMissingPrices says which prices are missing or stale.
+func (s *State) noteMissingPrices() {
 	for i := range s.Markets {
 		for j := range s.Markets[i].Positions {
 			p := &s.Markets[i].Positions[j]

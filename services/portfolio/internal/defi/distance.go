@@ -19,11 +19,12 @@ type Distance struct {
 // asset is a token that is collateral of an account, or owed by it.
 type asset struct {
 	Distance
-	// secured is the most of the account's debt that it can secure; exactly what it does if so. owed is the least of
-	// the debt that can be in it, owedAtMost the most; the same if that is known. All are fractions of the debt.
-	secured          *big.Rat
-	exactly          bool
-	owed, owedAtMost *big.Rat
+	// secured is the maximum share of the debt that the token can secure; if exactly, the share that it does secure.
+	// owed and maxOwed are the minimum and the maximum share of the debt that can be owed in it, equal if known. All
+	// are fractions of the debt.
+	secured       *big.Rat
+	exactly       bool
+	owed, maxOwed *big.Rat
 }
 
 // Distances returns how far the prices of all the collateral may fall together, and how far that of each token may
@@ -53,11 +54,11 @@ func (a *Account) Distances() (all Figure, each []Distance) {
 		if t.Collateral {
 			collaterals++
 			owedToo.Add(owedToo, t.owed)
-			atLeast = atLeast || t.owed.Cmp(t.owedAtMost) != 0
-			t.Fall = fall(spare, new(big.Rat).Sub(t.secured, t.owed), !t.exactly || t.owed.Cmp(t.owedAtMost) != 0)
+			atLeast = atLeast || t.owed.Cmp(t.maxOwed) != 0
+			t.Fall = fall(spare, new(big.Rat).Sub(t.secured, t.owed), !t.exactly || t.owed.Cmp(t.maxOwed) != 0)
 		}
 		if t.Debt && (!t.Collateral || !t.exactly) { // a single collateral secures more than can be owed of it
-			t.Rise = rise(spare, t.owedAtMost, t.Collateral || t.owed.Cmp(t.owedAtMost) != 0)
+			t.Rise = rise(spare, t.maxOwed, t.Collateral || t.owed.Cmp(t.maxOwed) != 0)
 		}
 		each = append(each, t.Distance)
 	}
@@ -177,13 +178,13 @@ func (t *held) setSecured(health *big.Rat, collaterals int, owed, scale *big.Rat
 func (t *held) setOwed(debts int, owed *big.Rat) {
 	switch {
 	case !t.Debt:
-		t.owed, t.owedAtMost = new(big.Rat), new(big.Rat)
+		t.owed, t.maxOwed = new(big.Rat), new(big.Rat)
 	case debts == 1:
-		t.owed, t.owedAtMost = big.NewRat(1, 1), big.NewRat(1, 1)
+		t.owed, t.maxOwed = big.NewRat(1, 1), big.NewRat(1, 1)
 	case owed == nil:
-		t.owed, t.owedAtMost = new(big.Rat), big.NewRat(1, 1)
+		t.owed, t.maxOwed = new(big.Rat), big.NewRat(1, 1)
 	default:
 		t.owed = new(big.Rat).Quo(t.debt, owed)
-		t.owedAtMost = t.owed
+		t.maxOwed = t.owed
 	}
 }

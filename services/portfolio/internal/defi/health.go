@@ -128,7 +128,7 @@ func healthOf(m *Market) Figure {
 	}
 }
 
-// maxHealthDigits is of how many digits a health factor is none any more.
+// A health factor of 10^maxHealthDigits or more means that the market can't see the debt.
 const maxHealthDigits = 30
 
 // whyLeftOut returns why the account isn't in the aggregate.

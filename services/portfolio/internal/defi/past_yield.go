@@ -7,6 +7,7 @@ import (
 	"github.com/cockroachdb/apd/v3"
 
 	"github.com/purserhq/purser/pkg/deadline"
+	"github.com/purserhq/purser/services/portfolio/internal/decimal"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
@@ -19,11 +20,11 @@ const (
 )
 
 const (
-	// pastYield is of how long the yields of the past are, and minPastYield the least of it that there has to be.
-	pastYield, minPastYield = 30 * 24 * time.Hour, 24 * time.Hour
+	// Past yields cover pastYieldWindow, and need at least minPastYieldWindow.
+	pastYieldWindow, minPastYieldWindow = 30 * 24 * time.Hour, 24 * time.Hour
 	// pastBudget is how long the past may take to be read, and pastShare the fraction of the caller's time for it.
 	pastBudget, pastShare = 6 * time.Second, 0.6
-	// maxPastGrowth is the largest growth within pastYield of which a yield is made.
+	// maxPastGrowth is the largest growth within pastYieldWindow of which a yield is made.
 	maxPastGrowth = 2
 )
 
@@ -44,7 +45,7 @@ func (s *Service) AddPastYields(ctx context.Context, p portfolio.Portfolio, stat
 	var err error
 	if state.hasIndex() {
 		limited, cancel := context.WithTimeout(ctx, deadline.Budget(ctx, pastShare, pastBudget))
-		past, err = s.reader.PastMarkets(limited, p.Owner, state.At.Add(-pastYield).Truncate(time.Hour))
+		past, err = s.reader.PastMarkets(limited, p.Owner, state.At.Add(-pastYieldWindow).Truncate(time.Hour))
 		cancel()
 	}
 	state.setPastYields(past, err)
@@ -104,11 +105,10 @@ func growthYield(was, is string, elapsed time.Duration) Figure {
 	switch {
 	case before == nil || now == nil || before.IsZero():
 		return unavailable(ReasonRateInvalid)
-	case elapsed < minPastYield:
+	case elapsed < minPastYieldWindow:
 		return unavailable(ReasonNotHeldThen)
 	}
-	ctx := apd.BaseContext.WithPrecision(60)
-	ctx.Rounding = apd.RoundHalfEven
+	ctx := decimal.Context(60)
 	growth, years := new(apd.Decimal), new(apd.Decimal)
 	ed := apd.MakeErrDecimal(ctx)
 	ed.Quo(growth, now, before)

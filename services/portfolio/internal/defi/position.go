@@ -8,6 +8,7 @@ import (
 	"github.com/cockroachdb/apd/v3"
 
 	"github.com/purserhq/purser/services/portfolio/internal/currency"
+	"github.com/purserhq/purser/services/portfolio/internal/decimal"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
@@ -127,8 +128,7 @@ const secondsPerYear = 365 * 24 * 60 * 60
 // compounded returns (1 + rate/n)^n - 1 for the n seconds of a year, rounded half to even to RatioScale decimals.
 func compounded(rate *apd.Decimal) Figure {
 	// The power multiplies the relative error of one step, 1e-60, by at most 2n.
-	ctx := apd.BaseContext.WithPrecision(60)
-	ctx.Rounding = apd.RoundHalfEven
+	ctx := decimal.Context(60)
 	n, one, d := apd.New(secondsPerYear, 0), apd.New(1, 0), new(apd.Decimal)
 	ed := apd.MakeErrDecimal(ctx)
 	ed.Quo(d, rate, n)

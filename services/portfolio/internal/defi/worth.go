@@ -8,6 +8,7 @@ import (
 	"github.com/cockroachdb/apd/v3"
 
 	"github.com/purserhq/purser/services/portfolio/internal/allocation"
+	"github.com/purserhq/purser/services/portfolio/internal/decimal"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
@@ -99,21 +100,11 @@ func (y *Yield) finish() {
 		y.APY = unavailable(ReasonNoRate)
 		return
 	}
-	average := halfEven(new(big.Int).Abs(&y.sum), units(y.Value))
+	average := decimal.HalfEven(new(big.Int).Abs(&y.sum), units(y.Value))
 	if y.sum.Sign() < 0 {
 		average.Neg(average)
 	}
 	y.APY = Figure{Value: ofUnits(average, RatioScale)}
-}
-
-// halfEven returns a / b, neither below 0, rounded half to even.
-func halfEven(a, b *big.Int) *big.Int {
-	n, rest := new(big.Int).QuoRem(a, b, new(big.Int))
-	half := rest.Lsh(rest, 1).Cmp(b)
-	if half > 0 || half == 0 && n.Bit(0) == 1 {
-		n.Add(n, big.NewInt(1))
-	}
-	return n
 }
 
 // sumYields sets what the positions yield and cost.

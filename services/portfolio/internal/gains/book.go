@@ -45,8 +45,8 @@ func (r Rules) method() lots.Method {
 	}
 }
 
-// turn is from when on the United States have lots by wallet (Rev. Proc. 2024-28).
-func (r Rules) turn() time.Time { return time.Date(2025, 1, 1, 0, 0, 0, 0, r.Zone) }
+// perWalletFrom is from when on the United States have lots by wallet (Rev. Proc. 2024-28).
+func (r Rules) perWalletFrom() time.Time { return time.Date(2025, 1, 1, 0, 0, 0, 0, r.Zone) }
 
 // Part is the part of a disposal that was taken from one lot.
 type Part struct {
@@ -219,8 +219,8 @@ func (b *Book) setUK(events []lots.Event) error {
 
 func (b *Book) setUS(events []lots.Event, stop func() error) error {
 	denies := b.rules.WashSales || b.rules.Securities[b.asset]
-	disposals, ledger, err := lots.US(events, lots.USOptions{Method: b.rules.method(), PerWalletFrom: b.rules.turn(),
-		Zone: b.rules.Zone, WashSales: denies, Stop: stop})
+	disposals, ledger, err := lots.US(events, lots.USOptions{Method: b.rules.method(),
+		PerWalletFrom: b.rules.perWalletFrom(), Zone: b.rules.Zone, WashSales: denies, Stop: stop})
 	if err != nil {
 		return err
 	}

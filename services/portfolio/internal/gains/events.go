@@ -12,11 +12,11 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/lots"
 )
 
-// Transit is the wallet of what left one own wallet for another that doesn't know of it yet.
+// Transit is the placeholder wallet of a transfer between own wallets whose incoming side is not known yet.
 const Transit = ""
 
-// pairWithin is how far apart the two sides of a transfer without a hash may be.
-const pairWithin = 24 * time.Hour
+// maxTransferGap is how far apart the two sides of a transfer without a hash may be.
+const maxTransferGap = 24 * time.Hour
 
 // Events makes the events of each asset of movements, in their order.
 func Events(movements []Movement, assets Assets, worth Worth) map[string][]Event {
@@ -75,10 +75,10 @@ func groups(order []*Movement, assets Assets) [][]*Movement {
 		}
 		for _, from := range []string{g[0].Wallet, ""} {
 			s := side{assets.Of(g[0].Token), g[0].CounterpartyWallet, from, g[0].Amount.String()}
-			for len(coming[s]) > 0 && g[0].Time.Sub(out[coming[s][0]][0].Time) > pairWithin {
+			for len(coming[s]) > 0 && g[0].Time.Sub(out[coming[s][0]][0].Time) > maxTransferGap {
 				coming[s] = coming[s][1:]
 			}
-			if len(coming[s]) == 0 || out[coming[s][0]][0].Time.Sub(g[0].Time) > pairWithin {
+			if len(coming[s]) == 0 || out[coming[s][0]][0].Time.Sub(g[0].Time) > maxTransferGap {
 				continue
 			}
 			j := coming[s][0]

@@ -5,8 +5,8 @@
 //   - The lots of a wallet add up to what its movements add up to, which is its balance.
 //   - What leaves one own wallet and comes to another in one transaction is a move, and nothing is gained by it.
 //   - Of a swap the disposal and the acquisition have one value. A fee is counted once.
-//   - A value that isn't known makes unknown what it is part of, and is told. Nothing is guessed.
-//   - A movement that comes late or is mended makes what follows it again, and gives the same as all anew.
+//   - An unknown value makes every result that contains it unknown, and is reported. Nothing is guessed.
+//   - After a late or corrected movement only the later events are recomputed; the result equals a full recomputation.
 package gains
 
 import (

@@ -78,7 +78,7 @@ type Service struct {
 	rates   Rates
 	members Members
 	now     func() time.Time
-	turns   *turns
+	limiter *computeLimiter
 
 	mu   sync.Mutex
 	kept map[string]*kept
@@ -87,7 +87,7 @@ type Service struct {
 
 // NewService returns the service.
 func NewService(src Source, st Store, r Rates, m Members, now func() time.Time) *Service {
-	return &Service{source: src, store: st, rates: r, members: m, now: now, turns: newTurns(),
+	return &Service{source: src, store: st, rates: r, members: m, now: now, limiter: newComputeLimiter(),
 		kept: map[string]*kept{}}
 }
 
@@ -125,7 +125,7 @@ func (s *Service) Read(ctx context.Context, p portfolio.Portfolio, o Options) (*
 	if r.wallets, err = s.walletsOf(ctx, p, o); err != nil {
 		return nil, err
 	}
-	end, err := s.turns.take(ctx, p.Owner)
+	end, err := s.limiter.take(ctx, p.Owner)
 	if err != nil {
 		return nil, err
 	}

@@ -33,8 +33,8 @@ type Follower struct {
 	changed func(ctx context.Context, owners []uuid.UUID) error
 	// wallets is called with each owner of whom a wallet came, changed or went; nil for nobody.
 	wallets func(ctx context.Context, owner uuid.UUID) error
-	// anew is called when a stream without a cursor has begun; nil for nobody.
-	anew      func()
+	// restarted is called when a stream without a cursor has begun; nil for nobody.
+	restarted func()
 	following atomic.Bool
 	log       *slog.Logger
 	cursor    string
@@ -54,10 +54,10 @@ func (f *Follower) WithWallets(fn func(ctx context.Context, owner uuid.UUID) err
 	return f
 }
 
-// OnAnew has fn called when changes are followed from now on, and not from where they were followed to: some may have
-// been missed. Call it before Run.
-func (f *Follower) OnAnew(fn func()) *Follower {
-	f.anew = fn
+// OnRestart calls fn when the stream starts at the present because its cursor was lost: some changes may have been
+// missed. Call it before Run.
+func (f *Follower) OnRestart(fn func()) *Follower {
+	f.restarted = fn
 	return f
 }
 
@@ -66,7 +66,7 @@ func (f *Follower) Following() bool { return f.following.Load() }
 
 // Run follows until ctx ends. It goes on after the last message whose owners changed
 // took, and begins anew where wallet no longer has what followed it: use it only for
-// what a lost change makes old for a bounded time, as a TTL does.
+// data that a TTL also bounds, since changes may be lost.
 func (f *Follower) Run(ctx context.Context) error {
 	for failing := false; ; {
 		heard, err := f.follow(ctx)
@@ -100,8 +100,8 @@ func (f *Follower) follow(ctx context.Context) (heard bool, err error) {
 	err = receiveChanges(ctx, f.client, f.cursor, func(ctx context.Context, m *walletv1.WatchChangesResponse) (bool,
 		error) {
 		heard = true
-		if !f.following.Swap(true) && f.cursor == "" && f.anew != nil {
-			f.anew()
+		if !f.following.Swap(true) && f.cursor == "" && f.restarted != nil {
+			f.restarted()
 		}
 		if owners := ownersOf(m.GetChanges()); len(owners) > 0 {
 			if err := f.changed(ctx, owners); err != nil {

@@ -7,17 +7,14 @@ import (
 
 	"github.com/cockroachdb/apd/v3"
 
+	"github.com/purserhq/purser/services/portfolio/internal/decimal"
 	"github.com/purserhq/purser/services/portfolio/internal/performance"
 )
 
 // arithmetic has room for sums of values and for ratios of them. Its first error stays.
 type arithmetic struct{ err error }
 
-func decimals() *apd.Context {
-	c := apd.BaseContext.WithPrecision(120)
-	c.Rounding = apd.RoundHalfEven
-	return c
-}
+func decimals() *apd.Context { return decimal.Context(120) }
 
 func (a *arithmetic) sub(x, y *apd.Decimal) *apd.Decimal {
 	d := new(apd.Decimal)

@@ -32,17 +32,17 @@ const RatioScale = 12
 
 // Reasons why a figure is unavailable, besides those of package performance.
 const (
-	ReasonNoSnapshots        = "NO_SNAPSHOTS"
-	ReasonNoSnapshotAtStart  = "NO_SNAPSHOT_AT_START" // the portfolio is younger, or there is a gap
-	ReasonBelowThreshold     = string(performance.ReasonBelowEpsilon)
-	ReasonWalletUnavailable  = "WALLET_UNAVAILABLE" // the value is a snapshot, which doesn't have the figure
-	ReasonNoSyncedWallet     = "NO_SYNCED_WALLET"
-	ReasonNoPricedHolding    = "NO_PRICED_HOLDING"
-	ReasonNoVerifiedHolding  = "NO_VERIFIED_HOLDING"
-	ReasonRateUnavailable    = currency.ReasonUnavailable
-	dayTolerance             = 2 * time.Hour
-	tolerance                = 24 * time.Hour
-	moveWithin, moveInPeriod = 24 * time.Hour, Day
+	ReasonNoSnapshots       = "NO_SNAPSHOTS"
+	ReasonNoSnapshotAtStart = "NO_SNAPSHOT_AT_START" // the portfolio is younger, or there is a gap
+	ReasonBelowThreshold    = string(performance.ReasonBelowEpsilon)
+	ReasonWalletUnavailable = "WALLET_UNAVAILABLE" // the value is a snapshot, which doesn't have the figure
+	ReasonNoSyncedWallet    = "NO_SYNCED_WALLET"
+	ReasonNoPricedHolding   = "NO_PRICED_HOLDING"
+	ReasonNoVerifiedHolding = "NO_VERIFIED_HOLDING"
+	ReasonRateUnavailable   = currency.ReasonUnavailable
+	dayTolerance            = 2 * time.Hour
+	tolerance               = 24 * time.Hour
+	moveWithin              = 24 * time.Hour
 )
 
 // Figure is a decimal, or the reason why there is none.

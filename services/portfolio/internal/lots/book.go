@@ -24,7 +24,7 @@ func newBook(m Method) *book {
 		byID: btree.NewBTreeGOptions(func(a, b Lot) bool { return a.ID < b.ID }, without)}
 }
 
-// older never takes two lots for one: what has no lot at the turn of the United States is of one time in all wallets.
+// older orders lots by time, then Seq, then ID, so two lots never compare as equal.
 func older(a, b Lot) int {
 	return cmp.Or(a.Acquired.Compare(b.Acquired), cmp.Compare(a.Seq, b.Seq), cmp.Compare(a.ID, b.ID))
 }
@@ -45,7 +45,7 @@ func dearer(a, b Lot) int {
 	return cmp.Or(right.Cmp(left), older(a, b))
 }
 
-// pooled has all lots be one.
+// pooled compares every two lots as equal, so that they merge into one (average cost).
 func pooled(Lot, Lot) int { return 0 }
 
 func (b *book) copy() *book { return &book{b.method, b.lots.Copy(), b.byID.Copy()} }
@@ -84,11 +84,11 @@ func (b *book) add(l Lot) {
 func (b *book) take(quantity *big.Int, picks []Pick) ([]Part, error) {
 	var parts []Part
 	rest := new(big.Int).Set(quantity)
-	from := func(l Lot, most *big.Int) {
+	from := func(l Lot, limit *big.Int) {
 		b.remove(l)
 		n := l.Quantity
-		if n.Cmp(most) > 0 {
-			n = most
+		if n.Cmp(limit) > 0 {
+			n = limit
 		}
 		parts = append(parts, Part{Lot: l.take(n)})
 		rest.Sub(rest, parts[len(parts)-1].Lot.Quantity)

@@ -5,11 +5,12 @@ import (
 	"slices"
 )
 
-// markEvery is how many events are between two copies of the ledger: as many are made again at most before a change.
+// markEvery is how many events are between two copies of the ledger, so at most that many events are recomputed ahead
+// of a change.
 const markEvery = 512
 
-// History has the events of a token of an owner and what they dispose of. A change makes what follows it again, and
-// nothing before it. The result is the same as if all had come in their order. It is not safe for concurrent use.
+// History has the events of a token of an owner and what they dispose of. After a change, only later events are
+// recomputed. The result is the same as if all had come in their order. It is not safe for concurrent use.
 type History struct {
 	start  *Ledger
 	events []Event
@@ -24,7 +25,7 @@ func NewHistory(m Method, perWallet bool) (*History, error) {
 }
 
 // Put adds events, in any order; one of a known ID, time and Seq replaces it. It returns the index of the first whose
-// outcome may have changed. With an error, which is about an event that can't be, nothing has changed.
+// outcome may have changed. An invalid event is an error; nothing changes then.
 func (h *History) Put(events ...Event) (first int, err error) {
 	first = len(h.events)
 	for _, e := range events {

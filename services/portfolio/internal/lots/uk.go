@@ -58,7 +58,8 @@ func (b *bundle) add(quantity, value *big.Int) {
 	b.quantity = new(big.Int).Add(b.quantity, quantity)
 }
 
-// take takes a quantity, at most all, with its part of the value. Of nothing more than 0 is known again.
+// take takes a quantity, at most all, with its part of the value. Once nothing is
+// left, the value is known to be 0.
 func (b *bundle) take(quantity *big.Int) *big.Int {
 	var part *big.Int
 	if b.value != nil {
@@ -124,7 +125,7 @@ func UK(events []Event, zone *time.Location) (days []UKDay, pool Lot, err error)
 	}
 	for _, d := range all {
 		if len(d.parts) > 0 {
-			days = append(days, d.told())
+			days = append(days, d.disposalDay())
 		}
 	}
 	return days, Lot{Quantity: held.quantity, Cost: held.value}, nil
@@ -161,7 +162,7 @@ func ukDays(events []Event, zone *time.Location) (all []*ukDay, err error) {
 	return all, nil
 }
 
-func (d *ukDay) told() UKDay {
+func (d *ukDay) disposalDay() UKDay {
 	out := UKDay{Date: d.date, Events: d.disposals, Parts: d.parts}
 	sum := newBundle()
 	for _, p := range d.parts {

@@ -13,8 +13,8 @@ const washDays = 30
 type USOptions struct {
 	// Method is FIFO, LIFO or HIFO; the last two are specific identifications.
 	Method Method
-	// PerWalletFrom is from when on a wallet disposes of its own lots: the start of 2025. Before it, all wallets are
-	// one. Zero for ever since.
+	// PerWalletFrom is the time from which lots are kept per wallet (start of 2025); before it, all wallets are one.
+	// Zero: always.
 	PerWalletFrom time.Time
 	// Zone says when days begin.
 	Zone *time.Location
@@ -82,7 +82,7 @@ func US(events []Event, o USOptions) ([]USDisposal, *Ledger, error) {
 		}
 		u.balance(e)
 		if d := u.ledger.force(u.events[i]); d != nil {
-			out = append(out, u.told(*d))
+			out = append(out, u.disposalOf(*d))
 		}
 	}
 	if !u.ledger.perWallet && !o.PerWalletFrom.IsZero() {
@@ -153,8 +153,8 @@ func (u *us) allocate() {
 	u.ledger = own
 }
 
-// told adds to a disposal how long its parts were held, and which of their losses are matched by replacements.
-func (u *us) told(d Disposal) USDisposal {
+// disposalOf adds to a disposal how long its parts were held, and which of their losses are matched by replacements.
+func (u *us) disposalOf(d Disposal) USDisposal {
 	out := USDisposal{Disposal: d, LongTerm: make([]bool, len(d.Parts)), Washed: make([]Wash, len(d.Parts))}
 	for i, p := range d.Parts {
 		out.LongTerm[i] = !p.Missing && LongTerm(p.Lot.Acquired, d.Time, u.Zone)

@@ -5,6 +5,8 @@ import (
 	"math"
 
 	"github.com/cockroachdb/apd/v3"
+
+	"github.com/purserhq/purser/services/portfolio/internal/decimal"
 )
 
 // Digits of decimals: sums of money are exact as long as they have no more than
@@ -12,13 +14,12 @@ import (
 const (
 	sumDigits    = 80
 	growthDigits = 40
-	// lessOneDecimals leaves the roundings of 10^9 products out.
+	// lessOne rounds to this many decimals, which removes the rounding errors of up to 10^9 products.
 	lessOneDecimals = 30
 )
 
 func contextOf(digits uint32) *apd.Context {
-	c := apd.BaseContext.WithPrecision(digits)
-	c.Rounding = apd.RoundHalfEven
+	c := decimal.Context(digits)
 	c.MinExponent, c.MaxExponent = -5000, 5000
 	return c
 }

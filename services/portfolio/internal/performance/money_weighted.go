@@ -25,7 +25,7 @@ type dated struct {
 // All rates above -1 are found. If there are several the return is unavailable and
 // they are returned, as rates of a year. The loss of all money is -1.
 //
-// Money that is owed at the start or at the end is none that was put in or that is there.
+// With a negative value at the start or the end there is no rate: debt is not invested money.
 func moneyWeighted(marks []Mark) (Return, []float64, error) {
 	if marks[0].Value.Sign() < 0 || marks[len(marks)-1].Value.Sign() < 0 {
 		return unavailable(ReasonBelowZero), nil, nil

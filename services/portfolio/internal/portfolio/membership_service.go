@@ -18,9 +18,9 @@ type MembershipStore interface {
 	// MembershipsNow returns the portfolios of an owner with their memberships at a time.
 	MembershipsNow(ctx context.Context, owner uuid.UUID, at time.Time) ([]Member, error)
 	// Renew gives the default portfolio p another number, which makes all its snapshots out
-	// of date. digest is of its wallets, which are none if empty. Of one whose wallets were
-	// not known the number stays. It returns the membership afterwards; when others have
-	// renewed that of old with other wallets, one with NoNumber.
+	// of date. digest is that of the owner's wallets; empty: there are none. If the old
+	// wallets were unknown, the number stays. Returns the new membership, or NoNumber if a
+	// concurrent call stored other wallets.
 	Renew(ctx context.Context, p Portfolio, old Membership, digest string, empty bool) (Membership, error)
 	// Leave takes wallets that are gone out of a Named portfolio from an hour on, unless its
 	// number in that hour isn't that of old any more. It returns the membership afterwards.

@@ -8,14 +8,13 @@ import (
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/timerange"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
-	"github.com/purserhq/purser/services/internal/streams"
 	"github.com/purserhq/purser/services/portfolio/internal/export"
 )
 
 // Limits of exports, of which the contract states the second and the third.
 const (
 	maxExports, maxExportsPerCaller = 32, 4
-	exportSendTime                  = 30 * time.Second
+	exportSendTimeout               = 30 * time.Second
 )
 
 // ExportSnapshots implements the RPC.
@@ -34,18 +33,9 @@ func (s *PortfolioServer) ExportSnapshots(req *portfoliov1.ExportSnapshotsReques
 		return err
 	}
 	defer end(&err)
-	send := func(m *portfoliov1.ExportSnapshotsResponse) error {
-		return streams.Deliver(ctx, exportSendTime, func() error { return stream.Send(m) })
-	}
-	parts := &export.Parts{Send: func(part []byte) error {
-		return send(&portfoliov1.ExportSnapshotsResponse{Data: part})
-	}}
-	rows, err := s.exporter.Write(ctx, p, r, parts)
-	if err == nil {
-		n := int64(rows)
-		err = send(&portfoliov1.ExportSnapshotsResponse{Data: parts.Rest(), RowCount: &n})
-	}
-	return err
+	return sendFile(ctx, stream, func(data []byte, rows *int64) *portfoliov1.ExportSnapshotsResponse {
+		return &portfoliov1.ExportSnapshotsResponse{Data: data, RowCount: rows}
+	}, func(parts *export.Parts) (int, error) { return s.exporter.Write(ctx, p, r, parts) })
 }
 
 func exportRequestFromProto(req *portfoliov1.ExportSnapshotsRequest) (export.Request, error) {

@@ -248,17 +248,11 @@ func (s *LotServer) ExportLots(req *portfoliov1.ExportLotsRequest,
 	if err != nil {
 		return err
 	}
-	send := func(m *portfoliov1.ExportLotsResponse) error {
-		return streams.Deliver(ctx, exportSendTime, func() error { return stream.Send(m) })
-	}
-	parts := &export.Parts{Send: func(part []byte) error { return send(&portfoliov1.ExportLotsResponse{Data: part}) }}
-	rows, err := s.gains.WriteFile(ctx, r, gains.FileRequest{Scope: scope, Format: export.Format(req.GetFormat()),
-		Open: req.GetContent() == portfoliov1.LotContent_LOT_CONTENT_OPEN_LOTS}, parts)
-	if err == nil {
-		n := int64(rows)
-		err = send(&portfoliov1.ExportLotsResponse{Data: parts.Rest(), RowCount: &n})
-	}
-	return err
+	file := gains.FileRequest{Scope: scope, Format: export.Format(req.GetFormat()),
+		Open: req.GetContent() == portfoliov1.LotContent_LOT_CONTENT_OPEN_LOTS}
+	return sendFile(ctx, stream, func(data []byte, rows *int64) *portfoliov1.ExportLotsResponse {
+		return &portfoliov1.ExportLotsResponse{Data: data, RowCount: rows}
+	}, func(parts *export.Parts) (int, error) { return s.gains.WriteFile(ctx, r, file, parts) })
 }
 
 // IdentifyLots implements the RPC.

@@ -47,8 +47,7 @@ type PortfolioServer struct {
 	watchers     *streams.Pool // by caller
 }
 
-// NewPortfolioServer serves portfolios, their snapshots, timelines, performance and other figures.
-// Services are what the methods need.
+// Services are what the methods of PortfolioServer need.
 type Services struct {
 	Portfolios   *portfolio.Service
 	Named        *portfolio.Named

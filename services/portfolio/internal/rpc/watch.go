@@ -18,7 +18,7 @@ import (
 // Limits of the streams of WatchValuation, of which the contract states the second and the third.
 const (
 	maxWatchers, maxWatchersPerCaller = 4000, 16
-	watchSendTime                     = 30 * time.Second
+	watchSendTimeout                  = 30 * time.Second
 )
 
 // WatchValuation implements the RPC.
@@ -41,14 +41,14 @@ func (s *PortfolioServer) WatchValuation(req *portfoliov1.WatchValuationRequest,
 		if state != nil {
 			m.Valuation = valuationToProto(state.Valuation, state.Rate)
 		}
-		return streams.Deliver(ctx, watchSendTime, func() error { return stream.Send(m) })
+		return streams.Deliver(ctx, watchSendTimeout, func() error { return stream.Send(m) })
 	})
 	return err
 }
 
 // watchedPortfolio is callersPortfolio when it is the stream's turn.
 func (s *PortfolioServer) watchedPortfolio(ctx context.Context, id string) (portfolio.Portfolio, error) {
-	end, err := s.watches.Turn(ctx)
+	end, err := s.watches.AcquireSlot(ctx)
 	if err != nil {
 		return portfolio.Portfolio{}, err
 	}

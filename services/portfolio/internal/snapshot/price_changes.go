@@ -14,9 +14,9 @@ import (
 
 // Limits of a run of the job that adopts changed prices.
 const (
-	followTime     = time.Minute      // of reading the feed of changes
-	adoptTime      = 2 * time.Minute  // of comparing prices
-	repriceTime    = 4 * time.Minute  // of valuing snapshots anew
+	followTimeout  = time.Minute      // of reading the feed of changes
+	adoptTimeout   = 2 * time.Minute  // of comparing prices
+	repriceTimeout = 4 * time.Minute  // of valuing snapshots anew
 	maxChanges     = 100              // that are read from the store at a time
 	maxChangeHours = 2000             // of one token that are compared at a time
 	undecidedRetry = 10 * time.Minute // after which prices are compared again that wallet could not tell
@@ -118,7 +118,7 @@ func (f *PriceFollower) Follow(ctx context.Context) error {
 		// What was noted before is adopted all the same.
 		f.log.WarnContext(ctx, "changes of prices are not followed: the next run goes on", "error", err)
 	}
-	adopting, stop := context.WithTimeout(ctx, adoptTime)
+	adopting, stop := context.WithTimeout(ctx, adoptTimeout)
 	defer stop()
 	for {
 		due, err := f.store.DuePriceChanges(ctx, f.now(), maxChanges)
@@ -146,7 +146,7 @@ func (f *PriceFollower) note(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	reading, stop := context.WithTimeout(ctx, followTime)
+	reading, stop := context.WithTimeout(ctx, followTimeout)
 	defer stop()
 	noted := false
 	err = f.feed.Follow(reading, cursor, func(changes Changes, next string) error {
@@ -216,7 +216,7 @@ func (f *PriceFollower) adopt(ctx context.Context, c PriceChange) error {
 
 // Reprice values the snapshots of one shard of portfolios that have older prices than their hours.
 func (f *PriceFollower) Reprice(ctx context.Context, shard, shards int) error {
-	limited, stop := context.WithTimeout(ctx, repriceTime)
+	limited, stop := context.WithTimeout(ctx, repriceTimeout)
 	defer stop()
 	total := 0
 	defer func() {

@@ -12,8 +12,8 @@ import (
 
 // Limits of a run of the job that recomputes snapshots.
 const (
-	maxRecomputed = 100              // portfolios
-	recomputeTime = 30 * time.Second // of reading one portfolio's history
+	maxRecomputed    = 100              // portfolios
+	recomputeTimeout = 30 * time.Second // of reading one portfolio's history
 	// recomputeRetry is how long after a failure a portfolio is tried again.
 	recomputeRetry = 10 * time.Minute
 	// skippedRetry is how long after hours are tried again that could not be valued.
@@ -122,7 +122,7 @@ func (j *RecomputeJob) recompute(ctx context.Context, p ToRecompute) (stored int
 	first := p.From.UTC()
 	until := now.Add(-minHourAge).Truncate(time.Hour).Add(time.Hour) // after the last hour that can be read
 	b := &backfill{Service: j.snapshots, portfolio: p.Portfolio, which: outOfDate, next: first, until: until,
-		budget: recomputeTime}
+		budget: recomputeTimeout}
 	if err := b.run(ctx); err != nil {
 		return b.stored, err
 	}

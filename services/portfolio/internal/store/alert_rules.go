@@ -121,7 +121,7 @@ func timeOf(t *time.Time) time.Time {
 	return t.UTC()
 }
 
-// Alerts implements alert.Store, alert.Looked and webhook.Store. It is safe for concurrent use.
+// Alerts implements alert.Store, alert.EvaluationStore and webhook.Store. It is safe for concurrent use.
 type Alerts struct {
 	db *postgres.DB
 	// wake is called after the commit of a change of the feed.
@@ -164,7 +164,7 @@ func (s *Alerts) CreateRule(ctx context.Context, rule alert.Rule, limit int, r *
 	return rule, err
 }
 
-// dueNow has an owner looked at who has a rule.
+// dueNow marks an owner who has a rule as due.
 func dueNow(tx *gorm.DB, owner uuid.UUID) error {
 	err := tx.Exec(`INSERT INTO alert_owners (owner_id, due_at) VALUES (?, '-infinity')
 		ON CONFLICT (owner_id) DO UPDATE SET due_at = excluded.due_at`, owner).Error
@@ -222,7 +222,7 @@ func (s *Alerts) UpdateRule(ctx context.Context, owner, id uuid.UUID, etag strin
 				return err
 			}
 			rule.Version++
-			rule.State.Version++ // whoever looks at it as it was stores nothing
+			rule.State.Version++ // an evaluation of it as it was stores nothing
 			row, err := rowFromRule(rule)
 			if err != nil {
 				return err

@@ -58,7 +58,8 @@ func (r alertRow) alert() (a alert.Alert, err error) {
 	return a, err
 }
 
-// Store implements alert.Looked. The rules are locked in the order of their ids, so that two looks don't deadlock.
+// Store implements alert.EvaluationStore. The rules are locked in the order of their ids, so that two evaluations
+// don't deadlock.
 func (s *Alerts) Store(ctx context.Context, owner uuid.UUID, outcomes []alert.Outcome) (stored []alert.Alert,
 	err error) {
 	outcomes = slices.Clone(outcomes)
@@ -78,7 +79,7 @@ func (s *Alerts) Store(ctx context.Context, owner uuid.UUID, outcomes []alert.Ou
 				return fmt.Errorf("change the state of a rule: %w", done.Error)
 			}
 			if done.RowsAffected == 0 || !o.Fires {
-				continue // the rule was changed, deleted, or another look was first
+				continue // the rule was changed, deleted, or another evaluation was first
 			}
 			id, err := uuid.NewV7()
 			if err != nil {

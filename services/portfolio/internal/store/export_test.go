@@ -15,8 +15,8 @@ func (s *Snapshots) AggregateUncached(ctx context.Context, portfolioID uuid.UUID
 	return s.aggregate(ctx, portfolioID, bounds, "")
 }
 
-// ForgetInSteps is Forget that deletes that many snapshots of a portfolio in a transaction.
-func (s *Snapshots) ForgetInSteps(ctx context.Context, before time.Time, step int) error {
+// PruneInSteps is PruneSnapshots that deletes that many snapshots of a portfolio in a transaction.
+func (s *Snapshots) PruneInSteps(ctx context.Context, before time.Time, step int) error {
 	return s.forget(ctx, before, step)
 }
 

@@ -294,6 +294,6 @@ func (s *Portfolios) stale(p portfolio.Portfolio) []cache.Invalidation {
 	return stale
 }
 
-// CacheValuations has the valuations in c end with the memberships that they were made
-// with. Call it before the first use.
+// CacheValuations invalidates valuations in c when the membership they were computed from
+// changes. Call it before the first use.
 func (s *Portfolios) CacheValuations(c *cache.Cache[valuation.Valuation]) { s.valuations = c }

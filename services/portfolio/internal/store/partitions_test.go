@@ -107,8 +107,8 @@ func TestPricesAreInThePartitionOfTheirMonthAndDroppedWithTheirSnapshots(t *test
 	now := func() time.Time { return day("2025-08-03") }
 	var log testkit.LogBuffer
 	run := func(kept int) error {
-		return partition.NewMaker(partitions, partition.Policy{Ahead: 2, KeptMonths: kept},
-			slog.New(slog.NewTextHandler(&log, nil)), now).BeforeDrop(f.Forget).Run(t.Context())
+		return partition.NewMaker(partitions, partition.Policy{Ahead: 2, RetentionMonths: kept},
+			slog.New(slog.NewTextHandler(&log, nil)), now).BeforeDrop(f.PruneSnapshots).Run(t.Context())
 	}
 	before := f.positionsOf(t.Context(), t)
 	if err := run(0); err != nil {
@@ -123,7 +123,7 @@ func TestPricesAreInThePartitionOfTheirMonthAndDroppedWithTheirSnapshots(t *test
 		t.Errorf("made %d months ahead, %v", n, err)
 	}
 	// The control: prices that snapshots have are not dropped by themselves.
-	err = partition.NewMaker(partitions, partition.Policy{Ahead: 2, KeptMonths: 2}, quiet(), now).Run(t.Context())
+	err = partition.NewMaker(partitions, partition.Policy{Ahead: 2, RetentionMonths: 2}, quiet(), now).Run(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "snapshots have the prices of 2025-03-01") {
 		t.Errorf("prices that snapshots have are dropped: %v", err)
 	}

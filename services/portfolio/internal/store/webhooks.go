@@ -228,16 +228,16 @@ func (s *Alerts) Delivered(ctx context.Context, c webhook.Claimed, at time.Time)
 }
 
 // Retry implements webhook.Outbox.
-func (s *Alerts) Retry(ctx context.Context, c webhook.Claimed, reason string, due, rest time.Time) error {
+func (s *Alerts) Retry(ctx context.Context, c webhook.Claimed, reason string, due, cooldown time.Time) error {
 	err := postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		err := tx.Exec("UPDATE webhook_deliveries SET due_at = @due, last_error = @reason"+open,
 			deliveryArgs(c, map[string]any{"due": due.UTC(), "reason": reason})).Error
 		if err != nil {
 			return err
 		}
-		return tx.Exec(`UPDATE webhook_deliveries SET due_at = @rest WHERE owner_id = @owner
+		return tx.Exec(`UPDATE webhook_deliveries SET due_at = @cooldown WHERE owner_id = @owner
 			AND endpoint_id = @endpoint AND alert_id <> @alert AND delivered_at IS NULL AND dead_at IS NULL
-			AND due_at < @rest`, deliveryArgs(c, map[string]any{"rest": rest.UTC()})).Error
+			AND due_at < @cooldown`, deliveryArgs(c, map[string]any{"cooldown": cooldown.UTC()})).Error
 	})
 	if err != nil {
 		return fmt.Errorf("record a failed delivery: %w", err)
@@ -265,4 +265,4 @@ func (s *Alerts) GiveUp(ctx context.Context, c webhook.Claimed, reason string, a
 	return nil
 }
 
-var _ alert.Looked = (*Alerts)(nil)
+var _ alert.EvaluationStore = (*Alerts)(nil)

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/apd/v3"
+
+	"github.com/purserhq/purser/services/portfolio/internal/decimal"
 )
 
 // MaxValue is the limit that a position's value has to stay below. A value at or
@@ -121,8 +123,7 @@ func round(exact *apd.Decimal) (*apd.Decimal, error) {
 
 // decimalContext has room for sums of many values below MaxValue.
 func decimalContext() *apd.Context {
-	c := apd.BaseContext.WithPrecision(80)
-	c.Rounding = apd.RoundHalfEven
+	c := decimal.Context(80)
 	c.MinExponent, c.MaxExponent = -2000, 2000
 	return c
 }

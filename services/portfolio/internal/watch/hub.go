@@ -1,10 +1,10 @@
 // Package watch tells what portfolios are worth, and each time that this changes.
 //
-// It promises: a stream tells the state that is the present one when it is worked out; every change that the wallet
-// service tells of, and every price that differs from what a stream has told, leads to that within the times below,
-// however many come at once; nothing is kept for a reader but that its state may be another by now. The changes of all
-// owners come by one stream of the wallet service, and all prices by one question each period, however many streams
-// there are. A cursor is a digest of a state, so that every replica knows it without anything being stored.
+// It promises: a stream sends the state as it is when the valuation is computed; every change that the wallet service
+// announces, and every price that differs from the one a stream has sent, leads to a message within the times below,
+// however many come at once; the only thing stored per reader is a flag that its state may have changed. The changes
+// of all owners come by one stream of the wallet service, and all prices by one query each period, however many
+// streams there are. A cursor is a digest of a state, so that every replica knows it without anything being stored.
 //
 // Without an account of the service, or while the stream of changes is broken, each stream works its state out once a
 // period instead. Redis is not used.
@@ -28,8 +28,8 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
-// lookEvery is how often it is looked for portfolios that were changed or deleted, here or at another replica.
-const lookEvery = time.Second
+// pollInterval is how often it is looked for portfolios that were changed or deleted, here or at another replica.
+const pollInterval = time.Second
 
 // Prices reads present prices of tokens and currencies; *holdings.Prices does.
 type Prices interface {
@@ -46,11 +46,11 @@ type Versions interface {
 type Hub struct {
 	versions Versions
 	prices   Prices
-	every    time.Duration
+	interval time.Duration
 	log      *slog.Logger
 	seed     maphash.Seed
 	watchers metric.Int64UpDownCounter
-	// followed reports whether changes of holdings are told by Owners; nil for never.
+	// followed reports whether changes of holdings are told by WakeOwners; nil for never.
 	followed func() bool
 
 	mu      sync.Mutex
@@ -78,21 +78,22 @@ type watcher struct {
 	seen []known       // Hub.mu guards it
 }
 
-// NewHub returns a hub that compares prices, and without changes that are told, everything, once in every.
-func NewHub(v Versions, p Prices, every time.Duration, log *slog.Logger) *Hub {
+// NewHub returns a hub that compares prices once per interval. While changes are not followed it revalues everything
+// then.
+func NewHub(v Versions, p Prices, interval time.Duration, log *slog.Logger) *Hub {
 	// An instrument that can't be made is a no-op one.
 	watchers, _ := otel.Meter("purser/portfolio/watch").Int64UpDownCounter("valuation_watchers",
 		metric.WithDescription("Open streams of WatchValuation."))
 	watchers.Add(context.Background(), 0)
-	return &Hub{versions: v, prices: p, every: every, log: log, seed: maphash.MakeSeed(), watchers: watchers,
+	return &Hub{versions: v, prices: p, interval: interval, log: log, seed: maphash.MakeSeed(), watchers: watchers,
 		byOwner: map[uuid.UUID]map[*watcher]struct{}{}, assets: map[string]*asset{}}
 }
 
-// FollowedWhile has the hub rely on Owners while followed reports that it is called. Call it before Run.
-func (h *Hub) FollowedWhile(followed func() bool) { h.followed = followed }
+// SetFollowing has the hub rely on WakeOwners while followed reports that it is called. Call it before Run.
+func (h *Hub) SetFollowing(followed func() bool) { h.followed = followed }
 
-// Owners wakes the streams of owners of whom something changed.
-func (h *Hub) Owners(owners []uuid.UUID) {
+// WakeOwners wakes the streams of owners of whom something changed.
+func (h *Hub) WakeOwners(owners []uuid.UUID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, owner := range owners {
@@ -102,8 +103,8 @@ func (h *Hub) Owners(owners []uuid.UUID) {
 	}
 }
 
-// All wakes all streams.
-func (h *Hub) All() {
+// WakeAll wakes all streams.
+func (h *Hub) WakeAll() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, of := range h.byOwner {
@@ -113,18 +114,18 @@ func (h *Hub) All() {
 	}
 }
 
-// Run looks for what is not told, until ctx ends.
+// Run polls for changes that no event announces, until ctx ends.
 func (h *Hub) Run(ctx context.Context) error {
-	look, compare := time.NewTicker(lookEvery), time.NewTicker(h.every)
-	defer look.Stop()
+	poll, compare := time.NewTicker(pollInterval), time.NewTicker(h.interval)
+	defer poll.Stop()
 	defer compare.Stop()
 	for failing := false; ; {
 		var err error
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-look.C:
-			err = h.look(ctx)
+		case <-poll.C:
+			err = h.poll(ctx)
 		case <-compare.C:
 			err = h.compare(ctx)
 		}
@@ -138,8 +139,8 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 }
 
-// look wakes the streams of portfolios that have changed or are gone. Default ones have the wallets of their owner.
-func (h *Hub) look(ctx context.Context) error {
+// poll wakes the streams of portfolios that have changed or are gone. Default ones have the wallets of their owner.
+func (h *Hub) poll(ctx context.Context) error {
 	named := map[uuid.UUID][]*watcher{}
 	var portfolios []portfolio.Portfolio
 	h.mu.Lock()
@@ -186,7 +187,7 @@ func (h *Hub) compare(ctx context.Context) error {
 	}
 	h.mu.Unlock()
 	if h.prices == nil || h.followed == nil || !h.followed() {
-		h.All()
+		h.WakeAll()
 		return nil
 	}
 	if len(ids) == 0 {
@@ -195,7 +196,7 @@ func (h *Hub) compare(ctx context.Context) error {
 	slices.Sort(ids)
 	prices, err := h.prices.Now(ctx, ids)
 	if err != nil {
-		h.All()
+		h.WakeAll()
 		return err
 	}
 	digests := make(map[string]uint64, len(prices))

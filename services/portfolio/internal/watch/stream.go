@@ -18,16 +18,16 @@ import (
 const (
 	// Heartbeat is the longest time between two messages of a stream whose reader takes them.
 	Heartbeat = 5 * time.Second
-	// gather is how long a state is not worked out after the first of several changes, and pace the least time
-	// between two.
-	gather, pace = 50 * time.Millisecond, 500 * time.Millisecond
-	// again is when a state is worked out that nothing has changed, staleAgain the same of one that is stale.
-	again, staleAgain = 90 * time.Second, 8 * time.Second
+	// changeDelay is the wait after a first change, so that several share one valuation; minValuationInterval is the
+	// minimum time between two valuations.
+	changeDelay, minValuationInterval = 50 * time.Millisecond, 500 * time.Millisecond
+	// Without a change a valuation is repeated after revaluationInterval; a stale one after staleRevaluationInterval.
+	revaluationInterval, staleRevaluationInterval = 90 * time.Second, 8 * time.Second
 	// valueTimeout bounds the work on one state.
 	valueTimeout = 30 * time.Second
-	// refusedWithin is when the token of an owner who was erased is refused for certain, which a stream of their
-	// default portfolio ends with.
-	refusedWithin = 4 * time.Second
+	// revocationDelay is the maximum time until the token of an erased owner is refused. A stream of their default
+	// portfolio ends with that refusal.
+	revocationDelay = 4 * time.Second
 	// maxValuing is how many states a replica works out at once, so that a price that everybody holds is no flood of
 	// calls at the wallet service, and a thousand streams that begin no flood of transactions.
 	maxValuing = 32
@@ -71,7 +71,7 @@ type outcome struct {
 
 // Watch sends the present state of a portfolio, nil if it is that of cursor, and then each other one, until ctx ends,
 // which is its error, or send fails. After each [Heartbeat] without another it sends nil. send gets the cursor of the
-// state that is told by then; it may take its time: meanwhile nothing is kept for it. A cursor that no state has,
+// state that was sent by then; it may take its time: meanwhile nothing is kept for it. A cursor that no state has,
 // "" among them, is that of none.
 //
 // Errors are those of Find, ValueAnew, and of Rates.
@@ -79,7 +79,7 @@ func (s *Service) Watch(ctx context.Context, p portfolio.Portfolio, code, cursor
 	send func(state *State, cursor string) error) error {
 	w := s.hub.add(ctx, p)
 	defer w.remove(ctx)
-	stream := &stream{Service: s, watcher: w, currency: code, told: cursor, send: send,
+	stream := &stream{Service: s, watcher: w, currency: code, sentCursor: cursor, send: send,
 		done: make(chan outcome, 1), due: time.NewTimer(0), beat: time.NewTicker(Heartbeat)}
 	defer stream.due.Stop()
 	defer stream.beat.Stop()
@@ -89,11 +89,11 @@ func (s *Service) Watch(ctx context.Context, p portfolio.Portfolio, code, cursor
 type stream struct {
 	*Service
 	*watcher
-	currency string
-	told     string // the cursor of what the reader has
-	began    bool   // a message was sent
-	gone     bool   // the portfolio was not found
-	send     func(*State, string) error
+	currency   string
+	sentCursor string // the cursor of what the reader has
+	began      bool   // a message was sent
+	gone       bool   // the portfolio was not found
+	send       func(*State, string) error
 
 	busy  bool
 	more  bool // woken while busy
@@ -125,7 +125,7 @@ func (s *stream) run(ctx context.Context) error {
 			}
 		case <-s.beat.C:
 			if s.began {
-				if err := s.send(nil, s.told); err != nil {
+				if err := s.send(nil, s.sentCursor); err != nil {
 					return err
 				}
 			}
@@ -133,8 +133,10 @@ func (s *stream) run(ctx context.Context) error {
 	}
 }
 
-// soon is when the state is worked out after a change.
-func (s *stream) soon() time.Duration { return max(gather, pace-time.Since(s.begun)) }
+// soon is the wait before the valuation after a change.
+func (s *stream) soon() time.Duration {
+	return max(changeDelay, minValuationInterval-time.Since(s.begun))
+}
 
 // begin works out the state, unless that is under way. What woke the stream until now is in it.
 func (s *stream) begin(ctx context.Context) {
@@ -161,16 +163,16 @@ func (s *stream) tell(o outcome) error {
 	s.busy = false
 	if s.of.Default && !s.gone && errs.Is(o.err, errs.KindNotFound) {
 		s.gone, s.woken = true, true
-		s.due.Reset(refusedWithin)
+		s.due.Reset(revocationDelay)
 		return nil
 	}
 	if o.err != nil {
 		return o.err
 	}
 	s.saw(o.portfolio, o.dollars, o.rate)
-	next := again
+	next := revaluationInterval
 	if o.dollars.Stale {
-		next = staleAgain
+		next = staleRevaluationInterval
 	}
 	next += rand.N(next / 4) // not all streams at once
 	if s.more {
@@ -179,22 +181,22 @@ func (s *stream) tell(o outcome) error {
 	s.due.Reset(next)
 	cursor := o.state.Cursor(o.portfolio)
 	state := &o.state
-	if cursor == s.told {
+	if cursor == s.sentCursor {
 		if s.began {
 			return nil
 		}
 		state = nil
 	}
-	s.began, s.told = true, cursor
+	s.began, s.sentCursor = true, cursor
 	err := s.send(state, cursor)
 	s.beat.Reset(Heartbeat)
 	return err
 }
 
-// Turn waits until one of few may work for its stream, and returns what ends that. What a stream needs from the
-// database before [Service.Watch] is asked for in between: a thousand that begin at once would have each other wait
-// for a connection until they fail, and all other calls with them. The error is that of ctx.
-func (s *Service) Turn(ctx context.Context) (end func(), err error) {
+// AcquireSlot waits for one of maxValuing slots and returns the function that releases it. Hold one also for the
+// queries before [Service.Watch]: a thousand streams that begin at once would wait for connections until they fail,
+// and all other calls with them. The error is that of ctx.
+func (s *Service) AcquireSlot(ctx context.Context) (end func(), err error) {
 	select {
 	case s.valuing <- struct{}{}:
 		return func() { <-s.valuing }, nil
@@ -203,9 +205,9 @@ func (s *Service) Turn(ctx context.Context) (end func(), err error) {
 	}
 }
 
-// value works out a state, when it is its turn.
+// value computes a state, once a slot is free.
 func (s *Service) value(ctx context.Context, p portfolio.Portfolio, code string) (o outcome) {
-	end, err := s.Turn(ctx)
+	end, err := s.AcquireSlot(ctx)
 	if err != nil {
 		return outcome{err: err}
 	}

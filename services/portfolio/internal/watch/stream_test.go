@@ -100,7 +100,7 @@ func run(t *testing.T, send func(w *world), during func(w *world)) {
 // change makes the value another, and tells of it.
 func (w *world) change() {
 	w.with(func() { w.total++ })
-	w.hub.Owners([]uuid.UUID{w.of.Owner})
+	w.hub.WakeOwners([]uuid.UUID{w.of.Owner})
 }
 
 // after lets time pass.
@@ -136,7 +136,7 @@ func TestASlowReaderGetsTheNewestState(t *testing.T) {
 			after(time.Second)
 			w.change()
 		}
-		after(10*time.Second + gather + time.Millisecond)
+		after(10*time.Second + changeDelay + time.Millisecond)
 		if len(w.told) != 2 || w.told[1] != "51" {
 			t.Errorf("%q was told, want 1 and 51", w.told)
 		}
@@ -151,7 +151,7 @@ func TestAHeartbeatComesWhileAStateIsWorkedOut(t *testing.T) {
 	run(t, nil, func(w *world) {
 		w.with(func() { w.took = 12 * time.Second })
 		w.change()
-		after(gather + 2*time.Second)
+		after(changeDelay + 2*time.Second)
 		w.change()
 		after(25 * time.Second)
 		var states []string
@@ -197,7 +197,7 @@ func TestAnErasedOwnersStreamWaitsForTheEndOfTheirToken(t *testing.T) {
 		w.Service = NewService(w.hub, w, w)
 		begun := time.Now()
 		err := w.Watch(t.Context(), w.of, "", "", func(*State, string) error { return nil })
-		if !errs.Is(err, errs.KindNotFound) || time.Since(begun) < refusedWithin {
+		if !errs.Is(err, errs.KindNotFound) || time.Since(begun) < revocationDelay {
 			t.Errorf("%v after %s", err, time.Since(begun))
 		}
 	})

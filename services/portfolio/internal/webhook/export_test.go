@@ -9,7 +9,7 @@ import (
 // DeliverDue makes one attempt for each message that is due, and then for those that became due by that.
 func (d *Deliverer) DeliverDue(ctx context.Context) error {
 	for {
-		pieces, err := d.claim(ctx, places)
+		pieces, err := d.claim(ctx, slots)
 		if err != nil || len(pieces) == 0 {
 			return err
 		}

@@ -14,14 +14,15 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/purserhq/purser/pkg/deadline"
+	"github.com/purserhq/purser/services/internal/backoff"
 	"github.com/purserhq/purser/services/internal/seal"
 	"github.com/purserhq/purser/services/portfolio/internal/alert"
 	"github.com/purserhq/purser/services/portfolio/internal/work"
 )
 
 const (
-	// places is how many messages a replica posts at once, at most one to an endpoint.
-	places = 64
+	// slots is how many messages a replica posts at once, at most one to an endpoint.
+	slots = 64
 	// poll is how often a replica looks for messages that are due for another attempt, or that another replica left.
 	poll = time.Second
 	// lease is how long no other replica tries: longer than an attempt and the time to store its result.
@@ -29,8 +30,8 @@ const (
 	// recordGrace is how long the result may be stored after the service is to end.
 	recordGrace = 5 * time.Second
 	// firstRetry is the pause after the first failed attempt, three times as long after each further one up to
-	// maxRetry. rest is how long an endpoint is left alone for its other messages.
-	firstRetry, maxRetry, rest = 5 * time.Second, 15 * time.Minute, 30 * time.Second
+	// maxRetry. endpointCooldown is how long an endpoint is left alone for its other messages.
+	firstRetry, maxRetry, endpointCooldown = 5 * time.Second, 15 * time.Minute, 30 * time.Second
 )
 
 // Claimed is a message that this replica has to post within its lease.
@@ -52,8 +53,8 @@ type Outbox interface {
 	// Delivered records that a message was taken.
 	Delivered(ctx context.Context, c Claimed, at time.Time) error
 	// Retry records why an attempt failed. The message is due again at due, and no other one of its endpoint before
-	// rest.
-	Retry(ctx context.Context, c Claimed, reason string, due, rest time.Time) error
+	// cooldown.
+	Retry(ctx context.Context, c Claimed, reason string, due, cooldown time.Time) error
 	// GiveUp records why a message is given up.
 	GiveUp(ctx context.Context, c Claimed, reason string, at time.Time) error
 }
@@ -79,7 +80,7 @@ func NewDeliverer(o Outbox, s *Sender, sealer *seal.Sealer, giveUp time.Duration
 	now func() time.Time) *Deliverer {
 	d := &Deliverer{outbox: o, sender: s, sealer: sealer, giveUp: giveUp, log: log, now: now,
 		busy: map[uuid.UUID]bool{}}
-	d.loop = work.New("webhooks", places, poll, log, d.claim)
+	d.loop = work.New("webhooks", slots, poll, log, d.claim)
 	meter := otel.Meter("purser/portfolio/webhook")
 	// An instrument that can't be made is a no-op one.
 	d.delivered, _ = meter.Int64Counter("webhooks_delivered_total",
@@ -99,7 +100,7 @@ func (d *Deliverer) Run(ctx context.Context) error {
 	return d.loop.Run(ctx)
 }
 
-// Wake has it looked soon for what is due.
+// Wake starts the next poll without waiting for its time.
 func (d *Deliverer) Wake() { d.loop.Wake() }
 
 func (d *Deliverer) claim(ctx context.Context, n int) (pieces []func(context.Context), err error) {
@@ -154,8 +155,8 @@ func (d *Deliverer) deliver(ctx context.Context, c Claimed) error {
 			c.Attempt, "error", failure)
 		return d.outbox.GiveUp(ctx, c, failure.Error(), now)
 	}
-	pause := backoff(c.Attempt)
-	return d.outbox.Retry(ctx, c, failure.Error(), now.Add(pause), now.Add(min(pause, rest)))
+	pause := backoff.Tripled(c.Attempt, firstRetry, maxRetry)
+	return d.outbox.Retry(ctx, c, failure.Error(), now.Add(pause), now.Add(min(pause, endpointCooldown)))
 }
 
 func (d *Deliverer) post(ctx context.Context, c Claimed) error {
@@ -171,15 +172,4 @@ func (d *Deliverer) post(ctx context.Context, c Claimed) error {
 		return errNoSecret
 	}
 	return d.sender.Post(ctx, c.Endpoint.URL, c.Alert.ID.String(), now, body, secrets)
-}
-
-// backoff returns the pause after an attempt has failed.
-func backoff(attempt int) time.Duration {
-	wait := firstRetry
-	for range attempt - 1 {
-		if wait *= 3; wait >= maxRetry {
-			return maxRetry
-		}
-	}
-	return wait
 }

@@ -1,8 +1,8 @@
 // Package work does what is due in a database, a bounded number at a time.
 //
-// It promises: while something is due and a place is free, it is claimed; what takes long holds up only the place
-// that it is in, and what panics ends nothing but itself. Claims are of the caller: whoever claims has to see to it
-// that nobody else gets the same, for as long as it may take, and that it is due again afterwards if it was not done.
+// It promises: while something is due and a slot is free, it is claimed; what takes long holds up only the slot
+// that it is in, and what panics ends nothing but itself. The caller's claim function must lease each item, so that no
+// other replica gets it while it runs and it is due again if it was not done.
 package work
 
 import (
@@ -15,19 +15,19 @@ import (
 
 // Loop claims work and does it. Make it with New.
 type Loop struct {
-	name   string
-	places int
-	poll   time.Duration
-	claim  func(ctx context.Context, n int) ([]func(context.Context), error)
-	wake   chan struct{}
-	log    *slog.Logger
+	name  string
+	slots int
+	poll  time.Duration
+	claim func(ctx context.Context, n int) ([]func(context.Context), error)
+	wake  chan struct{}
+	log   *slog.Logger
 }
 
-// New returns a loop that does up to places pieces of work at a time. It calls claim, which returns at most n pieces,
-// when it is woken, when a place became free, and after each poll. name is that of the work, in logs.
-func New(name string, places int, poll time.Duration, log *slog.Logger,
+// New returns a loop that does up to slots pieces of work at a time. It calls claim, which returns at most n pieces,
+// when it is woken, when a slot became free, and after each poll. name is that of the work, in logs.
+func New(name string, slots int, poll time.Duration, log *slog.Logger,
 	claim func(ctx context.Context, n int) ([]func(context.Context), error)) *Loop {
-	return &Loop{name: name, places: places, poll: poll, claim: claim, wake: make(chan struct{}, 1), log: log}
+	return &Loop{name: name, slots: slots, poll: poll, claim: claim, wake: make(chan struct{}, 1), log: log}
 }
 
 // Wake says that something may be due. It doesn't block.
@@ -44,9 +44,9 @@ func (l *Loop) Run(ctx context.Context) error {
 	defer begun.Wait()
 	tick := time.NewTicker(l.poll)
 	defer tick.Stop()
-	done := make(chan struct{}, l.places)
+	done := make(chan struct{}, l.slots)
 	failing := false
-	for free := l.places; ; {
+	for free := l.slots; ; {
 		if free > 0 {
 			pieces, err := l.claim(ctx, free)
 			if ctx.Err() != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/work"
 )
 
-// What takes an hour holds up one of two places: the others are done meanwhile, one at a time.
+// What takes an hour holds up one of two slots: the others are done meanwhile, one at a time.
 func TestSlowWorkHoldsUpOnlyItsPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		left, quick := 11, atomic.Int32{}

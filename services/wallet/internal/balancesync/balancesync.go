@@ -9,8 +9,8 @@
 // keep every later one out. A sync at a block that is older than MaxHeadAge says so:
 // it is not the present.
 //
-// Limits: a chain of whose nodes a single one has to answer is believed within these
-// bounds. Where several have to agree (PURSER_CHAIN_QUORUM), none of them is.
+// Limits: without a quorum one node is trusted within these bounds; with
+// PURSER_CHAIN_QUORUM no single node is.
 package balancesync
 
 import (
@@ -107,7 +107,7 @@ type Resets interface {
 	// Check looks at a chain that has come to block at now and then, Look at once. Look reports whether what was read
 	// of it was forgotten since a time.
 	Check(ctx context.Context, chain, at uint64) chainreset.Verdict
-	Look(ctx context.Context, chain uint64, since time.Time) (v chainreset.Verdict, forgotten bool)
+	CheckNow(ctx context.Context, chain uint64, since time.Time) (v chainreset.Verdict, forgotten bool)
 	// Last is what the last look found.
 	Last(chain uint64) chainreset.Verdict
 }
@@ -168,7 +168,7 @@ func (s *Service) ifReset(ctx context.Context, chain uint64, err error) error {
 		return err
 	}
 	before := s.resets.Last(chain)
-	v, forgotten := s.resets.Look(ctx, chain, before.ForgottenAt)
+	v, forgotten := s.resets.CheckNow(ctx, chain, before.ForgottenAt)
 	if forgotten {
 		return errForgotten
 	}

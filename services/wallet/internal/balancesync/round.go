@@ -34,9 +34,9 @@ type Outcome struct {
 	Balances []wallet.Balance
 	// Positions are those of the markets that were read with the balances.
 	Positions []defi.Reading
-	// AsBefore: it is the state before a sync that was cut off. Its block and time are stored already, or were
+	// Unchanged: it is the state before a sync that was cut off. Its block and time are stored already, or were
 	// forgotten.
-	AsBefore bool
+	Unchanged bool
 }
 
 // QueueStore has the wallets of all owners.
@@ -308,7 +308,7 @@ func (r *Round) syncBatch(ctx context.Context, chain uint64, wallets []wallet.Wa
 func (r *Round) restore(ctx context.Context, wallets []wallet.Wallet) error {
 	before := make([]Outcome, len(wallets))
 	for i, w := range wallets {
-		before[i] = Outcome{Wallet: w, Sync: w.Sync, AsBefore: true}
+		before[i] = Outcome{Wallet: w, Sync: w.Sync, Unchanged: true}
 	}
 	return r.save(ctx, before)
 }

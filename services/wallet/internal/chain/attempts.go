@@ -14,7 +14,7 @@ import (
 const (
 	// readHedgeDelay is how long a node may leave a question of a reading without an answer until the next node is
 	// asked beside it, and pastHedgeDelay the same of a reading of the past, which has four seconds for all nodes.
-	// scanHedgeDelay is that of what nobody waits for.
+	// scanHedgeDelay is used by background jobs.
 	readHedgeDelay, pastHedgeDelay, scanHedgeDelay = 2 * time.Second, 600 * time.Millisecond, callTimeout
 )
 
@@ -162,7 +162,7 @@ func (r race[T]) run(ctx context.Context) (raceResult[T], error) {
 }
 
 func (r race[T]) askOne(ctx context.Context, n *node) (value T, err error) {
-	if err = n.resting(r.now()); err == nil {
+	if err = n.checkCooldown(r.now()); err == nil {
 		err = n.checkChain(ctx)
 	}
 	if err == nil {

@@ -21,8 +21,8 @@ const (
 	maxBatchBalances = 1000
 	// maxConcurrentRequests is how many HTTP requests callAll makes concurrently.
 	maxConcurrentRequests = 4
-	// noBatchFor is how long a node that failed with a batch gets single calls.
-	noBatchFor = 10 * time.Minute
+	// batchCooldown is how long a node that failed with a batch gets single calls.
+	batchCooldown = 10 * time.Minute
 )
 
 // callAll makes calls, and sets the result or the error of each. It sends them as JSON-RPC batches, several calls in
@@ -31,7 +31,7 @@ const (
 // A batch is only a faster way: a call that failed in one is made again alone, and only then has failed, unless the
 // node answered that it doesn't have the block's state. One of a block that the node doesn't know is made again a few
 // times: another node may answer behind the same URL. A node that failed with a batch, or with a call in one that
-// works alone, gets single calls for noBatchFor. When the node does not answer a single call, or says that it is
+// works alone, gets single calls for batchCooldown. When the node does not answer a single call, or says that it is
 // called too often, the calls that are left fail with the same error. Of the calls that failed in an answered batch
 // one is made alone before the others, so that a node that is called too often already gets no more than that one.
 func (n *node) callAll(ctx context.Context, timeout time.Duration, calls []rpc.BatchElem) {
@@ -151,7 +151,7 @@ func (n *node) callBatch(ctx context.Context, timeout time.Duration, calls []rpc
 	return answered
 }
 
-// batchSize is how many calls a batch for the node has: 1 if it failed with a batch within noBatchFor.
+// batchSize is how many calls a batch for the node has: 1 if it failed with a batch within batchCooldown.
 func (n *node) batchSize() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -176,5 +176,5 @@ func (n *node) adaptBatches(calls int, took time.Duration) {
 func (n *node) refuseBatches() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.singleUntil, n.batchCalls = time.Now().Add(noBatchFor), firstBatchCalls
+	n.singleUntil, n.batchCalls = time.Now().Add(batchCooldown), firstBatchCalls
 }

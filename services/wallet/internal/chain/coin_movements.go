@@ -30,7 +30,7 @@ type coinSearch struct {
 	blocks  map[uint64]block.Block
 }
 
-// span is a range of blocks, over which a holder's balance differs: from that at the end of block before.
+// span is the range (before, until] in which a holder's balance changes.
 type span struct {
 	holder        common.Address
 	before, until uint64

@@ -25,14 +25,15 @@ type connection interface {
 // httpConnection is one over HTTP.
 type httpConnection struct{ client *rpc.Client }
 
-func newHTTP(rawURL string, u *url.URL, rest func(until time.Time), now func() time.Time) (httpConnection, error) {
+func newHTTP(rawURL string, u *url.URL, setRetryAt func(until time.Time),
+	now func() time.Time) (httpConnection, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 8
 	// On one machine compression takes more time than it saves.
 	transport.DisableCompression = net.ParseIP(u.Hostname()).IsLoopback()
 	c, err := rpc.DialOptions(context.Background(), rawURL, rpc.WithHTTPClient(&http.Client{
 		Timeout:   callTimeout,
-		Transport: limitedTransport{httponly.Transport(transport), rest, now},
+		Transport: limitedTransport{httponly.Transport(transport), setRetryAt, now},
 		CheckRedirect: func(r *http.Request, _ []*http.Request) error {
 			return &redirectError{r.URL}
 		},
@@ -54,8 +55,8 @@ func (h httpConnection) close() { h.client.Close() }
 // fill the memory, and tells until when an answer asks not to be called.
 type limitedTransport struct {
 	http.RoundTripper
-	rest func(until time.Time)
-	now  func() time.Time
+	setRetryAt func(until time.Time)
+	now        func() time.Time
 }
 
 func (b limitedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -65,9 +66,9 @@ func (b limitedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if asked := resp.Header.Get("Retry-After"); asked != "" {
 		if seconds, err := strconv.ParseUint(asked, 10, 31); err == nil {
-			b.rest(b.now().Add(time.Duration(seconds) * time.Second))
+			b.setRetryAt(b.now().Add(time.Duration(seconds) * time.Second))
 		} else if at, err := http.ParseTime(asked); err == nil {
-			b.rest(at)
+			b.setRetryAt(at)
 		}
 	}
 	resp.Body = &limitedBody{Reader: io.LimitReader(resp.Body, maxReplyBytes), Closer: resp.Body}

@@ -24,7 +24,7 @@ var errBehind = errors.New("the node is behind its chain")
 //
 // A node that stands still answers everything, with what was so hours ago. Its own
 // answers don't show it; the heads of the other nodes do. They are asked only when
-// the head is old enough to lag, and at most once in checkEvery.
+// the head is old enough to lag, and at most once in checkInterval.
 type headChoice struct {
 	reader  *Reader
 	chain   uint64

@@ -23,8 +23,8 @@ var errDisagrees = errors.New("the node contradicts the others")
 // quorum is how many nodes of a chain have to say the same.
 func (r *Reader) quorum(chain uint64) int { return max(1, r.quorums[chain]) }
 
-// settle compares what nodes answered, place by place. A value is what at least quorum of them say, open where too few
-// say the same.
+// settle compares what nodes answered, place by place. values[i] is what at least quorum nodes answered; open[i] means
+// that too few agree.
 func settle[T any, K comparable](answers []answer[[]T], quorum int, key func(T) K) (values []T, open []bool) {
 	places := len(answers[0].value)
 	values, open = make([]T, places), make([]bool, places)
@@ -127,7 +127,7 @@ func (r *Reader) agreeOnBlock(ctx context.Context, chain, atLeast uint64) (agree
 	return r.agreeAmong(ctx, chain, atLeast, all)
 }
 
-// everyone is never enough: a race with it asks all nodes.
+// everyone never reports enough answers, so that a race asks all nodes.
 func everyone[T any]([]answer[T]) bool { return false }
 
 func (r *Reader) agreeAmong(ctx context.Context, chain, atLeast uint64, nodes []*node) (agreed, error) {

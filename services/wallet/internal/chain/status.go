@@ -21,9 +21,9 @@ import (
 )
 
 const (
-	// checkEvery is how long the result of a check of all nodes is used: whoever
-	// calls Status how often, a node is asked at most once in this time.
-	checkEvery = 10 * time.Second
+	// checkInterval is how long the result of a check of all nodes is used: a node is asked
+	// at most once in this time, however often Status is called.
+	checkInterval = 10 * time.Second
 	// checkTimeout bounds a check of all nodes.
 	checkTimeout = 4 * time.Second
 	// maxChecks is how many nodes are checked at a time.
@@ -101,7 +101,7 @@ func (r *Reader) check() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := r.now()
-	if c.running != nil || c.stop.Err() != nil || !c.begun.IsZero() && now.Sub(c.begun) < checkEvery {
+	if c.running != nil || c.stop.Err() != nil || !c.begun.IsZero() && now.Sub(c.begun) < checkInterval {
 		return c.running
 	}
 	c.begun, c.running = now, make(chan struct{})
@@ -132,7 +132,7 @@ func (r *Reader) checkAll(ctx context.Context, begun time.Time) {
 }
 
 // checkNode asks a node for its chain and its newest block, and returns why that
-// failed. What it found is used for checkEvery from begun on, when the check of which
+// failed. What it found is used for checkInterval from begun on, when the check of which
 // it is a part began: until then it is returned again. It doesn't change which node is
 // tried first: that is for readings. It leaves what is known of the node when no time
 // is left to ask it, because others hang.
@@ -146,10 +146,10 @@ func (r *Reader) checkNode(ctx context.Context, n *node, begun time.Time) error 
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if err := n.resting(begun); err != nil {
+	if err := n.checkCooldown(begun); err != nil {
 		return err
 	}
-	if last := n.lastCheck; !last.begun.IsZero() && begun.Sub(last.begun) < checkEvery {
+	if last := n.lastCheck; !last.begun.IsZero() && begun.Sub(last.begun) < checkInterval {
 		return last.err
 	}
 	started := time.Now()
@@ -197,7 +197,7 @@ func reasonOf(err error) chainlist.Reason {
 	var status rpc.HTTPError
 	var future *futureError
 	var redirect *redirectError
-	var rest *restError
+	var cooldown *cooldownError
 	switch {
 	case errors.As(err, new(*wrongChainError)):
 		return chainlist.WrongChain
@@ -209,7 +209,7 @@ func reasonOf(err error) chainlist.Reason {
 		return chainlist.BlockInFuture
 	case errors.As(err, &redirect):
 		return chainlist.Redirects
-	case errors.As(err, &rest):
+	case errors.As(err, &cooldown):
 		return chainlist.RateLimited
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		return chainlist.Timeout

@@ -86,7 +86,7 @@ func (s *Source) byChain(tokens []token.Token) (byChain map[uint64][]token.Token
 func (s *Source) Current(ctx context.Context, tokens []token.Token) (map[string]price.Price, error) {
 	byChain, contracts := s.byChain(tokens)
 	prices, left := map[string]price.Price{}, price.LeftOut{}
-	defer left.Tell(ctx, s.log, Name)
+	defer left.Log(ctx, s.log, Name)
 	for _, chain := range slices.Sorted(maps.Keys(byChain)) {
 		answers, err := s.reader.Feeds(ctx, chain, contracts[chain])
 		if err != nil {
@@ -109,7 +109,7 @@ func (s *Source) History(ctx context.Context, tokens []token.Token, from time.Ti
 	hours int) (map[string][]price.Price, error) {
 	byChain, contracts := s.byChain(tokens)
 	out, left := map[string][]price.Price{}, price.LeftOut{}
-	defer left.Tell(ctx, s.log, Name)
+	defer left.Log(ctx, s.log, Name)
 	for _, t := range tokens {
 		if _, has := s.feeds[t.ID]; !has {
 			out[t.ID] = nil

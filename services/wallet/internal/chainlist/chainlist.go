@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// symbolsFor is how long the symbols of native coins are used.
-	symbolsFor = time.Minute
+	// symbolsTTL is how long the symbols of native coins are used.
+	symbolsTTL = time.Minute
 	// symbolsTimeout bounds reading them.
 	symbolsTimeout = time.Second
 )
@@ -103,7 +103,7 @@ func head(nodes []NodeStatus, now time.Time) *block.Block {
 func (s *Service) nativeSymbols(ctx context.Context, all []Status) map[uint64]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.readAt.IsZero() && s.now().Sub(s.readAt) < symbolsFor {
+	if !s.readAt.IsZero() && s.now().Sub(s.readAt) < symbolsTTL {
 		return s.symbols
 	}
 	s.readAt = s.now()

@@ -1,19 +1,20 @@
 // Package chainreset recognises that a chain was reset: that it no longer has the blocks that were read of it, as a
 // chain for development that was started anew, or that went back to an earlier state.
 //
-// It keeps some blocks of each chain: the first, those of the numbers 1, 2, 4 and so on, and of those that were seen
-// since ever fewer the older they are. The nodes are asked for them again and again. A node that has another block
+// It keeps some blocks of each chain: the first, those of the numbers 1, 2, 4 and so on, and, of blocks seen later, a
+// sample that thins out with age. The nodes are asked for them again and again. A node that has another block
 // where one is kept is on another chain, unless the newest 64 blocks alone are others and it has come as far: that is
 // a reorg. A node that lacks the newest ones alone is behind.
 //
 // It promises: a single node of several never makes a chain look reset, and neither does one that lags; nor does a
 // chain on which any node that answers has the newest kept block. What is stored of a chain is forgotten by itself
-// only after it has looked reset for the time that is set, in at least three looks; of public chains only when a time
+// only after it has looked reset for the time that is set, in at least three checks; of public chains only when a time
 // is set. What was imported is never forgotten.
 //
 // A chain that went back, and whose nodes have no other block yet where one is kept, can't be told from nodes that are
 // behind. A chain for development, and one of which a time is set, is then taken for one that went back, when enough
-// nodes say so and the newest block of theirs stays the same for that time. Of others it is told that it may have.
+// nodes say so and the newest block of theirs stays the same for that time. Other chains are only reported as possibly
+// reset.
 //
 // Limits: on a chain with a single node, that node is believed in the end.
 package chainreset
@@ -51,7 +52,7 @@ type Nodes interface {
 // Record is what is stored of a chain.
 type Record struct {
 	Blocks []block.Block // that are kept, the newest first, without their times
-	// SuspectedAt is since when it looks reset, nil while it doesn't; Seen is how many looks found that, and Evidence
+	// SuspectedAt is since when it looks reset, nil while it doesn't; Seen is how many checks found that, and Evidence
 	// what.
 	SuspectedAt *time.Time
 	Seen        int
@@ -68,7 +69,7 @@ type Store interface {
 	Record(ctx context.Context, chain uint64) (Record, error)
 	// Keep adds blocks to those that are kept, and removes others by their numbers. The chain looks reset no longer.
 	Keep(ctx context.Context, chain uint64, add []block.Block, remove []uint64) error
-	// Suspect notes that a chain looks reset, and returns its record. Looks within a third of a second count once.
+	// Suspect notes that a chain looks reset, and returns its record. Checks within a third of a second count once.
 	Suspect(ctx context.Context, chain uint64, evidence string) (Record, error)
 	// Forget removes what is stored of a chain and its wallets but for what was imported, and has them synced anew. It
 	// goes on where a call was cut off.
@@ -111,7 +112,7 @@ func (g *Guard) mayGoBack(chain uint64) bool {
 	return ok && set != Never || !ok && chain == caip.DevelopmentChain
 }
 
-// minSeen is how many looks have to find it.
+// minSeen is how many checks have to find it.
 const minSeen = 3
 
 // after is how long a chain has to look reset until what is stored of it is forgotten.

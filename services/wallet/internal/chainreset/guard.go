@@ -14,17 +14,17 @@ import (
 )
 
 const (
-	// checkEvery is how long a look at a chain is used.
-	checkEvery, farCheckEvery = 30 * time.Second, time.Second
-	// lookTimeout bounds a look, without the forgetting.
-	lookTimeout = 6 * time.Second
+	// checkInterval is how long a check of a chain is used; farCheckInterval the same once the chain has come far.
+	checkInterval, farCheckInterval = 30 * time.Second, time.Second
+	// checkTimeout bounds a check, without the forgetting.
+	checkTimeout = 6 * time.Second
 	// forgetTimeout bounds one call's part of the forgetting.
 	forgetTimeout = 2 * time.Minute
-	// knownFor is how long a record is used, and knownTimeout bounds reading it.
-	knownFor, knownTimeout = 10 * time.Second, 300 * time.Millisecond
+	// recordTTL is how long a record is used, and recordTimeout bounds reading it.
+	recordTTL, recordTimeout = 10 * time.Second, 300 * time.Millisecond
 )
 
-// Guard looks at chains. It is safe for concurrent use.
+// Guard checks chains. It is safe for concurrent use.
 type Guard struct {
 	store Store
 	nodes Nodes
@@ -36,12 +36,12 @@ type Guard struct {
 	chains map[uint64]*watched
 }
 
-// watched is a chain. looking is held by the one that looks at it; the rest is guarded by Guard.mu.
+// watched is a chain. looking is held by the one that checks it; the rest is guarded by Guard.mu.
 type watched struct {
 	looking chan struct{}
 	at      time.Time
 	verdict Verdict
-	tip     uint64 // the newest number that was kept or added by the last look
+	tip     uint64 // the newest number that was kept or added by the last check
 	readAt  time.Time
 	known   Verdict
 }
@@ -60,7 +60,7 @@ func (g *Guard) chain(id uint64) *watched {
 	return g.chains[id]
 }
 
-// Last returns what the last look of this process found.
+// Last returns what the last check of this process found.
 func (g *Guard) Last(chain uint64) Verdict {
 	w := g.chain(chain)
 	g.mu.Lock()
@@ -68,14 +68,14 @@ func (g *Guard) Last(chain uint64) Verdict {
 	return w.verdict
 }
 
-// Known returns what the looks of all replicas found, as of at most 10 seconds ago; what this one's last look found,
+// Known returns what the checks of all replicas found, as of at most 10 seconds ago; what this one's last check found,
 // while the database doesn't answer. It asks no node.
 func (g *Guard) Known(ctx context.Context, chain uint64) Verdict {
 	w := g.chain(chain)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if now := g.now(); w.readAt.IsZero() || now.Sub(w.readAt) >= knownFor {
-		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), knownTimeout)
+	if now := g.now(); w.readAt.IsZero() || now.Sub(w.readAt) >= recordTTL {
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 		defer cancel()
 		w.readAt = now
 		if r, err := g.store.Record(limited, chain); err == nil {
@@ -87,31 +87,32 @@ func (g *Guard) Known(ctx context.Context, chain uint64) Verdict {
 	return w.known
 }
 
-// Check looks at a chain unless this process has within the last 30 seconds, or the last second when the chain has
+// Check checks a chain unless this process has within the last 30 seconds, or the last second when the chain has
 // come to block at, far after the last that is kept. A chain that may go back is looked at whenever it has come to a
-// block after that. It forgets what is stored of the chain if it is time. A look that
+// block after that. It forgets what is stored of the chain if it is time. A check that
 // fails changes nothing, and is logged: whoever reads the chain next gets the nodes' error.
 func (g *Guard) Check(ctx context.Context, chain, at uint64) Verdict {
 	w := g.chain(chain)
 	g.mu.Lock()
-	every := checkEvery
+	interval := checkInterval
 	switch {
 	case at > w.tip && g.mayGoBack(chain):
-		every = 0
+		interval = 0
 	case at > w.tip+maxReorg:
-		every = farCheckEvery
+		interval = farCheckInterval
 	}
 	g.mu.Unlock()
-	return g.look(ctx, chain, every)
+	return g.check(ctx, chain, interval)
 }
 
-// Look is Check whatever the last look was. forgotten reports whether the chain was forgotten since the time since.
-func (g *Guard) Look(ctx context.Context, chain uint64, since time.Time) (v Verdict, forgotten bool) {
-	v = g.look(ctx, chain, 0)
+// CheckNow is Check whatever the last check was. forgotten reports whether the chain was forgotten since the time
+// since.
+func (g *Guard) CheckNow(ctx context.Context, chain uint64, since time.Time) (v Verdict, forgotten bool) {
+	v = g.check(ctx, chain, 0)
 	return v, v.ForgottenAt.After(since)
 }
 
-func (g *Guard) look(ctx context.Context, chain uint64, unlessWithin time.Duration) Verdict {
+func (g *Guard) check(ctx context.Context, chain uint64, unlessWithin time.Duration) Verdict {
 	w := g.chain(chain)
 	select {
 	case w.looking <- struct{}{}:
@@ -138,7 +139,7 @@ func (g *Guard) look(ctx context.Context, chain uint64, unlessWithin time.Durati
 
 // ask compares the nodes' blocks with those that are kept.
 func (g *Guard) ask(ctx context.Context, w *watched, chain uint64, last Verdict) (Verdict, error) {
-	limited, cancel := context.WithTimeout(ctx, lookTimeout)
+	limited, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	known, err := g.store.Record(limited, chain)
 	if err != nil {

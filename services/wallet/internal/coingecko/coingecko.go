@@ -98,7 +98,7 @@ func keyHeader(base string) string {
 }
 
 // Ask asks the feed for the price of bitcoin and returns an error when it doesn't answer,
-// also during a rest.
+// also during a cooldown.
 func (s *Source) Ask(ctx context.Context) error {
 	_, err := s.simple(ctx, "/simple/price?ids="+reference+"&vs_currencies=usd")
 	return err
@@ -133,7 +133,7 @@ func (s *Source) sort(tokens []token.Token) wanted {
 
 // Current implements price.Feed.
 func (s *Source) Current(ctx context.Context, tokens []token.Token) (map[string]price.Price, error) {
-	if err := s.feed.Resting(); err != nil {
+	if err := s.feed.CheckCooldown(); err != nil {
 		return nil, err
 	}
 	// A span of the HTTP client would carry the URL, which may have a key.
@@ -148,7 +148,7 @@ func (s *Source) Current(ctx context.Context, tokens []token.Token) (map[string]
 			err = s.tokens(ctx, platform, w.byPlatform[platform], prices, left)
 		}
 	}
-	left.Tell(ctx, s.log, Name)
+	left.Log(ctx, s.log, Name)
 	if err != nil {
 		s.feed.NoteFailure(ctx, err)
 		return nil, err

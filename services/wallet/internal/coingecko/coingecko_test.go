@@ -196,18 +196,18 @@ func TestFewerTokensAreAskedForWhenTheFeedWantsIt(t *testing.T) {
 
 func TestAFeedThatFailsRests(t *testing.T) {
 	for _, tc := range []struct {
-		name    string
-		status  int
-		after   string
-		body    string
-		resting time.Duration
+		name     string
+		status   int
+		after    string
+		body     string
+		cooldown time.Duration
 	}{
 		{"asked too often", 429, "60", "", time.Minute},
 		{"asked too often, until a date", 429, noon().Add(90 * time.Second).Format(http.TimeFormat), "",
 			90 * time.Second},
-		{"a rest of a year", 429, "31536000", "", 15 * time.Minute},
-		{"a rest of nonsense", 429, "-1", "", 5 * time.Second},
-		{"a rest below zero", 429, noon().Add(-time.Hour).Format(http.TimeFormat), "", 5 * time.Second},
+		{"a cooldown of a year", 429, "31536000", "", 15 * time.Minute},
+		{"a cooldown of nonsense", 429, "-1", "", 5 * time.Second},
+		{"a cooldown below zero", 429, noon().Add(-time.Hour).Format(http.TimeFormat), "", 5 * time.Second},
 		{"broken", 500, "", "", 5 * time.Second},
 		{"unavailable", 503, "10", "", 10 * time.Second},
 		{"a wrong key", 401, "", `{"status":{"error_code":10011}}`, 5 * time.Second},
@@ -236,13 +236,13 @@ func TestAFeedThatFailsRests(t *testing.T) {
 					t.Fatalf("answered %v, %v", got, err)
 				}
 			}
-			broken, now = false, now.Add(tc.resting-time.Second)
+			broken, now = false, now.Add(tc.cooldown-time.Second)
 			if _, err := s.Current(t.Context(), native); err == nil || len(f.asked) != 1 {
-				t.Errorf("asked %d times while it should rest", len(f.asked))
+				t.Errorf("asked %d times during its cooldown", len(f.asked))
 			}
 			now = now.Add(time.Second)
 			if got, err := s.Current(t.Context(), native); err != nil || got["native"].Value != "5" {
-				t.Errorf("after its rest: %v, %v", got, err)
+				t.Errorf("after its cooldown: %v, %v", got, err)
 			}
 		})
 	}

@@ -30,14 +30,14 @@ const maxChartHours = 89 * 24
 // days; for what is older it depends on the plan, and may be a day.
 func (s *Source) History(ctx context.Context, tokens []token.Token, from time.Time,
 	hours int) (map[string][]price.Price, error) {
-	if err := s.feed.Resting(); err != nil {
+	if err := s.feed.CheckCooldown(); err != nil {
 		return nil, err
 	}
 	ctx, span := otel.Tracer(tracer).Start(ctx, "coingecko.History", trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(attribute.Int("tokens", len(tokens)), attribute.Int("hours", hours)))
 	defer span.End()
 	out, left := map[string][]price.Price{}, price.LeftOut{}
-	defer left.Tell(ctx, s.log, Name)
+	defer left.Log(ctx, s.log, Name)
 	var inUSD []point // of the reference, read once
 	for _, t := range tokens {
 		var prices []price.Price
@@ -155,9 +155,9 @@ func (s *Source) pricesOf(t token.Token, points []point, left price.LeftOut) []p
 	return prices
 }
 
-// maxApart is how far the times of bitcoin's prices in two currencies may be apart that a
+// maxTimeGap is how far the times of bitcoin's prices in two currencies may be apart that a
 // rate is made of.
-const maxApart = 5 * time.Minute
+const maxTimeGap = 5 * time.Minute
 
 // ratesOf returns the rates of a currency from the prices of bitcoin, which are in order
 // of their times.
@@ -168,7 +168,7 @@ func ratesOf(inUSD, inCurrency []point) []price.Price {
 		for i+1 < len(inUSD) && distance(inUSD[i+1].at, c.at) <= distance(inUSD[i].at, c.at) {
 			i++ // to the nearest one
 		}
-		if i >= len(inUSD) || distance(inUSD[i].at, c.at) > maxApart {
+		if i >= len(inUSD) || distance(inUSD[i].at, c.at) > maxTimeGap {
 			continue
 		}
 		if p, why := rateOf(inUSD[i].value, c.value, c.at); why == "" {

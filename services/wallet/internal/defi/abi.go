@@ -59,13 +59,13 @@ func addressOf(w *uint256.Int) (address common.Address, ok bool) {
 	return common.Address(w.Bytes20()), true
 }
 
-// addresses returns those of an answer that is exactly a list of up to most.
-func (a Answer) addresses(most int) (list []common.Address, ok bool) {
+// addresses returns those of an answer that is exactly a list of up to maxLen.
+func (a Answer) addresses(maxLen int) (list []common.Address, ok bool) {
 	if len(a) < 2*wordSize || len(a)%wordSize != 0 {
 		return nil, false
 	}
 	w := a.words(len(a) / wordSize)
-	if !w[0].Eq(uint256.NewInt(wordSize)) || !w[1].Eq(uint256.NewInt(uint64(len(w)-2))) || len(w)-2 > most {
+	if !w[0].Eq(uint256.NewInt(wordSize)) || !w[1].Eq(uint256.NewInt(uint64(len(w)-2))) || len(w)-2 > maxLen {
 		return nil, false
 	}
 	for i := range w[2:] {

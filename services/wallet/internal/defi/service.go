@@ -18,8 +18,8 @@ import (
 // maxSteps is how often an adapter may ask; those that there are ask at most five times.
 const maxSteps = 10
 
-// timeForBalances is what is left of a caller's time after positions were read, to store the balances.
-const timeForBalances = 3 * time.Second
+// balanceReserve is what is left of a caller's time after positions were read, to store the balances.
+const balanceReserve = 3 * time.Second
 
 // Caller calls contracts; package chain does it over JSON-RPC.
 type Caller interface {
@@ -57,7 +57,7 @@ func (s *Service) Read(ctx context.Context, chain uint64, at block.Block, holder
 	}
 	if left, ok := deadline.Remaining(ctx); ok {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, max(left/2, left-timeForBalances))
+		ctx, cancel = context.WithTimeout(ctx, max(left/2, left-balanceReserve))
 		defer cancel()
 	}
 	return s.collect(ctx, chain, at, s.run(ctx, s.caller, chain, at, s.markets[chain], holders), len(holders))

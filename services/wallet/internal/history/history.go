@@ -18,9 +18,9 @@
 // Transfer event of it names the wallet, and where two readings differ by another amount
 // than the events between them, in halves until the hour of the change is found. What
 // has no events, the native coins, is read every few hours too (coinGap), and so is
-// everything, once a day, while the nodes give no events. So a balance is not exact only
-// where it changed without an event, came back to the same amount, and all of that
-// between two readings. Amounts and pages are by change for every owner.
+// everything, once a day, while the nodes give no events. A balance is wrong only
+// if it changed without an event and returned to the same amount between two readings.
+// Amounts and pages are by change for every owner.
 //
 // What wallets had in the markets of protocols is read in each hour, since it grows by the block. A market whose
 // contract was not there yet is left out.

@@ -22,6 +22,7 @@ import (
 	"github.com/holiman/uint256"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/internal/requests"
 	"github.com/purserhq/purser/services/wallet/internal/transaction"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
@@ -81,9 +82,9 @@ type Result struct {
 type Store interface {
 	ByID(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet, error)
 	ImportBalances(ctx context.Context, owner, id uuid.UUID, rows []Balance, failures []Failure,
-		r *wallet.Request) (Result, error)
+		r *requests.Request) (Result, error)
 	ImportTransactions(ctx context.Context, owner, id uuid.UUID, rows []Transaction, failures []Failure,
-		r *wallet.Request) (Result, error)
+		r *requests.Request) (Result, error)
 }
 
 // Service imports. It is safe for concurrent use.
@@ -110,7 +111,7 @@ func (s *Service) Balances(ctx context.Context, owner, id uuid.UUID, rows []Bala
 		}
 	}
 	return s.store.ImportBalances(ctx, owner, id, ok, c.failures,
-		wallet.NewRequest(request, "ImportBalances", id.String(), fmt.Sprintf("%q", rows)))
+		requests.New(request, "ImportBalances", id.String(), fmt.Sprintf("%q", rows)))
 }
 
 // Transactions imports movements of the owner's wallet; errors as Balances.
@@ -128,7 +129,7 @@ func (s *Service) Transactions(ctx context.Context, owner, id uuid.UUID, rows []
 		}
 	}
 	return s.store.ImportTransactions(ctx, owner, id, ok, c.failures,
-		wallet.NewRequest(request, "ImportTransactions", id.String(), fmt.Sprintf("%q", rows)))
+		requests.New(request, "ImportTransactions", id.String(), fmt.Sprintf("%q", rows)))
 }
 
 func (s *Service) check(ctx context.Context, owner, id uuid.UUID, field string, rows int) (wallet.Wallet, error) {

@@ -27,7 +27,7 @@ const maxPointsPerRequest = 500
 // about every full hour.
 func (s *Source) History(ctx context.Context, tokens []token.Token, from time.Time,
 	hours int) (map[string][]price.Price, error) {
-	if err := s.feed.Resting(); err != nil {
+	if err := s.feed.CheckCooldown(); err != nil {
 		return nil, err
 	}
 	byCoin, coins := s.coins(tokens)
@@ -119,6 +119,6 @@ func (s *Source) chart(ctx context.Context, coins []string, byCoin map[string]to
 			into[t.ID] = append(into[t.ID], parsed)
 		}
 	}
-	left.Tell(ctx, s.log, Name)
+	left.Log(ctx, s.log, Name)
 	return nil
 }

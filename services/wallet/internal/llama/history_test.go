@@ -125,7 +125,7 @@ func TestAFeedWithoutChartsGetsACooldown(t *testing.T) {
 		}
 	}
 	if len(f.paths) != 1 {
-		t.Errorf("asked %d times while it should rest", len(f.paths))
+		t.Errorf("asked %d times during its cooldown", len(f.paths))
 	}
 }
 

@@ -70,7 +70,7 @@ func (s *Source) NameCurrencies(coins map[string]string) { s.currencies = coins 
 
 // Current implements price.Feed.
 func (s *Source) Current(ctx context.Context, tokens []token.Token) (map[string]price.Price, error) {
-	if err := s.feed.Resting(); err != nil {
+	if err := s.feed.CheckCooldown(); err != nil {
 		return nil, err
 	}
 	byCoin, coins := s.coins(tokens)
@@ -164,7 +164,7 @@ func (s *Source) fetch(ctx context.Context, coins []string, byCoin map[string]to
 		}
 		prices[t.ID] = p
 	}
-	left.Tell(ctx, s.log, Name)
+	left.Log(ctx, s.log, Name)
 	return prices, nil
 }
 

@@ -179,12 +179,12 @@ func TestAFeedThatFailsGetsACooldown(t *testing.T) {
 				}
 			}
 			if len(f.paths) != 1 {
-				t.Errorf("asked %d times while it should rest", len(f.paths))
+				t.Errorf("asked %d times during its cooldown", len(f.paths))
 			}
 			f.set(200, reply(coin, "5", noon().Unix()))
 			now = now.Add(5 * time.Second)
 			if got, err := s.Current(t.Context(), tokens()); err != nil || got["erc20"].Value != "5" {
-				t.Errorf("after its rest: %v, %v", got, err)
+				t.Errorf("after its cooldown: %v, %v", got, err)
 			}
 		})
 	}

@@ -2,10 +2,10 @@
 // or received the native coin by a transaction, or a token of the token list by a Transfer event.
 //
 // It promises: a chain is followed by one replica at a time, by a lease in the database; when that ends, another goes
-// on from where it was. A look costs each chain one question for the newest block, and one for the transactions and
-// one for the events of all blocks since the last look, whatever the number of wallets. A wallet that is touched is
-// synced at that block or a later one, as by the job, and so by as many nodes as have to agree. After a reorg of the
-// last blocks, what the blocks that are gone have touched is synced too.
+// on from where it was. A poll costs each chain one question for the newest block, and one for the transactions and
+// one for the events of all blocks since the last poll, whatever the number of wallets. A touched wallet is synced at
+// that block or later, with the same quorum as the job. After a reorg of the last blocks, what the blocks that are
+// gone have touched is synced too.
 //
 // It is there to be quick, not complete: what it doesn't see, as coins that a contract sends, rebasing tokens, and
 // blocks beyond the last MaxBlocks after a pause, the job finds. What blocks touch is believed to a single node, which
@@ -28,23 +28,22 @@ import (
 )
 
 const (
-	// MaxBlocks is how many blocks one look reads at most, the newest ones.
+	// MaxBlocks is how many blocks one poll reads at most, the newest ones.
 	MaxBlocks = 64
 	// reorgBlocks is how many blocks are read again when the last one that was read is gone.
 	reorgBlocks = 16
-	// maxWallets is how many wallets one look has synced at most; the job syncs the others.
+	// maxWallets is how many wallets one poll has synced at most; the job syncs the others.
 	maxWallets = 2000
 	// lease is for how long a replica follows a chain, unless it renews that, as it does every renew.
 	lease, renew = 10 * time.Second, 3 * time.Second
-	// lookTimeout bounds a look, with its syncs.
-	lookTimeout = time.Minute
-	// tokensFor is how long the token list of a chain is used.
-	tokensFor = time.Minute
-	// maxTries is how often a look is repeated whose wallets could not be synced, or only at an earlier block.
+	// pollTimeout bounds a poll, with its syncs.
+	pollTimeout = time.Minute
+	// tokenListTTL is how long the token list of a chain is used.
+	tokenListTTL = time.Minute
+	// maxTries is how often a poll is repeated whose wallets could not be synced, or only at an earlier block.
 	maxTries = 10
-	// standsFor is how long the newest block may be before the last one that was read until it is believed that the
-	// chain has no later one any more.
-	standsFor = 30 * time.Second
+	// A head below the last block read for more than rewindTimeout means that the chain went back.
+	rewindTimeout = 30 * time.Second
 )
 
 // Touched is what a node tells of the blocks after one.
@@ -86,20 +85,20 @@ type Syncer interface {
 
 // Follower follows all chains. It is safe for concurrent use.
 type Follower struct {
-	reader  Reader
-	store   Store
-	tokens  token.Lister
-	syncer  Syncer
-	every   time.Duration
-	replica uuid.UUID
-	log     *slog.Logger
-	now     func() time.Time
+	reader   Reader
+	store    Store
+	tokens   token.Lister
+	syncer   Syncer
+	interval time.Duration
+	replica  uuid.UUID
+	log      *slog.Logger
+	now      func() time.Time
 }
 
-// New returns a follower that looks once in every.
-func New(r Reader, s Store, t token.Lister, y Syncer, every time.Duration, log *slog.Logger,
+// New returns a follower that polls once per interval.
+func New(r Reader, s Store, t token.Lister, y Syncer, interval time.Duration, log *slog.Logger,
 	now func() time.Time) *Follower {
-	return &Follower{reader: r, store: s, tokens: t, syncer: y, every: every, replica: uuid.New(), log: log, now: now}
+	return &Follower{reader: r, store: s, tokens: t, syncer: y, interval: interval, replica: uuid.New(), log: log, now: now}
 }
 
 // chain is one that is followed.
@@ -132,11 +131,11 @@ func (f *Follower) Run(ctx context.Context) error {
 }
 
 func (f *Follower) follow(ctx context.Context, c *chain) {
-	tick := time.NewTicker(f.every)
+	tick := time.NewTicker(f.interval)
 	defer tick.Stop()
 	for {
-		limited, cancel := context.WithTimeout(ctx, lookTimeout)
-		err := f.look(limited, c)
+		limited, cancel := context.WithTimeout(ctx, pollTimeout)
+		err := f.poll(limited, c)
 		cancel()
 		if ctx.Err() != nil {
 			return
@@ -157,8 +156,8 @@ func (f *Follower) follow(ctx context.Context, c *chain) {
 	}
 }
 
-// look reads the blocks since the last look, and has the wallets synced that they touched.
-func (f *Follower) look(ctx context.Context, c *chain) error {
+// poll reads the blocks since the last poll, and has the wallets synced that they touched.
+func (f *Follower) poll(ctx context.Context, c *chain) error {
 	if mine, err := f.claim(ctx, c); err != nil || !mine {
 		return err
 	}
@@ -229,7 +228,7 @@ func (f *Follower) claim(ctx context.Context, c *chain) (bool, error) {
 
 // list reads which tokens' transfers are looked for.
 func (f *Follower) list(ctx context.Context, c *chain) error {
-	if f.now().Sub(c.listed) < tokensFor {
+	if f.now().Sub(c.listed) < tokenListTTL {
 		return nil
 	}
 	tokens, err := token.ListAll(ctx, f.tokens, c.id)
@@ -254,7 +253,7 @@ func (f *Follower) stands(ctx context.Context, c *chain, newest block.Block) err
 	if c.behind.IsZero() {
 		c.behind = f.now()
 	}
-	if f.now().Sub(c.behind) < standsFor {
+	if f.now().Sub(c.behind) < rewindTimeout {
 		return nil
 	}
 	c.behind, c.recent = time.Time{}, nil

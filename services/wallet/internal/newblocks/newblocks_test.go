@@ -106,19 +106,19 @@ func (w *world) SyncTouched(_ context.Context, _, block uint64, wallets []wallet
 }
 
 // replica of a world.
-func (w *world) replica() (look func() error) {
+func (w *world) replica() (poll func() error) {
 	f := New(w, w, w, w, time.Second, slog.New(slog.DiscardHandler), func() time.Time { return w.now })
 	c := &chain{id: 1}
-	return func() error { return f.look(context.Background(), c) }
+	return func() error { return f.poll(context.Background(), c) }
 }
 
-// then looks with each replica a second later, and compares what was synced since.
-func (w *world) then(t *testing.T, want []string, looks ...func() error) {
+// then polls with each replica a second later, and compares what was synced since.
+func (w *world) then(t *testing.T, want []string, polls ...func() error) {
 	t.Helper()
 	w.synced = nil
 	w.now = w.now.Add(time.Second)
-	for _, look := range looks {
-		if err := look(); err != nil && !errors.Is(err, errDown) {
+	for _, poll := range polls {
+		if err := poll(); err != nil && !errors.Is(err, errDown) {
 			t.Fatal(err)
 		}
 	}
@@ -136,7 +136,7 @@ func newWorld() *world {
 }
 
 // The wallets that a block touches are synced once, by one of two replicas, and not those of the blocks before the
-// first look.
+// first poll.
 func TestTheWalletsOfNewBlocksAreSynced(t *testing.T) {
 	w := newWorld()
 	one, other := w.replica(), w.replica()
@@ -154,50 +154,50 @@ func TestTheWalletsOfNewBlocksAreSynced(t *testing.T) {
 	w.then(t, []string{"b@5"}, other)
 }
 
-// A sync that fails, or is of an earlier block, is repeated with the next look. So is a look whose node is down.
+// A sync that fails, or is of an earlier block, is repeated with the next poll. So is a poll whose node is down.
 func TestWhatCouldNotBeSyncedIsTriedAgain(t *testing.T) {
 	w := newWorld()
-	look := w.replica()
-	w.then(t, nil, look)
+	poll := w.replica()
+	w.then(t, nil, poll)
 	w.blocks = append(w.blocks, fakeBlock{2, []common.Address{address('b')}})
 	w.down = true
-	w.then(t, nil, look)
+	w.then(t, nil, poll)
 	w.down, w.fail = false, 1
-	w.then(t, []string{"b@2"}, look)
+	w.then(t, []string{"b@2"}, poll)
 	w.behind = 1
-	w.then(t, []string{"b@2"}, look)
-	w.then(t, []string{"b@2"}, look)
-	w.then(t, nil, look)
+	w.then(t, []string{"b@2"}, poll)
+	w.then(t, []string{"b@2"}, poll)
+	w.then(t, nil, poll)
 	// Not for ever: the job does it then.
 	w.blocks, w.fail = append(w.blocks, fakeBlock{3, []common.Address{address('c')}}), 1000
 	for range maxTries {
-		w.then(t, []string{"c@3"}, look)
+		w.then(t, []string{"c@3"}, poll)
 	}
-	w.then(t, nil, look)
+	w.then(t, nil, poll)
 }
 
 // What a replaced block has touched is synced too, though no present block touches it: the transfer is gone.
 func TestTheWalletsOfBlocksThatAreGoneAreSynced(t *testing.T) {
 	w := newWorld()
-	look := w.replica()
-	w.then(t, nil, look)
+	poll := w.replica()
+	w.then(t, nil, poll)
 	w.blocks = append(w.blocks, fakeBlock{2, []common.Address{address('b')}})
-	w.then(t, []string{"b@2"}, look)
+	w.then(t, []string{"b@2"}, poll)
 	w.blocks = append(w.blocks[:1], fakeBlock{hash: 12, touched: []common.Address{address('c')}}, fakeBlock{hash: 13})
-	w.then(t, []string{"bc@3"}, look)
-	w.then(t, nil, look)
+	w.then(t, []string{"bc@3"}, poll)
+	w.then(t, nil, poll)
 }
 
 // A chain that was reset is followed again from its newest block on.
 func TestAChainThatWasResetIsFollowedAgain(t *testing.T) {
 	w := newWorld()
 	w.blocks = append(w.blocks, fakeBlock{hash: 2}, fakeBlock{hash: 3})
-	look := w.replica()
-	w.then(t, nil, look)
+	poll := w.replica()
+	w.then(t, nil, poll)
 	w.blocks = []fakeBlock{{hash: 21}}
-	w.then(t, nil, look)
-	w.now = w.now.Add(standsFor)
-	w.then(t, nil, look)
+	w.then(t, nil, poll)
+	w.now = w.now.Add(rewindTimeout)
+	w.then(t, nil, poll)
 	w.blocks = append(w.blocks, fakeBlock{22, []common.Address{address('a')}})
-	w.then(t, []string{"a@2"}, look)
+	w.then(t, []string{"a@2"}, poll)
 }

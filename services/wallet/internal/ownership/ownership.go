@@ -22,12 +22,13 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/internal/eip4361"
 	"github.com/purserhq/purser/services/internal/ethsig"
+	"github.com/purserhq/purser/services/internal/requests"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
-// life is how long a message can be used.
-const life = 15 * time.Minute
+// messageTTL is how long a message can be used.
+const messageTTL = 15 * time.Minute
 
 // Challenge is a message that a wallet's account is to sign.
 type Challenge struct {
@@ -47,14 +48,14 @@ type Store interface {
 	DropChallenge(ctx context.Context, owner, id uuid.UUID, message string) error
 	// Prove removes the wallet's challenge and stores the proof. ErrNoChallenge when the
 	// wallet's challenge no longer has this message. r is as in wallet.Store.
-	Prove(ctx context.Context, owner, id uuid.UUID, message string, p wallet.Proof, r *wallet.Request) (wallet.Wallet,
-		error)
+	Prove(ctx context.Context, owner, id uuid.UUID, message string, p wallet.Proof,
+		r *requests.Request) (wallet.Wallet, error)
 	// ProveByIdentity stores a proof without a challenge, unless the wallet has a proof, and
 	// returns the wallet. errs.NotFound without it.
 	ProveByIdentity(ctx context.Context, owner, id uuid.UUID, p wallet.Proof) (wallet.Wallet, error)
 	// Answered returns what Prove returned for an earlier request with the same id, and
 	// false if there was none.
-	Answered(ctx context.Context, owner uuid.UUID, r *wallet.Request) (wallet.Wallet, bool, error)
+	Answered(ctx context.Context, owner uuid.UUID, r *requests.Request) (wallet.Wallet, bool, error)
 }
 
 // ErrNoChallenge is about a challenge that is no longer there.
@@ -103,7 +104,7 @@ func (s *Service) challenge(ctx context.Context, owner uuid.UUID, w wallet.Walle
 			"proving the ownership of wallets by a signature is not configured (PURSER_SIWE_DOMAIN), and the account "+
 				"is not linked to the caller in auth (IdentityService.LinkWallet)")
 	}
-	expires := eip4361.NewTime(s.now().Add(life))
+	expires := eip4361.NewTime(s.now().Add(messageTTL))
 	statement := "Prove to the user " + owner.String() + " of this site that this account is theirs, as wallet " +
 		w.ID.String() + ". This is no sign-in."
 	m := eip4361.Message{
@@ -135,7 +136,7 @@ func (s *Service) Finish(ctx context.Context, owner, id uuid.UUID, message, sign
 	if err != nil {
 		return wallet.Wallet{}, err
 	}
-	r := wallet.NewRequest(request, "FinishOwnershipProof", id.String(), message, signature)
+	r := requests.New(request, "FinishOwnershipProof", id.String(), message, signature)
 	c, err := s.store.Challenge(ctx, owner, id)
 	if err != nil {
 		return wallet.Wallet{}, err
@@ -176,7 +177,7 @@ func (s *Service) proofTime() time.Time { return s.now().UTC().Truncate(time.Mic
 
 // withoutChallenge answers a message that is not the wallet's: as before, if it is that
 // of an earlier request.
-func (s *Service) withoutChallenge(ctx context.Context, owner uuid.UUID, r *wallet.Request) (wallet.Wallet, error) {
+func (s *Service) withoutChallenge(ctx context.Context, owner uuid.UUID, r *requests.Request) (wallet.Wallet, error) {
 	if r != nil {
 		if w, ok, err := s.store.Answered(ctx, owner, r); ok || err != nil {
 			w.Sync = w.Sync.AsOf(s.now())

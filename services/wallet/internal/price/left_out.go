@@ -28,8 +28,8 @@ func (l LeftOut) Add(t token.Token, why string) {
 	l[why].n++
 }
 
-// Tell logs them, if there are any.
-func (l LeftOut) Tell(ctx context.Context, log *slog.Logger, source string) {
+// Log logs them, if there are any.
+func (l LeftOut) Log(ctx context.Context, log *slog.Logger, source string) {
 	if len(l) == 0 {
 		return
 	}

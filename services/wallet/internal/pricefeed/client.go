@@ -4,8 +4,8 @@
 // It promises: a feed that failed is not called while it rests, which is as long as it
 // asks for after "too many requests", within bounds; a redirect is not followed, since it
 // could take a key elsewhere; no error has the feed's URL or key; a number is taken from
-// the digits sent and never goes through a float; of a name that stands twice in an object
-// nothing is taken.
+// the digits sent and never goes through a float; a member that occurs twice in a JSON
+// object is ignored.
 package pricefeed
 
 import (
@@ -31,22 +31,22 @@ const (
 	requestTimeout = 3 * time.Second
 	// cooldown is how long a feed is not called after a failure.
 	cooldown = 5 * time.Second
-	// maxRest bounds how long a feed can ask not to be called.
-	maxRest = 15 * time.Minute
+	// maxCooldown bounds how long a feed can ask not to be called.
+	maxCooldown = 15 * time.Minute
 	// maxReplyBytes bounds what is read of a reply.
 	maxReplyBytes = 4 << 20
 )
 
-// ErrResting says that the feed was not called.
-var ErrResting = errors.New("the price feed is in its cooldown after a failure")
+// ErrCoolingDown says that the feed was not called.
+var ErrCoolingDown = errors.New("the price feed is in its cooldown after a failure")
 
 // StatusError is a reply with another status than 200.
 type StatusError struct {
 	Status int
 	// Body is the beginning of the reply.
 	Body []byte
-	// Rest is how long the feed asks not to be called; 0 when it doesn't.
-	Rest time.Duration
+	// RetryAfter is how long the feed asks not to be called; 0 when it doesn't.
+	RetryAfter time.Duration
 }
 
 func (e *StatusError) Error() string { return fmt.Sprintf("price feed: status %d", e.Status) }
@@ -59,7 +59,7 @@ type Client struct {
 	now    func() time.Time
 
 	mu    sync.Mutex
-	until time.Time // of the rest
+	until time.Time // end of the cooldown
 }
 
 // New returns a client of the feed at base, the value of a setting. header is sent with
@@ -78,34 +78,34 @@ func New(setting, base string, header http.Header, now func() time.Time) (*Clien
 	}, nil
 }
 
-// Resting returns ErrResting while the feed is not to be called.
-func (c *Client) Resting() error {
+// CheckCooldown returns ErrCoolingDown while the feed is not to be called.
+func (c *Client) CheckCooldown() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.now().Before(c.until) {
-		return ErrResting
+		return ErrCoolingDown
 	}
 	return nil
 }
 
-// NoteFailure has the feed rest after an error, unless it is that of a caller who has left.
+// NoteFailure begins the cooldown after an error, unless it is that of a caller who has left.
 func (c *Client) NoteFailure(ctx context.Context, err error) {
 	if !price.Failed(ctx, err) {
 		return
 	}
-	rest := cooldown
+	wait := cooldown
 	var status *StatusError
 	if errors.As(err, &status) {
-		rest = min(max(rest, status.Rest), maxRest)
+		wait = min(max(wait, status.RetryAfter), maxCooldown)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if until := c.now().Add(rest); until.After(c.until) {
+	if until := c.now().Add(wait); until.After(c.until) {
 		c.until = until
 	}
 }
 
-// Get makes a request, also during a rest, and returns the reply, in which numbers that
+// Get makes a request, also during a cooldown, and returns the reply, in which numbers that
 // JSON doesn't have are null. The error is a StatusError when the feed answered so.
 func (c *Client) Get(ctx context.Context, path string) (json.RawMessage, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
@@ -123,7 +123,7 @@ func (c *Client) Get(ctx context.Context, path string) (json.RawMessage, error) 
 	if resp.StatusCode != http.StatusOK {
 		const start = 4 << 10
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, start)) // what there is
-		return nil, &StatusError{Status: resp.StatusCode, Body: body, Rest: c.askedRest(resp.Header)}
+		return nil, &StatusError{Status: resp.StatusCode, Body: body, RetryAfter: c.retryAfter(resp.Header)}
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxReplyBytes+1))
 	switch {
@@ -135,8 +135,8 @@ func (c *Client) Get(ctx context.Context, path string) (json.RawMessage, error) 
 	return withoutNaN(body), nil
 }
 
-// askedRest reads Retry-After, which is a number of seconds or a date (RFC 9110).
-func (c *Client) askedRest(h http.Header) time.Duration {
+// retryAfter reads Retry-After, which is a number of seconds or a date (RFC 9110).
+func (c *Client) retryAfter(h http.Header) time.Duration {
 	text := strings.TrimSpace(h.Get("Retry-After"))
 	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
 		return time.Duration(seconds) * time.Second

@@ -13,10 +13,10 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/internal/requests"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/token"
-	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
 // Source is the name of imported prices as a source.
@@ -72,7 +72,7 @@ type Store interface {
 	// many were stored and were there already, and the rows for which another price is
 	// stored and replace is not set. failures are those of other rows, and become a part of
 	// the result. If the caller's request has been answered before, it returns that answer.
-	Import(ctx context.Context, caller uuid.UUID, r wallet.Request, rows []Row, replace bool,
+	Import(ctx context.Context, caller uuid.UUID, r requests.Request, rows []Row, replace bool,
 		failures []Failure) (Result, error)
 }
 
@@ -98,7 +98,7 @@ func NewService(s Store, t Tokens, used bool, now func() time.Time) *Service {
 // Import checks and stores rows. The error is errs.FailedPrecondition
 // (IMPORTED_IS_NO_SOURCE), or errs.Invalid for an id of a request that was used for
 // another.
-func (s *Service) Import(ctx context.Context, caller uuid.UUID, r wallet.Request, given []Given,
+func (s *Service) Import(ctx context.Context, caller uuid.UUID, r requests.Request, given []Given,
 	replace bool) (Result, error) {
 	if !s.used {
 		return Result{}, errs.FailedPrecondition("IMPORTED_IS_NO_SOURCE", "imported prices would not be used: "+

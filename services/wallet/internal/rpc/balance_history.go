@@ -13,6 +13,7 @@ import (
 	"github.com/purserhq/purser/pkg/page"
 	"github.com/purserhq/purser/pkg/timerange"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/internal/requests"
 	"github.com/purserhq/purser/services/wallet/internal/asof"
 	"github.com/purserhq/purser/services/wallet/internal/importing"
 )
@@ -116,7 +117,7 @@ func importIDs(req interface {
 	GetRequestId() string
 }) (id, request uuid.UUID, err error) {
 	id, wrongID := parseID("wallet_id", req.GetWalletId())
-	request, wrongRequest := requestID(req)
+	request, wrongRequest := requests.ID(req)
 	return id, request, errs.AllInvalid(wrongID, wrongRequest)
 }
 

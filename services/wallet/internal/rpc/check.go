@@ -7,6 +7,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/internal/requests"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/defi"
 	"github.com/purserhq/purser/services/wallet/internal/ownership"
@@ -23,11 +24,11 @@ func Check(m proto.Message) error {
 		return errs.AllInvalid(c.Check(), err)
 	case *walletv1.UpdateWalletRequest:
 		_, err := wallet.NewLabel(r.GetLabel())
-		_, wrongID := requestID(r)
+		_, wrongID := requests.ID(r)
 		return errs.AllInvalid(err, checkMask(r), wrongID)
 	case *walletv1.FinishOwnershipProofRequest:
 		_, err := ownership.CheckSignature(r.GetSignature())
-		_, wrongID := requestID(r)
+		_, wrongID := requests.ID(r)
 		return errs.AllInvalid(err, wrongID)
 	case *walletv1.GetPricesRequest:
 		_, err := pricedIDs(r.GetTokenIds())
@@ -48,10 +49,10 @@ func Check(m proto.Message) error {
 	case *walletv1.ListPositionsRequest:
 		return defi.CheckProtocol("protocol", r.GetProtocol())
 	case *walletv1.ImportBalancesRequest:
-		_, wrongID := requestID(r)
+		_, wrongID := requests.ID(r)
 		return wrongID
 	case *walletv1.ImportTransactionsRequest:
-		_, wrongID := requestID(r)
+		_, wrongID := requests.ID(r)
 		return wrongID
 	case *walletv1.WatchChangesRequest:
 		return checkWatch(r)

@@ -27,8 +27,8 @@ const (
 	maxWatchers, maxWatchersPerCaller = 4000, 16
 	// maxShardStreams and maxShardStreamsPerCaller are the same of StreamHoldings.
 	maxShardStreams, maxShardStreamsPerCaller = 32, 16
-	// shardSendTime is how long a message of StreamHoldings may wait for its reader.
-	shardSendTime = time.Minute
+	// shardSendTimeout is how long a message of StreamHoldings may wait for its reader.
+	shardSendTimeout = time.Minute
 	// shardPage is how many rows of a shard are read at once.
 	shardPage = 1000
 )
@@ -163,7 +163,7 @@ func (s *HoldingsServer) streamShard(ctx context.Context, query page.Query, shar
 			if m.Cursor, err = page.Token(query, after); err != nil {
 				return err
 			}
-			if err := streams.Deliver(ctx, shardSendTime, func() error { return send(m) }); err != nil {
+			if err := streams.Deliver(ctx, shardSendTimeout, func() error { return send(m) }); err != nil {
 				return err
 			}
 			rows = rows[n:]

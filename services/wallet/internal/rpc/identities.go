@@ -15,8 +15,8 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/ownership"
 )
 
-// authWait is how long auth has to answer; the caller has a signature as the other way.
-const authWait = time.Second
+// authTimeout is how long auth has to answer; the caller has a signature as the other way.
+const authTimeout = time.Second
 
 // eip155 is the provider of identities that are wallets.
 const eip155 = "eip155"
@@ -29,7 +29,7 @@ func LinkedIdentities(conn *grpc.ClientConn, log *slog.Logger) ownership.Linked 
 	}
 	auth := authv1.NewIdentityServiceClient(conn)
 	return func(ctx context.Context, a caip.Account) bool {
-		ctx, cancel := context.WithTimeout(ctx, authWait)
+		ctx, cancel := context.WithTimeout(ctx, authTimeout)
 		defer cancel()
 		resp, err := auth.ListIdentities(ctx, &authv1.ListIdentitiesRequest{})
 		if err != nil {

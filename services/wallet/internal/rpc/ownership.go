@@ -11,6 +11,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/internal/bucket"
+	"github.com/purserhq/purser/services/internal/requests"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
@@ -42,7 +43,7 @@ func (s *WalletServer) FinishOwnershipProof(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	request, err := requestID(req)
+	request, err := requests.ID(req)
 	if err != nil {
 		return nil, err
 	}

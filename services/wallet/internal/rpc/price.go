@@ -15,12 +15,12 @@ import (
 	"github.com/purserhq/purser/pkg/page"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/internal/bucket"
+	"github.com/purserhq/purser/services/internal/requests"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/pricehistory"
 	"github.com/purserhq/purser/services/wallet/internal/priceimport"
 	"github.com/purserhq/purser/services/wallet/internal/token"
-	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
 // PriceServer serves purser.wallet.v1.PriceService.
@@ -187,9 +187,12 @@ func convertedToProto(q price.Quote, r price.Rate) *walletv1.Price {
 // ImportPrices implements the RPC.
 func (s *PriceServer) ImportPrices(ctx context.Context,
 	req *walletv1.ImportPricesRequest) (*walletv1.ImportPricesResponse, error) {
-	id, err := parseID("request_id", req.GetRequestId())
-	if err != nil || id == uuid.Nil {
-		return nil, errs.Invalid("request_id", "must be a UUID other than zero, "+errs.Given(req.GetRequestId()))
+	id, err := requests.ID(req)
+	if err != nil {
+		return nil, err
+	}
+	if id == uuid.Nil {
+		return nil, errs.Invalid("request_id", "must be set: make a random UUID")
 	}
 	rows := make([]priceimport.Given, len(req.GetPrices()))
 	fields := []string{strconv.FormatBool(req.GetReplace())}
@@ -202,7 +205,7 @@ func (s *PriceServer) ImportPrices(ctx context.Context,
 		fields = append(fields, p.GetTokenId(), p.GetPrice(), fmt.Sprint(at != nil, at.GetSeconds(), at.GetNanos()))
 	}
 	result, err := s.imports.Import(ctx, authn.CallerFrom(ctx).UserID,
-		*wallet.NewRequest(id, "ImportPrices", fields...), rows, req.GetReplace())
+		*requests.New(id, "ImportPrices", fields...), rows, req.GetReplace())
 	if err != nil {
 		return nil, err
 	}

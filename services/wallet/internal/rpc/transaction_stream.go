@@ -19,8 +19,8 @@ const (
 	// maxMovementStreams bounds the streams of StreamTransactions on one replica, each of which has a connection to
 	// the database; maxMovementStreamsPerCaller those of one caller.
 	maxMovementStreams, maxMovementStreamsPerCaller = 8, 8
-	// movementSendTime is how long a message of StreamTransactions may wait for its reader.
-	movementSendTime = 10 * time.Second
+	// movementSendTimeout is how long a message of StreamTransactions may wait for its reader.
+	movementSendTimeout = 10 * time.Second
 	// movementsPerMessage are about 150 KiB.
 	movementsPerMessage = 500
 )
@@ -39,7 +39,7 @@ func (s *TransactionServer) StreamTransactions(req *walletv1.StreamTransactionsR
 	defer end(&err)
 	send := func(m *walletv1.StreamTransactionsResponse) error {
 		m.OwnerId = owner.String()
-		return streams.Deliver(ctx, movementSendTime, func() error { return stream.Send(m) })
+		return streams.Deliver(ctx, movementSendTimeout, func() error { return stream.Send(m) })
 	}
 	var count int64
 	told := map[string]bool{}

@@ -13,6 +13,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/page"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/internal/requests"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/ownership"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
@@ -55,19 +56,8 @@ func (s *WalletServer) CreateWallet(ctx context.Context,
 func creationFromProto(req *walletv1.CreateWalletRequest) (c wallet.Creation, err error) {
 	c = wallet.Creation{Account: req.GetAccount(), Label: req.GetLabel(),
 		AllowUnconfiguredChain: req.GetAllowUnconfiguredChain()}
-	c.RequestID, err = requestID(req)
+	c.RequestID, err = requests.ID(req)
 	return c, err
-}
-
-// requestID returns the request_id of a request, uuid.Nil for none.
-func requestID(req interface{ GetRequestId() string }) (id uuid.UUID, err error) {
-	if req.GetRequestId() == "" {
-		return uuid.Nil, nil
-	}
-	if id, err = parseID("request_id", req.GetRequestId()); err == nil && id == uuid.Nil {
-		err = errs.Invalid("request_id", "must not be the nil UUID, which everybody would use; make a random one")
-	}
-	return id, err
 }
 
 // GetWallet implements the RPC.
@@ -126,7 +116,7 @@ func (s *WalletServer) UpdateWallet(ctx context.Context,
 	if err := checkMask(req); err != nil {
 		return nil, err
 	}
-	request, err := requestID(req)
+	request, err := requests.ID(req)
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +171,7 @@ func (s *WalletServer) DeleteWallet(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	request, err := requestID(req)
+	request, err := requests.ID(req)
 	if err != nil {
 		return nil, err
 	}

@@ -41,7 +41,7 @@ func TestASyncFromBeforeAChainWasForgottenDoesNotFreezeItsWallet(t *testing.T) {
 			return f.SaveOutcomes(t.Context(), []balancesync.Outcome{{Wallet: w, Sync: known}})
 		},
 		"one of the job that was cut off": func(w wallet.Wallet, known wallet.Sync) error {
-			return f.SaveOutcomes(t.Context(), []balancesync.Outcome{{Wallet: w, Sync: known, AsBefore: true}})
+			return f.SaveOutcomes(t.Context(), []balancesync.Outcome{{Wallet: w, Sync: known, Unchanged: true}})
 		},
 		"one that knew of a block": func(w wallet.Wallet, known wallet.Sync) error {
 			known.Last = &wallet.Success{Block: known.Block, At: *known.At}

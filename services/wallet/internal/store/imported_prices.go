@@ -14,11 +14,12 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/internal/answers"
 	"github.com/purserhq/purser/services/internal/erasure"
+	"github.com/purserhq/purser/services/internal/requests"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/priceimport"
 	"github.com/purserhq/purser/services/wallet/internal/token"
-	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
 // ImportedPrices implements priceimport.Store, price.Feed and price.PastFeed.
@@ -38,14 +39,14 @@ func NewImportedPrices(db *postgres.DB, before []string, bridge time.Duration,
 
 // Import implements priceimport.Store. Of two concurrent calls with rows of the same token
 // and time the second finds what the first stored.
-func (s *ImportedPrices) Import(ctx context.Context, caller uuid.UUID, r wallet.Request, rows []priceimport.Row,
+func (s *ImportedPrices) Import(ctx context.Context, caller uuid.UUID, r requests.Request, rows []priceimport.Row,
 	replace bool, failures []priceimport.Failure) (result priceimport.Result, err error) {
 	err = postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		result = priceimport.Result{Failures: slices.Clone(failures)}
 		if err := erasure.Guard(tx, caller); err != nil {
 			return err
 		}
-		if answered, err := claim(tx, caller, r, &result); err != nil || answered {
+		if answered, err := answers.Claim(tx, caller, r, &result); err != nil || answered {
 			return err
 		}
 		var changed []price.HourRange

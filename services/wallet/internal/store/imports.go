@@ -15,6 +15,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/internal/erasure"
+	"github.com/purserhq/purser/services/internal/requests"
 	"github.com/purserhq/purser/services/wallet/internal/importing"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
@@ -23,7 +24,7 @@ var _ importing.Store = (*Wallets)(nil)
 
 // ImportBalances implements importing.Store.
 func (s *Wallets) ImportBalances(ctx context.Context, owner, id uuid.UUID, rows []importing.Balance,
-	failures []importing.Failure, r *wallet.Request) (importing.Result, error) {
+	failures []importing.Failure, r *requests.Request) (importing.Result, error) {
 	return s.doImport(ctx, owner, id, r, failures, func(conn *pgx.Conn, result *importing.Result) (touched, error) {
 		keys := make([]rowKey, len(rows))
 		for i, b := range rows {
@@ -41,7 +42,7 @@ func (s *Wallets) ImportBalances(ctx context.Context, owner, id uuid.UUID, rows 
 
 // ImportTransactions implements importing.Store.
 func (s *Wallets) ImportTransactions(ctx context.Context, owner, id uuid.UUID, rows []importing.Transaction,
-	failures []importing.Failure, r *wallet.Request) (importing.Result, error) {
+	failures []importing.Failure, r *requests.Request) (importing.Result, error) {
 	return s.doImport(ctx, owner, id, r, failures, func(conn *pgx.Conn, result *importing.Result) (touched, error) {
 		keys := make([]rowKey, len(rows))
 		for i, t := range rows {
@@ -60,7 +61,7 @@ func (s *Wallets) ImportTransactions(ctx context.Context, owner, id uuid.UUID, r
 
 // doImport runs an import in one transaction, in which nobody else changes what is stored of the wallet, and makes
 // what follows from it: the balances, the adjustments, the change in the feed.
-func (s *Wallets) doImport(ctx context.Context, owner, id uuid.UUID, r *wallet.Request, failures []importing.Failure,
+func (s *Wallets) doImport(ctx context.Context, owner, id uuid.UUID, r *requests.Request, failures []importing.Failure,
 	fn func(*pgx.Conn, *importing.Result) (touched, error)) (result importing.Result, err error) {
 	err = once(ctx, s, owner, r, &result, func(tx *gorm.DB) error {
 		if r == nil { // or once has asked

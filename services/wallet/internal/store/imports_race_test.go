@@ -18,10 +18,10 @@ import (
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/services/internal/requests"
 	"github.com/purserhq/purser/services/wallet/internal/importing"
 	"github.com/purserhq/purser/services/wallet/internal/store"
 	"github.com/purserhq/purser/services/wallet/internal/transaction"
-	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
 // importsPerProcess is how many imports a process has under way.
@@ -85,7 +85,7 @@ func importAll(ctx context.Context, db *postgres.DB, wallets *store.Wallets, own
 			return err
 		}
 		j := importJobOf(n[0], ids, k)
-		r := wallet.NewRequest(j.request, "ImportTransactions", fmt.Sprint(j.rows))
+		r := requests.New(j.request, "ImportTransactions", fmt.Sprint(j.rows))
 		result, err := wallets.ImportTransactions(ctx, owner, j.wallet, j.rows, nil, r)
 		if errs.Is(postgres.Translate(err), errs.KindUnavailable) {
 			continue // another writer had the wallet for too long: it is tried again
@@ -181,7 +181,7 @@ func TestImportsUnderOneIDAtOnce(t *testing.T) {
 			all.Go(func() {
 				amount := uint64(i%2 + 1)
 				rows := []importing.Balance{{Row: 1, Token: k.ID, Amount: *uint256.NewInt(amount), At: at(round)}}
-				request := wallet.NewRequest(id, "ImportBalances", fmt.Sprint(amount))
+				request := requests.New(id, "ImportBalances", fmt.Sprint(amount))
 				r, err := f.ImportBalances(t.Context(), f.owner, w.ID, rows, nil, request)
 				for errs.Is(postgres.Translate(err), errs.KindUnavailable) { // the others took too long
 					r, err = f.ImportBalances(t.Context(), f.owner, w.ID, rows, nil, request)

@@ -8,6 +8,8 @@ import (
 	"github.com/google/uuid"
 	"gorm.io/gorm"
 
+	"github.com/purserhq/purser/services/internal/answers"
+	"github.com/purserhq/purser/services/internal/requests"
 	"github.com/purserhq/purser/services/wallet/internal/ownership"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
@@ -60,7 +62,7 @@ func (s *Wallets) DropChallenge(ctx context.Context, owner, id uuid.UUID, messag
 
 // Prove implements ownership.Store.
 func (s *Wallets) Prove(ctx context.Context, owner, id uuid.UUID, message string, p wallet.Proof,
-	r *wallet.Request) (wallet.Wallet, error) {
+	r *requests.Request) (wallet.Wallet, error) {
 	var row walletRow
 	err := once(ctx, s, owner, r, &row, func(tx *gorm.DB) error {
 		var err error
@@ -108,9 +110,9 @@ func (s *Wallets) ProveByIdentity(ctx context.Context, owner, id uuid.UUID, p wa
 }
 
 // Answered implements ownership.Store.
-func (s *Wallets) Answered(ctx context.Context, owner uuid.UUID, r *wallet.Request) (wallet.Wallet, bool, error) {
+func (s *Wallets) Answered(ctx context.Context, owner uuid.UUID, r *requests.Request) (wallet.Wallet, bool, error) {
 	var row walletRow
-	answered, err := earlier(s.db.Gorm(ctx), owner, *r, &row)
+	answered, err := answers.Earlier(s.db.Gorm(ctx), owner, *r, &row)
 	if err != nil || !answered {
 		return wallet.Wallet{}, false, err
 	}

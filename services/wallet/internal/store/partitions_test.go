@@ -120,7 +120,7 @@ func TestHistoryIsInThePartitionOfItsMonth(t *testing.T) {
 		}
 	}
 	// Months that are old are dropped, of balances only.
-	maker = partition.NewMaker(partitions, partition.Policy{Ahead: 2, KeptMonths: 2}, quiet(), now)
+	maker = partition.NewMaker(partitions, partition.Policy{Ahead: 2, RetentionMonths: 2}, quiet(), now)
 	if _, err := partitions.Make(t.Context(), "price_history", month("2022-03")); err != nil {
 		t.Fatal(err)
 	}

@@ -125,8 +125,8 @@ func namesOf(read []walletReadings) (names []string) {
 	return names
 }
 
-// saveMarkets stores what there is of each market in which a wallet has something or of which something is missing. An
-// account that could not be read holds on.
+// saveMarkets stores what there is of each market in which a wallet has something or of which something is missing.
+// The stored account of a market that could not be read stays.
 func saveMarkets(ctx context.Context, conn *pgx.Conn, read []walletReadings) error {
 	var c marketColumns
 	var wallets []uuid.UUID

@@ -15,6 +15,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/services/internal/requests"
 	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
@@ -203,8 +204,8 @@ func TestAnOwnerHasAnAccountOnlyOnce(t *testing.T) {
 	f.create(t, uuid.New(), 1) // another user may watch it too
 }
 
-func request(id uuid.UUID, body string) *wallet.Request {
-	r := &wallet.Request{ID: id, Method: "CreateWallet"}
+func request(id uuid.UUID, body string) *requests.Request {
+	r := &requests.Request{ID: id, Method: "CreateWallet"}
 	copy(r.Hash[:], body)
 	return r
 }

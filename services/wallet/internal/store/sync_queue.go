@@ -127,7 +127,7 @@ func saveOutcomes(ctx context.Context, conn *pgx.Conn, outcomes []balancesync.Ou
 	for i, id := range existing {
 		o := byID[id]
 		states[i], texts[i], reasons[i], retries[i] = string(o.Sync.State), o.Sync.Error, o.Sync.Reason, o.Sync.RetryAt
-		if blocks[i] = int64(o.Sync.Block); !o.AsBefore {
+		if blocks[i] = int64(o.Sync.Block); !o.Unchanged {
 			times[i] = o.Sync.At
 		}
 		if o.Sync.Last != nil {
@@ -164,7 +164,7 @@ func saveOutcomes(ctx context.Context, conn *pgx.Conn, outcomes []balancesync.Ou
 	return owners, changed, err
 }
 
-// Oldest implements balancesync.QueueStore.
+// OldestSync implements balancesync.QueueStore.
 func (s *Wallets) OldestSync(ctx context.Context, chains []uint64) (time.Time, error) {
 	var oldest sql.NullTime // NULL without wallets
 	err := s.db.Gorm(ctx).Raw(`

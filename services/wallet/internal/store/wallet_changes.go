@@ -12,11 +12,12 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/internal/erasure"
+	"github.com/purserhq/purser/services/internal/requests"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
 // Create implements wallet.Store.
-func (s *Wallets) Create(ctx context.Context, w wallet.Wallet, limit int, r *wallet.Request) (wallet.Wallet, error) {
+func (s *Wallets) Create(ctx context.Context, w wallet.Wallet, limit int, r *requests.Request) (wallet.Wallet, error) {
 	row := toRow(w)
 	err := once(ctx, s, w.Owner, r, &row, func(tx *gorm.DB) error {
 		if r == nil { // or once has asked
@@ -78,7 +79,7 @@ func existing(tx *gorm.DB, row *walletRow) error {
 }
 
 // Update implements wallet.Store.
-func (s *Wallets) Update(ctx context.Context, owner, id uuid.UUID, r *wallet.Request,
+func (s *Wallets) Update(ctx context.Context, owner, id uuid.UUID, r *requests.Request,
 	change func(*wallet.Wallet) error) (wallet.Wallet, error) {
 	var row walletRow
 	err := once(ctx, s, owner, r, &row, func(tx *gorm.DB) error {
@@ -133,7 +134,7 @@ func locked(tx *gorm.DB, owner, id uuid.UUID) (row walletRow, err error) {
 
 // Delete implements wallet.Store. Whatever stores something of a wallet holds a lock on
 // its row, so that nothing is added while it is counted.
-func (s *Wallets) Delete(ctx context.Context, owner, id uuid.UUID, version int64, r *wallet.Request) (
+func (s *Wallets) Delete(ctx context.Context, owner, id uuid.UUID, version int64, r *requests.Request) (
 	removed wallet.Removed, err error) {
 	err = once(ctx, s, owner, r, &removed, func(tx *gorm.DB) error {
 		row, err := locked(tx, owner, id)

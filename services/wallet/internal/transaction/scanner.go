@@ -42,7 +42,7 @@ func NewScanner(s ScanStore, c ChainReader, first map[uint64]uint64, log *slog.L
 	return &Scanner{store: s, chain: c, first: first, log: log, compare: func(context.Context, uint64) {}}
 }
 
-// Compare has f called before a chain is scanned: it looks whether the chain was reset. Call it before Run.
+// Compare sets f, which is called before a chain is scanned and checks for a reset. Call it before Run.
 func (s *Scanner) Compare(f func(ctx context.Context, chain uint64)) { s.compare = f }
 
 // Run looks for the movements of all wallets of the chains of a shard, up to their last syncs, all of these chains

@@ -5,7 +5,7 @@
 // It promises: of each wallet and token the amounts of all movements add up to the
 // balance of the last sync, always. What no movement explains (interest, rebasing, fees
 // on transfer, coins that a contract sent) is an adjustment at the block of the balance
-// that shows it. A movement is stored once, whoever finds it how often. A step of a scan
+// that shows it. A movement is stored once, however often it is found. A step of a scan
 // is stored whole or not at all, and goes on where it ended. When a reorg has replaced
 // blocks, what was found in them is removed and looked for again.
 //

@@ -24,7 +24,7 @@ func (s *Service) Rename(ctx context.Context, owner, id uuid.UUID, label, etag s
 	if err != nil {
 		return Wallet{}, err
 	}
-	r := NewRequest(request, "UpdateWallet", id.String(), label, etag)
+	r := requests.New(request, "UpdateWallet", id.String(), label, etag)
 	return s.update(ctx, owner, id, r, func(w *Wallet) error {
 		if err := w.check(etag); err != nil {
 			return err
@@ -65,8 +65,8 @@ func (s *Service) Restore(ctx context.Context, owner, id uuid.UUID, etag string)
 	})
 }
 
-func (s *Service) update(ctx context.Context, owner, id uuid.UUID, r *Request, change func(*Wallet) error) (Wallet,
-	error) {
+func (s *Service) update(ctx context.Context, owner, id uuid.UUID, r *requests.Request,
+	change func(*Wallet) error) (Wallet, error) {
 	w, err := s.store.Update(ctx, owner, id, r, func(w *Wallet) error {
 		if err := change(w); err != nil {
 			return err
@@ -92,7 +92,7 @@ func (s *Service) Delete(ctx context.Context, owner, id uuid.UUID, etag string, 
 		}
 		version = v
 	}
-	removed, err := s.store.Delete(ctx, owner, id, version, NewRequest(request, "DeleteWallet", id.String(), etag))
+	removed, err := s.store.Delete(ctx, owner, id, version, requests.New(request, "DeleteWallet", id.String(), etag))
 	if e := errs.As(err); e != nil && e.Reason == "ETAG_MISMATCH" {
 		return removed, Mismatch(etag, e.Metadata["current_etag"])
 	}

@@ -129,15 +129,6 @@ type Balance struct {
 // the memory of a call; a page ends by its bytes at about twice as many.
 const MaxListedBalances = 4000
 
-// Request is a caller's request_id and what it was sent with.
-type Request = requests.Request
-
-// NewRequest returns the request of a method with these fields; nil for uuid.Nil, a call
-// without a request_id.
-func NewRequest(id uuid.UUID, method string, fields ...string) *Request {
-	return requests.New(id, method, fields...)
-}
-
 // Listing selects what a list of wallets has.
 type Listing struct {
 	// Balances: with their balances.
@@ -164,7 +155,7 @@ var ErrUnchanged = errors.New("the wallet is as it should be")
 type Store interface {
 	// Create stores w. errs.AlreadyExists (WALLET_EXISTS) when the owner has the account;
 	// errs.Exhausted (TOO_MANY_WALLETS) when they have limit wallets.
-	Create(ctx context.Context, w Wallet, limit int, r *Request) (Wallet, error)
+	Create(ctx context.Context, w Wallet, limit int, r *requests.Request) (Wallet, error)
 	ByID(ctx context.Context, owner, id uuid.UUID) (Wallet, error)
 	// List returns up to limit wallets with ids above after, in order. With balances
 	// they are so few that their balances are MaxListedBalances at most; one more
@@ -173,10 +164,10 @@ type Store interface {
 	// Update stores what change makes of the wallet, while nobody else changes it, and
 	// increments its version. With ErrUnchanged the wallet stays, and is returned; with
 	// another error it stays too.
-	Update(ctx context.Context, owner, id uuid.UUID, r *Request, change func(*Wallet) error) (Wallet, error)
+	Update(ctx context.Context, owner, id uuid.UUID, r *requests.Request, change func(*Wallet) error) (Wallet, error)
 	// Delete removes the wallet and all that is stored of it if its version is still this
 	// one; 0 for any. errs.Conflict (ETAG_MISMATCH) otherwise.
-	Delete(ctx context.Context, owner, id uuid.UUID, version int64, r *Request) (Removed, error)
+	Delete(ctx context.Context, owner, id uuid.UUID, version int64, r *requests.Request) (Removed, error)
 	// Balances returns up to limit balances with token ids above after.
 	Balances(ctx context.Context, owner, id uuid.UUID, after string, limit int) ([]Balance, error)
 }
@@ -241,7 +232,7 @@ func (s *Service) Create(ctx context.Context, owner uuid.UUID, c Creation) (Wall
 		ID: id, Owner: owner, Account: a, Label: label, Version: 1,
 		CreatedAt: now, UpdatedAt: now, Sync: Sync{State: Pending},
 	}
-	return s.store.Create(ctx, w, s.limit, NewRequest(c.RequestID, "CreateWallet", a.String(), label))
+	return s.store.Create(ctx, w, s.limit, requests.New(c.RequestID, "CreateWallet", a.String(), label))
 }
 
 // unconfigured is the error of a chain that the deployment has no node of; it names

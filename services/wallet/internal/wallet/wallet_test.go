@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/internal/requests"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
@@ -16,12 +17,12 @@ import (
 type memory struct {
 	wallet.Store
 	kept     wallet.Wallet
-	request  *wallet.Request
+	request  *requests.Request
 	saves    int
 	versions []int64 // of deletes
 }
 
-func (m *memory) Create(_ context.Context, w wallet.Wallet, _ int, r *wallet.Request) (wallet.Wallet, error) {
+func (m *memory) Create(_ context.Context, w wallet.Wallet, _ int, r *requests.Request) (wallet.Wallet, error) {
 	m.kept, m.request = w, r
 	return w, nil
 }
@@ -33,7 +34,7 @@ func (m *memory) ByID(_ context.Context, owner, id uuid.UUID) (wallet.Wallet, er
 	return m.kept, nil
 }
 
-func (m *memory) Update(ctx context.Context, owner, id uuid.UUID, _ *wallet.Request,
+func (m *memory) Update(ctx context.Context, owner, id uuid.UUID, _ *requests.Request,
 	change func(*wallet.Wallet) error) (wallet.Wallet, error) {
 	w, err := m.ByID(ctx, owner, id)
 	if err != nil {
@@ -48,7 +49,8 @@ func (m *memory) Update(ctx context.Context, owner, id uuid.UUID, _ *wallet.Requ
 	return w, nil
 }
 
-func (m *memory) Delete(_ context.Context, _, _ uuid.UUID, version int64, _ *wallet.Request) (wallet.Removed, error) {
+func (m *memory) Delete(_ context.Context, _, _ uuid.UUID, version int64,
+	_ *requests.Request) (wallet.Removed, error) {
 	m.versions = append(m.versions, version)
 	return wallet.Removed{}, nil
 }

@@ -74,7 +74,7 @@ type AlertServiceClient interface {
 	//
 	// ABORTED (ETAG_MISMATCH) and request_id as in UpdateAlertRule.
 	DeleteAlertRule(ctx context.Context, in *DeleteAlertRuleRequest, opts ...grpc.CallOption) (*DeleteAlertRuleResponse, error)
-	// ListAlerts returns the caller's alerts, newest first. They are kept for PURSER_ALERTS_KEPT (90 days).
+	// ListAlerts returns the caller's alerts, newest first. They are kept for PURSER_ALERTS_RETENTION (90 days).
 	//
 	// INVALID_ARGUMENT for a page_token of another query.
 	ListAlerts(ctx context.Context, in *ListAlertsRequest, opts ...grpc.CallOption) (*ListAlertsResponse, error)
@@ -91,7 +91,7 @@ type AlertServiceClient interface {
 	// slow reader: it reads what it has missed from the database.
 	//
 	// INVALID_ARGUMENT for a text that is no cursor. FAILED_PRECONDITION (CURSOR_EXPIRED) for a cursor whose next
-	// messages are not kept any more (PURSER_CHANGES_KEPT, 7 days): open the stream without one, keep the cursor of its
+	// messages are not kept any more (PURSER_CHANGES_RETENTION, 7 days): open the stream without one, keep the cursor of its
 	// first message, and read ListAlerts. RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) for more than 16 streams of one caller
 	// on a replica. UNAVAILABLE (CHANGES_UNAVAILABLE, SHUTTING_DOWN): open it again with the last cursor.
 	// DEADLINE_EXCEEDED (READER_TOO_SLOW) when a message was not taken for 30 seconds.
@@ -114,7 +114,7 @@ type AlertServiceClient interface {
 	//
 	// FAILED_PRECONDITION (WEBHOOKS_NOT_CONFIGURED) as in CreateWebhookEndpoint.
 	RotateWebhookSecret(ctx context.Context, in *RotateWebhookSecretRequest, opts ...grpc.CallOption) (*RotateWebhookSecretResponse, error)
-	// DeleteWebhookEndpoint removes an endpoint. What was not delivered to it yet is not.
+	// DeleteWebhookEndpoint removes an endpoint. Undelivered alerts are dropped.
 	DeleteWebhookEndpoint(ctx context.Context, in *DeleteWebhookEndpointRequest, opts ...grpc.CallOption) (*DeleteWebhookEndpointResponse, error)
 }
 
@@ -305,7 +305,7 @@ type AlertServiceServer interface {
 	//
 	// ABORTED (ETAG_MISMATCH) and request_id as in UpdateAlertRule.
 	DeleteAlertRule(context.Context, *DeleteAlertRuleRequest) (*DeleteAlertRuleResponse, error)
-	// ListAlerts returns the caller's alerts, newest first. They are kept for PURSER_ALERTS_KEPT (90 days).
+	// ListAlerts returns the caller's alerts, newest first. They are kept for PURSER_ALERTS_RETENTION (90 days).
 	//
 	// INVALID_ARGUMENT for a page_token of another query.
 	ListAlerts(context.Context, *ListAlertsRequest) (*ListAlertsResponse, error)
@@ -322,7 +322,7 @@ type AlertServiceServer interface {
 	// slow reader: it reads what it has missed from the database.
 	//
 	// INVALID_ARGUMENT for a text that is no cursor. FAILED_PRECONDITION (CURSOR_EXPIRED) for a cursor whose next
-	// messages are not kept any more (PURSER_CHANGES_KEPT, 7 days): open the stream without one, keep the cursor of its
+	// messages are not kept any more (PURSER_CHANGES_RETENTION, 7 days): open the stream without one, keep the cursor of its
 	// first message, and read ListAlerts. RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) for more than 16 streams of one caller
 	// on a replica. UNAVAILABLE (CHANGES_UNAVAILABLE, SHUTTING_DOWN): open it again with the last cursor.
 	// DEADLINE_EXCEEDED (READER_TOO_SLOW) when a message was not taken for 30 seconds.
@@ -345,7 +345,7 @@ type AlertServiceServer interface {
 	//
 	// FAILED_PRECONDITION (WEBHOOKS_NOT_CONFIGURED) as in CreateWebhookEndpoint.
 	RotateWebhookSecret(context.Context, *RotateWebhookSecretRequest) (*RotateWebhookSecretResponse, error)
-	// DeleteWebhookEndpoint removes an endpoint. What was not delivered to it yet is not.
+	// DeleteWebhookEndpoint removes an endpoint. Undelivered alerts are dropped.
 	DeleteWebhookEndpoint(context.Context, *DeleteWebhookEndpointRequest) (*DeleteWebhookEndpointResponse, error)
 	mustEmbedUnimplementedAlertServiceServer()
 }

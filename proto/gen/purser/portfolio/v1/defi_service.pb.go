@@ -206,8 +206,8 @@ func (x *DefiFigure) GetAtLeast() bool {
 	return false
 }
 
-// DefiState is of when and of what an answer is. Values are decimals with 8 places in currency, each rounded half to
-// even; sums are those of the rounded values, exactly.
+// DefiState is the time, the currency and the rate of an answer. Values are decimals with 8 places in currency, each
+// rounded half to even; sums are those of the rounded values, exactly.
 type DefiState struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// That of the request.
@@ -813,7 +813,7 @@ type GetPositionsResponse struct {
 	// above 0.
 	Apy       *DefiFigure `protobuf:"bytes,5,opt,name=apy,proto3" json:"apy,omitempty"`
 	BorrowApy *DefiFigure `protobuf:"bytes,6,opt,name=borrow_apy,json=borrowApy,proto3" json:"borrow_apy,omitempty"`
-	// Σ(value) of what each of them is of: compare it with assets and liabilities.
+	// The value of the positions that apy and borrow_apy cover; compare with assets and liabilities.
 	EarningValue   string `protobuf:"bytes,7,opt,name=earning_value,json=earningValue,proto3" json:"earning_value,omitempty"`
 	BorrowingValue string `protobuf:"bytes,8,opt,name=borrowing_value,json=borrowingValue,proto3" json:"borrowing_value,omitempty"`
 	// How many positions have a rate of which no apy can be told: RATE_INVALID or RATE_OUT_OF_RANGE.

@@ -1037,7 +1037,7 @@ func (x *Unpriced) GetFix() string {
 	return ""
 }
 
-// LotState is of what an answer is.
+// LotState is the options that an answer was computed with, and the state of the data that it was computed from.
 type LotState struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Currency string                 `protobuf:"bytes,1,opt,name=currency,proto3" json:"currency,omitempty"`

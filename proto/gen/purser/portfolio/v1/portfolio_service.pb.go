@@ -1205,7 +1205,7 @@ type WatchValuationRequest struct {
 	Currency string `protobuf:"bytes,2,opt,name=currency,proto3" json:"currency,omitempty"`
 	// cursor of the last message that was received, from any replica and however long ago: the
 	// first message has no valuation then if the state is the same now, the times in it aside.
-	// States between the two are not told. Of another portfolio or currency it is as none.
+	// Intermediate states are not sent. A cursor of another portfolio or currency is ignored.
 	Cursor        string `protobuf:"bytes,3,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

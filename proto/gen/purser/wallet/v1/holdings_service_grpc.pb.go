@@ -73,7 +73,7 @@ type HoldingsServiceClient interface {
 	// then read what there is with GetHoldings or StreamHoldings.
 	//
 	// FAILED_PRECONDITION (CURSOR_EXPIRED) for a cursor whose next changes are not kept any
-	// more, which is after PURSER_CHANGES_KEPT, or that this database did not give: start
+	// more, which is after PURSER_CHANGES_RETENTION, or that this database did not give: start
 	// anew. INVALID_ARGUMENT for a malformed one. PERMISSION_DENIED as in GetHoldings, and
 	// for a shard without wallet:any. DEADLINE_EXCEEDED (READER_TOO_SLOW) when a message was
 	// not taken for 30 seconds: continue after the last cursor. RESOURCE_EXHAUSTED
@@ -195,7 +195,7 @@ type HoldingsServiceServer interface {
 	// then read what there is with GetHoldings or StreamHoldings.
 	//
 	// FAILED_PRECONDITION (CURSOR_EXPIRED) for a cursor whose next changes are not kept any
-	// more, which is after PURSER_CHANGES_KEPT, or that this database did not give: start
+	// more, which is after PURSER_CHANGES_RETENTION, or that this database did not give: start
 	// anew. INVALID_ARGUMENT for a malformed one. PERMISSION_DENIED as in GetHoldings, and
 	// for a shard without wallet:any. DEADLINE_EXCEEDED (READER_TOO_SLOW) when a message was
 	// not taken for 30 seconds: continue after the last cursor. RESOURCE_EXHAUSTED

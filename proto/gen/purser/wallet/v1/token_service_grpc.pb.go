@@ -41,8 +41,8 @@ type TokenServiceClient interface {
 	ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensResponse, error)
 	// ListChains returns the chains that the deployment has nodes of, ordered by
 	// eip155_id, with their newest blocks and what is known of their nodes. The replica
-	// that answers asks its nodes at most once in ten seconds, whoever calls how often,
-	// and answers within five; check_time says how old an answer is.
+	// that answers asks its nodes at most every ten seconds, however many calls it gets,
+	// and answers within five seconds; check_time says how old an answer is.
 	ListChains(ctx context.Context, in *ListChainsRequest, opts ...grpc.CallOption) (*ListChainsResponse, error)
 }
 
@@ -101,8 +101,8 @@ type TokenServiceServer interface {
 	ListTokens(context.Context, *ListTokensRequest) (*ListTokensResponse, error)
 	// ListChains returns the chains that the deployment has nodes of, ordered by
 	// eip155_id, with their newest blocks and what is known of their nodes. The replica
-	// that answers asks its nodes at most once in ten seconds, whoever calls how often,
-	// and answers within five; check_time says how old an answer is.
+	// that answers asks its nodes at most every ten seconds, however many calls it gets,
+	// and answers within five seconds; check_time says how old an answer is.
 	ListChains(context.Context, *ListChainsRequest) (*ListChainsResponse, error)
 	mustEmbedUnimplementedTokenServiceServer()
 }

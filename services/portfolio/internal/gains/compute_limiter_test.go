@@ -105,7 +105,7 @@ func TestLotsAreComputedInTurns(t *testing.T) {
 	if src.max[one] != 1 || src.max[uuid.Nil] != maxComputing {
 		t.Errorf("%d of one owner at once, %d in all", src.max[one], src.max[uuid.Nil])
 	}
-	if len(s.turns.owners) != 0 {
-		t.Errorf("turns of %d owners are kept", len(s.turns.owners))
+	if len(s.limiter.owners) != 0 {
+		t.Errorf("slots of %d owners are kept", len(s.limiter.owners))
 	}
 }

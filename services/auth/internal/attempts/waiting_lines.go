@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/purserhq/purser/services/auth/internal/turns"
+	"github.com/purserhq/purser/services/auth/internal/fairqueue"
 	"github.com/purserhq/purser/services/internal/bucket"
 )
 
@@ -29,7 +29,7 @@ type lines struct {
 
 type line struct {
 	bucket bucket.Bucket
-	turns  turns.Queue[*waiter]
+	turns  fairqueue.Queue[*waiter]
 	timer  *time.Timer // calls serve
 }
 

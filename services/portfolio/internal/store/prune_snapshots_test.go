@@ -56,7 +56,7 @@ func TestWhatIsLeftOfAPortfolioHasItsPositions(t *testing.T) {
 				}
 			}
 			before := hour(rapid.IntRange(0, 13).Draw(r, "forgotten before"))
-			if err := f.ForgetInSteps(t.Context(), before, rapid.IntRange(1, 4).Draw(r, "step")); err != nil {
+			if err := f.PruneInSteps(t.Context(), before, rapid.IntRange(1, 4).Draw(r, "step")); err != nil {
 				r.Fatal(err)
 			}
 			maps.DeleteFunc(model, func(at int64, _ valuation.Valuation) bool { return at < before.Unix() })
@@ -86,7 +86,7 @@ func TestWhatIsLeftBeginsWithoutAFlow(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := f.flows(t)
-	if err := f.Forget(t.Context(), hour(3)); err != nil {
+	if err := f.PruneSnapshots(t.Context(), hour(3)); err != nil {
 		t.Fatal(err)
 	}
 	want := append([]string{before[0]}, before[4:]...)
@@ -94,13 +94,13 @@ func TestWhatIsLeftBeginsWithoutAFlow(t *testing.T) {
 		t.Errorf("flows %q of %q, want %q", got, before, want)
 	}
 	// Other portfolios with nothing that old are left alone, and so is what is as old as the time itself.
-	if err := f.Forget(t.Context(), hour(3)); err != nil {
+	if err := f.PruneSnapshots(t.Context(), hour(3)); err != nil {
 		t.Fatal(err)
 	}
 	if n := f.count(t, "SELECT count(*) FROM snapshots"); n != 3 {
 		t.Errorf("%d snapshots are left", n)
 	}
-	if err := f.Forget(t.Context(), hour(99)); err != nil {
+	if err := f.PruneSnapshots(t.Context(), hour(99)); err != nil {
 		t.Fatal(err)
 	}
 	if n := f.count(t, "SELECT (SELECT count(*) FROM snapshots) + (SELECT count(*) FROM position_changes)"); n != 0 {
@@ -136,7 +136,7 @@ func TestSnapshotsAreForgottenWhileOthersAreStored(t *testing.T) {
 	err := race(4, func(i int) error {
 		for turn := range turns {
 			if i == 0 {
-				if err := f.ForgetInSteps(t.Context(), hour(turn), 2); err != nil {
+				if err := f.PruneInSteps(t.Context(), hour(turn), 2); err != nil {
 					return err
 				}
 				continue

@@ -68,9 +68,9 @@ type Part struct {
 	Embedded      bool
 }
 
-// Backing is the servers that the services run on: Postgres, Redis, a chain, a price feed, a mail server
+// Infrastructure is the servers that the services run on: Postgres, Redis, a chain, a price feed, a mail server
 // that keeps all mails to itself, and an identity provider. Servers that are not embedded are nil.
-type Backing struct {
+type Infrastructure struct {
 	Postgres *pgserver.Server
 	Redis    *redisserver.Server
 	Chain    *chain.Chain
@@ -94,13 +94,13 @@ type Backing struct {
 // services are the names of the services in the order of their start.
 func services() []string { return []string{"auth", "wallet", "portfolio"} }
 
-// StartBacking starts the embedded servers concurrently and creates a database for each service. The
+// StartInfrastructure starts the embedded servers concurrently and creates a database for each service. The
 // caller must Close it, also after an error.
-func StartBacking(ctx context.Context, o Options) (*Backing, error) {
+func StartInfrastructure(ctx context.Context, o Options) (*Infrastructure, error) {
 	if o.Out == nil {
 		o.Out = progress.New(io.Discard)
 	}
-	b := &Backing{opts: o, databases: map[string]string{}}
+	b := &Infrastructure{opts: o, databases: map[string]string{}}
 	var err error
 	if b.lock, err = lockFolder(o.Dir); err != nil {
 		return b, err
@@ -134,11 +134,11 @@ func StartBacking(ctx context.Context, o Options) (*Backing, error) {
 	return b, b.startPrices(ctx)
 }
 
-func (b *Backing) step(name string, work func(progress.Note) (string, error)) error {
+func (b *Infrastructure) step(name string, work func(progress.Note) (string, error)) error {
 	return b.opts.Out.Step(name, work)
 }
 
-func (b *Backing) startDatabase(ctx context.Context) error {
+func (b *Infrastructure) startDatabase(ctx context.Context) error {
 	return b.step("Postgres", func(progress.Note) (string, error) {
 		if b.opts.External.Database != "" {
 			return b.external("Postgres", "PURSER_DATABASE_URL"), b.useDatabase(ctx)
@@ -168,7 +168,7 @@ func (b *Backing) startDatabase(ctx context.Context) error {
 	})
 }
 
-func (b *Backing) startRedis(ctx context.Context) error {
+func (b *Infrastructure) startRedis(ctx context.Context) error {
 	return b.step("Redis", func(progress.Note) (string, error) {
 		if b.opts.External.Redis != "" {
 			return b.external("Redis", "PURSER_REDIS_URL"), b.askRedis(ctx)
@@ -188,7 +188,7 @@ func (b *Backing) startRedis(ctx context.Context) error {
 	})
 }
 
-func (b *Backing) startChain(ctx context.Context) error {
+func (b *Infrastructure) startChain(ctx context.Context) error {
 	return b.step("chain", func(note progress.Note) (string, error) {
 		if b.opts.External.Chain != "" {
 			return b.useChains(ctx)
@@ -219,7 +219,7 @@ func (b *Backing) startChain(ctx context.Context) error {
 	})
 }
 
-func (b *Backing) startMail(ctx context.Context) error {
+func (b *Infrastructure) startMail(ctx context.Context) error {
 	return b.step("mail", func(progress.Note) (_ string, err error) {
 		b.Mail, err = mailserver.Start(ctx, mailserver.Options{Port: b.opts.Ports.Mail, Received: b.opts.Mailed})
 		if err != nil {
@@ -229,7 +229,7 @@ func (b *Backing) startMail(ctx context.Context) error {
 	})
 }
 
-func (b *Backing) startPrices(ctx context.Context) error {
+func (b *Infrastructure) startPrices(ctx context.Context) error {
 	return b.step("prices", func(progress.Note) (string, error) {
 		if b.opts.External.Prices != "" {
 			answer, err := b.askPrices(ctx)
@@ -263,14 +263,14 @@ func coins(c *chain.Chain) []prices.Coin {
 }
 
 // Parts returns the servers that the services run on, sorted by name.
-func (b *Backing) Parts() []Part {
+func (b *Infrastructure) Parts() []Part {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.SortedFunc(slices.Values(b.parts), func(x, y Part) int { return cmp.Compare(x.Name, y.Name) })
 }
 
 // external records a server that the user configured.
-func (b *Backing) external(name, variable string) string {
+func (b *Infrastructure) external(name, variable string) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.parts = append(b.parts, Part{Name: name, Address: "external (" + variable + ")"})
@@ -278,7 +278,7 @@ func (b *Backing) external(name, variable string) string {
 }
 
 // embedded records a server started here.
-func (b *Backing) embedded(name, address string) string {
+func (b *Infrastructure) embedded(name, address string) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.parts = append(b.parts, Part{Name: name, Address: address, Embedded: true})
@@ -286,7 +286,7 @@ func (b *Backing) embedded(name, address string) string {
 }
 
 // Close stops the embedded servers, the database last.
-func (b *Backing) Close(ctx context.Context) error {
+func (b *Infrastructure) Close(ctx context.Context) error {
 	var failures []error
 	if b.Mail != nil {
 		failures = append(failures, b.Mail.Close())

@@ -14,7 +14,7 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
-// Due implements alert.Looked.
+// Due implements alert.EvaluationStore.
 func (s *Alerts) Due(ctx context.Context, owners []uuid.UUID, at time.Time) error {
 	if len(owners) == 0 {
 		return nil
@@ -26,7 +26,7 @@ func (s *Alerts) Due(ctx context.Context, owners []uuid.UUID, at time.Time) erro
 	return nil
 }
 
-// AllDue has all owners with rules looked at.
+// AllDue marks all owners with rules as due.
 func (s *Alerts) AllDue(ctx context.Context, at time.Time) error {
 	err := s.db.Gorm(ctx).Exec("UPDATE alert_owners SET due_at = ? WHERE due_at > ?", at.UTC(), at.UTC()).Error
 	if err != nil {
@@ -35,8 +35,9 @@ func (s *Alerts) AllDue(ctx context.Context, at time.Time) error {
 	return nil
 }
 
-// Claim implements alert.Looked. A row that another replica claims at the same time isn't waited for.
-func (s *Alerts) Claim(ctx context.Context, now, until time.Time, n int, without []uuid.UUID) ([]alert.Turn, error) {
+// Claim implements alert.EvaluationStore. A row that another replica claims at the same time isn't waited for.
+func (s *Alerts) Claim(ctx context.Context, now, until time.Time, n int,
+	without []uuid.UUID) ([]alert.DueOwner, error) {
 	until = until.UTC().Truncate(time.Microsecond)
 	var owners []uuid.UUID
 	err := s.db.Gorm(ctx).Raw(`UPDATE alert_owners SET due_at = ? WHERE owner_id IN (
@@ -46,21 +47,21 @@ func (s *Alerts) Claim(ctx context.Context, now, until time.Time, n int, without
 	if err != nil {
 		return nil, fmt.Errorf("claim owners with rules: %w", err)
 	}
-	turns := make([]alert.Turn, len(owners))
+	due := make([]alert.DueOwner, len(owners))
 	for i, owner := range owners {
-		turns[i] = alert.Turn{Owner: owner, Until: until}
+		due[i] = alert.DueOwner{Owner: owner, Until: until}
 	}
-	return turns, nil
+	return due, nil
 }
 
-// Finish implements alert.Looked.
-func (s *Alerts) Finish(ctx context.Context, t alert.Turn, next time.Time) error {
+// Finish implements alert.EvaluationStore.
+func (s *Alerts) Finish(ctx context.Context, due alert.DueOwner, next time.Time) error {
 	// Whoever makes a rule changes due_at too, so that this doesn't delete their row.
 	done := s.db.Gorm(ctx).Exec(`DELETE FROM alert_owners WHERE owner_id = ? AND due_at = ?
-		AND NOT EXISTS (SELECT FROM alert_rules WHERE owner_id = ? AND NOT disabled)`, t.Owner, t.Until, t.Owner)
+		AND NOT EXISTS (SELECT FROM alert_rules WHERE owner_id = ? AND NOT disabled)`, due.Owner, due.Until, due.Owner)
 	if done.Error == nil && done.RowsAffected == 0 {
 		done = s.db.Gorm(ctx).Exec("UPDATE alert_owners SET due_at = ? WHERE owner_id = ? AND due_at = ?", next.UTC(),
-			t.Owner, t.Until)
+			due.Owner, due.Until)
 	}
 	if done.Error != nil {
 		return fmt.Errorf("finish a look at rules: %w", done.Error)
@@ -68,7 +69,7 @@ func (s *Alerts) Finish(ctx context.Context, t alert.Turn, next time.Time) error
 	return nil
 }
 
-// Enabled implements alert.Looked.
+// Enabled implements alert.EvaluationStore.
 func (s *Alerts) Enabled(ctx context.Context, owner uuid.UUID) ([]alert.Rule, error) {
 	var rows []ruleRow
 	err := s.db.Gorm(ctx).Where("owner_id = ? AND NOT disabled", owner).Order("id").Find(&rows).Error
@@ -78,7 +79,7 @@ func (s *Alerts) Enabled(ctx context.Context, owner uuid.UUID) ([]alert.Rule, er
 	return rulesFromRows(rows)
 }
 
-// Drop implements alert.Looked.
+// Drop implements alert.EvaluationStore.
 func (s *Alerts) Drop(ctx context.Context, owner, portfolio uuid.UUID) error {
 	err := s.db.Gorm(ctx).Exec(`DELETE FROM alert_rules WHERE owner_id = ? AND portfolio_id = ?
 		AND NOT EXISTS (SELECT FROM portfolios WHERE id = ?)`, owner, portfolio, portfolio).Error
@@ -88,7 +89,7 @@ func (s *Alerts) Drop(ctx context.Context, owner, portfolio uuid.UUID) error {
 	return nil
 }
 
-// TotalAt implements alert.Looked.
+// TotalAt implements alert.EvaluationStore.
 func (s *Alerts) TotalAt(ctx context.Context, portfolio uuid.UUID, at time.Time) (*apd.Decimal, error) {
 	var text string
 	err := s.db.Gorm(ctx).Raw(`SELECT total FROM snapshots WHERE portfolio_id = ? AND measurable AND NOT price_gap
@@ -103,7 +104,7 @@ func (s *Alerts) TotalAt(ctx context.Context, portfolio uuid.UUID, at time.Time)
 	return parseDecimal(text)
 }
 
-// HighestTotal implements alert.Looked. It is the highest of GetKpi.
+// HighestTotal implements alert.EvaluationStore. It is the highest of GetKpi.
 func (s *Alerts) HighestTotal(ctx context.Context, portfolio uuid.UUID) (*apd.Decimal, error) {
 	peak, err := NewSnapshots(s.db, nil).HighestSnapshot(ctx, portfolio, valuation.Currency)
 	if err != nil || peak == nil {

@@ -32,11 +32,11 @@ func (c *claims) Claim(_ context.Context, key string, use int, _ time.Time) (boo
 	return !before, nil
 }
 
-func newClaimedBox(life time.Duration) (*challenge.Registry[string], *memory, *claims) {
+func newClaimedBox(ttl time.Duration) (*challenge.Registry[string], *memory, *claims) {
 	m, c := &memory{kept: map[string]challenge.Stored[string]{}}, &claims{claimed: map[string]bool{}}
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	now := func() time.Time { return at }
-	return challenge.NewRegistry[string](challenge.Claimed[string](m, c, now), life, now), m, c
+	return challenge.NewRegistry[string](challenge.Claimed[string](m, c, now), ttl, now), m, c
 }
 
 func TestAChallengeThatComesBackAfterItsUseIsNotUsedAgain(t *testing.T) {

@@ -1,6 +1,6 @@
-// Package turns is a queue in which sources take turns, however many of one source wait: whoever floods it waits
+// Package fairqueue is a queue in which sources take turns, however many of one source wait: whoever floods it waits
 // behind themselves. It is not safe for concurrent use.
-package turns
+package fairqueue
 
 import "slices"
 

@@ -16,17 +16,17 @@ import (
 	"github.com/purserhq/purser/services/devstack/suite"
 )
 
-// Stand is the services as processes with mutual TLS, on a Postgres and a Redis of their own, with users. Close it.
-type Stand struct {
+// TestBed is the services as processes with mutual TLS, on a Postgres and a Redis of their own, with users. Close it.
+type TestBed struct {
 	// Name is shown, such as "after".
 	Name string
 
-	dir     string
-	backing *suite.Backing
-	running *programs.Secured
-	clients *client.Clients
-	product *Product
-	shares  *Shares
+	dir            string
+	infrastructure *suite.Infrastructure
+	running        *programs.Secured
+	clients        *client.Clients
+	product        *Product
+	shares         *Shares
 }
 
 // unlimited are settings of each service: the generator is one address, and a user does the work of many.
@@ -35,11 +35,11 @@ func unlimited() []string {
 }
 
 // chainHistory is what the embedded chain has, for the history of users.
-const chainHistory = backfilled + 12*time.Hour
+const chainHistory = backfillRange + 12*time.Hour
 
-// NewStand starts the programs of a folder, with so many users.
-func NewStand(ctx context.Context, name, built string, users int) (_ *Stand, err error) {
-	s := &Stand{Name: name}
+// NewTestBed starts the programs of a folder, with so many users.
+func NewTestBed(ctx context.Context, name, built string, users int) (_ *TestBed, err error) {
+	s := &TestBed{Name: name}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("%s: %w", name, err), s.Close())
@@ -51,7 +51,8 @@ func NewStand(ctx context.Context, name, built string, users int) (_ *Stand, err
 	if err := os.Chmod(s.dir, 0o755); err != nil { // the postgres user enters it
 		return nil, err
 	}
-	s.backing, err = suite.StartBacking(ctx, suite.Options{Dir: s.dir, History: chainHistory, Durable: true,
+	s.infrastructure, err = suite.StartInfrastructure(ctx, suite.Options{Dir: s.dir, History: chainHistory,
+		Durable: true,
 		Extra: map[string][]string{
 			"auth":   append(unlimited(), "PURSER_ATTEMPTS_PER_ADDRESS=1000000"),
 			"wallet": unlimited(), "portfolio": unlimited(),
@@ -67,15 +68,15 @@ func NewStand(ctx context.Context, name, built string, users int) (_ *Stand, err
 	if err != nil {
 		return nil, err
 	}
-	if s.running, err = programs.StartSecured(ctx, built, s.backing, certificates); err != nil {
+	if s.running, err = programs.StartSecured(ctx, built, s.infrastructure, certificates); err != nil {
 		return nil, err
 	}
 	if s.clients, err = certificates.Dial(s.running.Endpoints); err != nil {
 		return nil, err
 	}
 	var accounts []string
-	for _, h := range s.backing.Chain.Holders() {
-		accounts = append(accounts, fmt.Sprintf("eip155:%d:%s", s.backing.Chain.ChainID(), h.Hex()))
+	for _, h := range s.infrastructure.Chain.Holders() {
+		accounts = append(accounts, fmt.Sprintf("eip155:%d:%s", s.infrastructure.Chain.ChainID(), h.Hex()))
 	}
 	if s.product, err = NewProduct(ctx, s.clients, users, accounts); err != nil {
 		return nil, err
@@ -89,7 +90,7 @@ func NewStand(ctx context.Context, name, built string, users int) (_ *Stand, err
 }
 
 // parts are the processes of the stand.
-func (s *Stand) parts() ([]Part, error) {
+func (s *TestBed) parts() ([]Part, error) {
 	var parts []Part
 	for i, name := range programs.Names() {
 		parts = append(parts, Part{name, s.running.Running[i].Pid()})
@@ -110,7 +111,7 @@ func (s *Stand) parts() ([]Part, error) {
 }
 
 // Memory is the resident set of each service in bytes, in the order of programs.Names.
-func (s *Stand) Memory() ([]int, error) {
+func (s *TestBed) Memory() ([]int, error) {
 	var all []int
 	for _, p := range s.running.Running {
 		n, err := programs.Memory(p.Pid())
@@ -126,7 +127,7 @@ func (s *Stand) Memory() ([]int, error) {
 const stopTimeout = 30 * time.Second
 
 // Close ends everything and removes the data.
-func (s *Stand) Close() error {
+func (s *TestBed) Close() error {
 	var failed []error
 	if s.product != nil {
 		s.product.Close()
@@ -137,10 +138,10 @@ func (s *Stand) Close() error {
 	if s.running != nil {
 		failed = append(failed, s.running.Stop())
 	}
-	if s.backing != nil {
+	if s.infrastructure != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 		defer cancel()
-		failed = append(failed, s.backing.Close(ctx))
+		failed = append(failed, s.infrastructure.Close(ctx))
 	}
 	if s.dir != "" {
 		failed = append(failed, os.RemoveAll(s.dir))

@@ -12,23 +12,23 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 )
 
-// Limits of what one statement or transaction of Forget does.
+// Limits of what one statement or transaction of PruneSnapshots does.
 const (
 	forgetPortfolios = 500  // that are looked up
 	forgetSnapshots  = 5000 // of one portfolio that are deleted
 )
 
-// Forget deletes the snapshots of the hours before a time. The first one that is left has the positions that it had,
-// and no net flow, as any first one. A portfolio is shortened step by step, each in a transaction, so that what others
-// read is always right; what was forgotten before an error stays forgotten, and the next call goes on.
+// PruneSnapshots deletes the snapshots of the hours before a time. The first one that is left has the positions that
+// it had, and no net flow, as any first one. A portfolio is shortened step by step, each in a transaction, so that
+// what others read is always right; what was forgotten before an error stays forgotten, and the next call goes on.
 //
 // Positions are stored by change, so a row may be what positions years later rest on. The last change of each asset at
 // or before the first snapshot that is left becomes a change at that snapshot, and those before are deleted.
-func (s *Snapshots) Forget(ctx context.Context, before time.Time) error {
+func (s *Snapshots) PruneSnapshots(ctx context.Context, before time.Time) error {
 	return s.forget(ctx, before.UTC(), forgetSnapshots)
 }
 
-// forget is Forget in steps of that many snapshots.
+// forget is PruneSnapshots in steps of that many snapshots.
 func (s *Snapshots) forget(ctx context.Context, before time.Time, step int) error {
 	var after uuid.UUID
 	for {
