@@ -162,7 +162,7 @@ func (r race[T]) run(ctx context.Context) (raceResult[T], error) {
 }
 
 func (r race[T]) askOne(ctx context.Context, n *node) (value T, err error) {
-	if err = n.checkCooldown(r.now()); err == nil {
+	if err = n.checkRetryAfter(r.now()); err == nil {
 		err = n.checkChain(ctx)
 	}
 	if err == nil {

@@ -233,12 +233,12 @@ type headCheck func(ctx context.Context, n *node, head block.Block) error
 // behind the others, is not put back.
 func (r *Reader) noteFailure(ctx context.Context, f failure, err error) time.Duration {
 	now := r.now()
-	var cooldown *cooldownError
+	var notBefore *retryAfterError
 	switch {
 	case errors.Is(err, errNoState):
 		return 0
-	case errors.As(err, &cooldown):
-		return cooldown.until.Sub(now)
+	case errors.As(err, &notBefore):
+		return notBefore.until.Sub(now)
 	case errors.Is(err, errBehind):
 		f.noteFailure(now, f.reason)
 		r.log.WarnContext(ctx, "node passed over", "chain", f.chain, "node", f.name, "error", f.err)
@@ -247,7 +247,7 @@ func (r *Reader) noteFailure(ctx context.Context, f failure, err error) time.Dur
 	f.noteFailure(now, f.reason)
 	until := now.Add(nodeCooldown)
 	if f.reason == chainlist.RateLimited || f.reason == chainlist.Unreachable {
-		if asked := f.startCooldown(err, now); asked.After(until) {
+		if asked := f.obeyRetryAfter(err, now); asked.After(until) {
 			until = asked
 		}
 	}

@@ -25,7 +25,7 @@ type connection interface {
 // httpConnection is one over HTTP.
 type httpConnection struct{ client *rpc.Client }
 
-func newHTTP(rawURL string, u *url.URL, setRetryAt func(until time.Time),
+func newHTTP(rawURL string, u *url.URL, setRetryAfter func(until time.Time),
 	now func() time.Time) (httpConnection, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 8
@@ -33,7 +33,7 @@ func newHTTP(rawURL string, u *url.URL, setRetryAt func(until time.Time),
 	transport.DisableCompression = net.ParseIP(u.Hostname()).IsLoopback()
 	c, err := rpc.DialOptions(context.Background(), rawURL, rpc.WithHTTPClient(&http.Client{
 		Timeout:   callTimeout,
-		Transport: limitedTransport{httponly.Transport(transport), setRetryAt, now},
+		Transport: limitedTransport{httponly.Transport(transport), setRetryAfter, now},
 		CheckRedirect: func(r *http.Request, _ []*http.Request) error {
 			return &redirectError{r.URL}
 		},
@@ -55,8 +55,8 @@ func (h httpConnection) close() { h.client.Close() }
 // fill the memory, and tells until when an answer asks not to be called.
 type limitedTransport struct {
 	http.RoundTripper
-	setRetryAt func(until time.Time)
-	now        func() time.Time
+	setRetryAfter func(until time.Time)
+	now           func() time.Time
 }
 
 func (b limitedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -66,9 +66,9 @@ func (b limitedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if asked := resp.Header.Get("Retry-After"); asked != "" {
 		if seconds, err := strconv.ParseUint(asked, 10, 31); err == nil {
-			b.setRetryAt(b.now().Add(time.Duration(seconds) * time.Second))
+			b.setRetryAfter(b.now().Add(time.Duration(seconds) * time.Second))
 		} else if at, err := http.ParseTime(asked); err == nil {
-			b.setRetryAt(at)
+			b.setRetryAfter(at)
 		}
 	}
 	resp.Body = &limitedBody{Reader: io.LimitReader(resp.Body, maxReplyBytes), Closer: resp.Body}

@@ -42,10 +42,10 @@ func (e *redirectError) Error() string {
 	return "the node redirects to " + redact.URL(e.target.String()) + ", which is not followed"
 }
 
-// cooldownError is about a node that asked to be left alone.
-type cooldownError struct{ until time.Time }
+// retryAfterError is about a node that asked to be left alone.
+type retryAfterError struct{ until time.Time }
 
-func (e *cooldownError) Error() string {
+func (e *retryAfterError) Error() string {
 	return "the node asked not to be called until " + e.until.UTC().Format(time.RFC3339)
 }
 
@@ -93,7 +93,7 @@ func unavailable(what string, failures []failure, retryAfter time.Duration) erro
 // describe says in words what is wrong with a node.
 func describe(n *node, err error, now time.Time) string {
 	var redirect *redirectError
-	var cooldown *cooldownError
+	var notBefore *retryAfterError
 	var future *futureError
 	var status rpc.HTTPError
 	var answer rpc.Error
@@ -107,8 +107,8 @@ func describe(n *node, err error, now time.Time) string {
 			to = " of " + to
 		}
 		return "redirects to another URL" + to + ", which is not followed"
-	case errors.As(err, &cooldown):
-		return "asked not to be called for another " + cooldown.until.Sub(now).Round(time.Second).String()
+	case errors.As(err, &notBefore):
+		return "asked not to be called for another " + notBefore.until.Sub(now).Round(time.Second).String()
 	case errors.As(err, &future):
 		return fmt.Sprintf("has a newest block, %d, that is %s in the future: its clock or that of this service is "+
 			"wrong", future.block.Number, future.block.Time.Sub(now).Round(time.Second))

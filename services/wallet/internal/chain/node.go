@@ -27,8 +27,8 @@ const (
 	chainCheckTimeout = 2 * time.Second
 	// maxOldBlocks is how many blocks are remembered of a node.
 	maxOldBlocks = 4096
-	// maxCooldown is how long a node is not called at most because it asked for that.
-	maxCooldown = 10 * time.Minute
+	// maxRetryAfter is how long a node is not called at most because it asked for that.
+	maxRetryAfter = 10 * time.Minute
 )
 
 // node is one JSON-RPC endpoint of a chain.
@@ -50,15 +50,15 @@ type node struct {
 		err   error
 	}
 
-	mu            sync.Mutex
-	chainChecked  bool
-	cooldownUntil time.Time
-	singleUntil   time.Time // the node gets no batches before
-	batchCalls    int       // the size of batches
-	logBlocks     uint64    // of how many blocks it is asked for events; 0 before the first time
-	byNumber      bool      // blocks are named by their numbers: it doesn't take hashes
-	cooldownUntil time.Time // the node asked not to be called before
-	retryAt       time.Time // the same, of the last answer, whatever it was
+	mu             sync.Mutex
+	chainChecked   bool
+	cooldownUntil  time.Time
+	singleUntil    time.Time // the node gets no batches before
+	batchCalls     int       // the size of batches
+	logBlocks      uint64    // of how many blocks it is asked for events; 0 before the first time
+	byNumber       bool      // blocks are named by their numbers: it doesn't take hashes
+	retryAfter     time.Time // the node asked not to be called before
+	lastRetryAfter time.Time // the same, of the last answer, whatever it was
 	// noCodeAt has, by contract, the newest block at which it had no code.
 	noCodeAt map[common.Address]uint64
 	// hasCodeSince has, by contract, the oldest block at which it had code.
@@ -82,7 +82,7 @@ func newNode(chain uint64, number int, rawURL string, now func() time.Time) (*no
 		n.connection = newSocket(rawURL)
 		return n, nil
 	}
-	if n.connection, err = newHTTP(rawURL, u, n.noteRetryAt, now); err != nil {
+	if n.connection, err = newHTTP(rawURL, u, n.noteRetryAfter, now); err != nil {
 		return nil, fmt.Errorf("prepare %s: %w", u.Host, redact.Error(err, rawURL))
 	}
 	return n, nil
@@ -297,38 +297,38 @@ func (n *node) blocksBelow(head block.Block) []block.Block {
 	return out
 }
 
-// noteRetryAt keeps until when an answer asked not to be called.
-func (n *node) noteRetryAt(until time.Time) {
+// noteRetryAfter keeps until when an answer asked not to be called.
+func (n *node) noteRetryAfter(until time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.retryAt = until
+	n.lastRetryAfter = until
 }
 
-// startCooldown has the node not called until it asked, by Retry-After or in its error,
-// and at most maxCooldown long; it returns that time, or the zero time.
-func (n *node) startCooldown(err error, now time.Time) time.Time {
+// obeyRetryAfter has the node not called until it asked, by Retry-After or in its error,
+// and at most maxRetryAfter long; it returns that time, or the zero time.
+func (n *node) obeyRetryAfter(err error, now time.Time) time.Time {
 	until := now.Add(backoffOf(err))
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.retryAt.After(until) {
-		until = n.retryAt
+	if n.lastRetryAfter.After(until) {
+		until = n.lastRetryAfter
 	}
 	if !until.After(now) {
 		return time.Time{}
 	}
-	if latest := now.Add(maxCooldown); until.After(latest) {
+	if latest := now.Add(maxRetryAfter); until.After(latest) {
 		until = latest
 	}
-	n.cooldownUntil = until
+	n.retryAfter = until
 	return until
 }
 
-// checkCooldown returns an error during the cooldown of the node.
-func (n *node) checkCooldown(now time.Time) error {
+// checkRetryAfter returns an error before the time that the node asked for.
+func (n *node) checkRetryAfter(now time.Time) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if now.Before(n.cooldownUntil) {
-		return &cooldownError{n.cooldownUntil}
+	if now.Before(n.retryAfter) {
+		return &retryAfterError{n.retryAfter}
 	}
 	return nil
 }
@@ -343,5 +343,5 @@ func backoffOf(err error) time.Duration {
 	data, _ := detailed.ErrorData().(map[string]any)
 	rate, _ := data["rate"].(map[string]any)
 	seconds, _ := rate["backoff_seconds"].(float64)
-	return time.Duration(min(max(0, seconds), maxCooldown.Seconds()) * float64(time.Second))
+	return time.Duration(min(max(0, seconds), maxRetryAfter.Seconds()) * float64(time.Second))
 }

@@ -28,7 +28,7 @@ type signatureNode struct {
 
 // Check implements ethsig.Node.
 func (s signatureNode) Check(ctx context.Context) error {
-	if err := s.checkCooldown(s.reader.now()); err != nil {
+	if err := s.checkRetryAfter(s.reader.now()); err != nil {
 		return err
 	}
 	return s.note(ctx, s.checkChain(ctx))

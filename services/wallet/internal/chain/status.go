@@ -146,7 +146,7 @@ func (r *Reader) checkNode(ctx context.Context, n *node, begun time.Time) error 
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if err := n.checkCooldown(begun); err != nil {
+	if err := n.checkRetryAfter(begun); err != nil {
 		return err
 	}
 	if last := n.lastCheck; !last.begun.IsZero() && begun.Sub(last.begun) < checkInterval {
@@ -197,7 +197,7 @@ func reasonOf(err error) chainlist.Reason {
 	var status rpc.HTTPError
 	var future *futureError
 	var redirect *redirectError
-	var cooldown *cooldownError
+	var notBefore *retryAfterError
 	switch {
 	case errors.As(err, new(*wrongChainError)):
 		return chainlist.WrongChain
@@ -209,7 +209,7 @@ func reasonOf(err error) chainlist.Reason {
 		return chainlist.BlockInFuture
 	case errors.As(err, &redirect):
 		return chainlist.Redirects
-	case errors.As(err, &cooldown):
+	case errors.As(err, &notBefore):
 		return chainlist.RateLimited
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		return chainlist.Timeout

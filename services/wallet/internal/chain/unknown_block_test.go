@@ -162,9 +162,9 @@ func TestANodeThatAsksForARestGetsIt(t *testing.T) {
 		}
 	}
 	for _, tc := range []struct {
-		name     string
-		bend     func(*node)
-		cooldown time.Duration
+		name       string
+		bend       func(*node)
+		retryAfter time.Duration
 	}{
 		{"in seconds", func(n *node) { n.raw = after("120") }, 2 * time.Minute},
 		{"as a date", func(n *node) { n.raw = after(noon().Add(3 * time.Minute).Format(http.TimeFormat)) },
@@ -190,15 +190,15 @@ func TestANodeThatAsksForARestGetsIt(t *testing.T) {
 			tc.bend(n)
 			r := newReader(t, 10, n.URL)
 			_, err := r.read(t, tokens(1))
-			if e := unavailable(t, err); e.RetryAfter != tc.cooldown {
+			if e := unavailable(t, err); e.RetryAfter != tc.retryAfter {
 				t.Errorf("the caller is told to come again after %s", e.RetryAfter)
 			}
 			asked := n.asked()
-			r.now = r.now.Add(tc.cooldown - time.Second)
+			r.now = r.now.Add(tc.retryAfter - time.Second)
 			_, err = r.read(t, tokens(1))
 			if e := unavailable(t, err); n.asked() != asked || e.RetryAfter != 15*time.Second ||
 				!strings.Contains(e.Message, "asked not to be called for another 1s") {
-				t.Errorf("it was asked %d times during its cooldown: %v", n.asked()-asked, e)
+				t.Errorf("it was asked %d times before the time that it asked for: %v", n.asked()-asked, e)
 			}
 			if _, err := r.Status(t.Context()); err != nil || n.asked() != asked {
 				t.Errorf("a check asked it %d times, %v", n.asked()-asked, err)
@@ -206,7 +206,7 @@ func TestANodeThatAsksForARestGetsIt(t *testing.T) {
 			r.now = r.now.Add(2 * time.Second)
 			n.raw, n.answer = nil, sound
 			if got, err := r.read(t, tokens(1)); err != nil || amounts(got) != "1" {
-				t.Errorf("after its cooldown: %s, %v", amounts(got), err)
+				t.Errorf("after that time: %s, %v", amounts(got), err)
 			}
 		})
 	}

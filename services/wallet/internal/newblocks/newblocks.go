@@ -98,7 +98,8 @@ type Follower struct {
 // New returns a follower that polls once per interval.
 func New(r Reader, s Store, t token.Lister, y Syncer, interval time.Duration, log *slog.Logger,
 	now func() time.Time) *Follower {
-	return &Follower{reader: r, store: s, tokens: t, syncer: y, interval: interval, replica: uuid.New(), log: log, now: now}
+	return &Follower{reader: r, store: s, tokens: t, syncer: y, interval: interval, replica: uuid.New(), log: log,
+		now: now}
 }
 
 // chain is one that is followed.

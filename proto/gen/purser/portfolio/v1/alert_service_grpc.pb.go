@@ -91,9 +91,9 @@ type AlertServiceClient interface {
 	// slow reader: it reads what it has missed from the database.
 	//
 	// INVALID_ARGUMENT for a text that is no cursor. FAILED_PRECONDITION (CURSOR_EXPIRED) for a cursor whose next
-	// messages are not kept any more (PURSER_CHANGES_RETENTION, 7 days): open the stream without one, keep the cursor of its
-	// first message, and read ListAlerts. RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) for more than 16 streams of one caller
-	// on a replica. UNAVAILABLE (CHANGES_UNAVAILABLE, SHUTTING_DOWN): open it again with the last cursor.
+	// messages are not kept any more (PURSER_CHANGES_RETENTION, 7 days): open the stream without one, keep the cursor of
+	// its first message, and read ListAlerts. RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) for more than 16 streams of one
+	// caller on a replica. UNAVAILABLE (CHANGES_UNAVAILABLE, SHUTTING_DOWN): open it again with the last cursor.
 	// DEADLINE_EXCEEDED (READER_TOO_SLOW) when a message was not taken for 30 seconds.
 	WatchAlerts(ctx context.Context, in *WatchAlertsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchAlertsResponse], error)
 	// CreateWebhookEndpoint adds an address that the caller's next alerts are posted to, signed with the secret of the
@@ -322,9 +322,9 @@ type AlertServiceServer interface {
 	// slow reader: it reads what it has missed from the database.
 	//
 	// INVALID_ARGUMENT for a text that is no cursor. FAILED_PRECONDITION (CURSOR_EXPIRED) for a cursor whose next
-	// messages are not kept any more (PURSER_CHANGES_RETENTION, 7 days): open the stream without one, keep the cursor of its
-	// first message, and read ListAlerts. RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) for more than 16 streams of one caller
-	// on a replica. UNAVAILABLE (CHANGES_UNAVAILABLE, SHUTTING_DOWN): open it again with the last cursor.
+	// messages are not kept any more (PURSER_CHANGES_RETENTION, 7 days): open the stream without one, keep the cursor of
+	// its first message, and read ListAlerts. RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) for more than 16 streams of one
+	// caller on a replica. UNAVAILABLE (CHANGES_UNAVAILABLE, SHUTTING_DOWN): open it again with the last cursor.
 	// DEADLINE_EXCEEDED (READER_TOO_SLOW) when a message was not taken for 30 seconds.
 	WatchAlerts(*WatchAlertsRequest, grpc.ServerStreamingServer[WatchAlertsResponse]) error
 	// CreateWebhookEndpoint adds an address that the caller's next alerts are posted to, signed with the secret of the
