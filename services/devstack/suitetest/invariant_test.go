@@ -123,7 +123,7 @@ func invariant(ctx context.Context, t *testing.T, c *demo.Clients, id string, fr
 			t.Errorf("%s: the total is %s, by chain and prices %s", at, snap.total, want.FloatString(8))
 		}
 	}
-	for _, at := range []time.Time{from, from.Add(until.Sub(from) / 2).Truncate(time.Hour), until.Add(-time.Hour)} {
+	for at := from; at.Before(until); at = at.Add(time.Hour) {
 		resp, err := c.Portfolios.GetValuation(ctx, &portfoliov1.GetValuationRequest{PortfolioId: id,
 			AsOfTime: timestamppb.New(at)})
 		if err != nil {
@@ -143,7 +143,8 @@ func invariant(ctx context.Context, t *testing.T, c *demo.Clients, id string, fr
 	}
 	for _, zone := range []string{"UTC", "Asia/Kathmandu", "America/St_Johns"} {
 		for _, interval := range []portfoliov1.Interval{portfoliov1.Interval_INTERVAL_HOURLY,
-			portfoliov1.Interval_INTERVAL_DAILY, portfoliov1.Interval_INTERVAL_WEEKLY} {
+			portfoliov1.Interval_INTERVAL_DAILY, portfoliov1.Interval_INTERVAL_WEEKLY,
+			portfoliov1.Interval_INTERVAL_MONTHLY} {
 			timeline(ctx, t, c, snapshots, &portfoliov1.GetTimelineRequest{PortfolioId: id, Interval: interval,
 				TimeZone: zone, StartTime: timestamppb.New(from), EndTime: timestamppb.New(until)})
 		}

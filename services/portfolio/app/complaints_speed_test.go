@@ -101,8 +101,8 @@ func TestALongHistoryBlocksNoHealthCheck(t *testing.T) {
 		}
 	})
 	check := longest()
-	testkit.Figure(t, "three dashboards of %d hours and %d flows: %s (limit 48s), %d MiB allocated; the longest health "+
-		"check took %s (limit 2s)",
+	testkit.Figure(t, "three dashboards of %d hours and %d flows: %s (limit 48s), %d MiB allocated; the longest "+
+		"health check took %s (limit 2s)",
 		longHistoryHours, flows, took, allocated, check)
 	if took > 3*16*time.Second || check > 2*time.Second {
 		t.Error("that is too long")
@@ -132,8 +132,8 @@ func TestTheKpiOfALongHistoryAreQuick(t *testing.T) {
 			t.Error(k, err)
 		}
 	})
-	testkit.Figure(t, "the key figures of %d hours: %s (limit 15s), %d MiB allocated (limit 256)", longHistoryHours, took,
-		allocated)
+	testkit.Figure(t, "the key figures of %d hours: %s (limit 15s), %d MiB allocated (limit 256)", longHistoryHours,
+		took, allocated)
 	if took > 15*time.Second || allocated > 256 {
 		t.Error("that is too long, or too much")
 	}

@@ -139,8 +139,8 @@ func sameTime(got, want string) bool {
 	return got == want || got == at.Format(time.DateTime) || got == at.Round(time.Second).Format(time.DateTime)
 }
 
-// What a spreadsheet opens is what was stored: no id is a number, no number another one, nothing is computed, and a sum
-// of a column counts every number.
+// What a spreadsheet opens is what was stored: no id is a number, no number another one, nothing is computed, and a
+// sum of a column counts every number.
 func TestARealSpreadsheetOpensWhatWasExported(t *testing.T) {
 	t.Parallel()
 	s := start(t)
@@ -218,7 +218,8 @@ func TestARealSpreadsheetChangesAFileWithoutTheseRules(t *testing.T) {
 	row := table(t, opened(t, "bare.csv", []byte("id;price;units;text;begun\r\n"+
 		"007;0.125;123456789012345678901234567890;12E4;1,5\r\n"), "CSV:59,34,76,1,,1031"), ',')[0]
 	units, err := strconv.ParseFloat(row["units"], 64)
-	if row["text"] == "12E4" || row["begun"] == "1,5" || row["id"] != "7" || row["price"] != "125" || err != nil || row["units"] == "123456789012345678901234567890" {
+	if row["text"] == "12E4" || row["begun"] == "1,5" || row["id"] != "7" || row["price"] != "125" || err != nil ||
+		row["units"] == "123456789012345678901234567890" {
 		t.Errorf("opened as %v (%v, %v): it doesn't change what it should", row, units, err)
 	}
 }

@@ -52,8 +52,8 @@ func (s service) withRandomHours(ctx context.Context, t *testing.T, r *rand.Rand
 	return hours
 }
 
-// pointOf is what the hours of a point make of it: open, close, lowest, highest, net flow and count. Without any it has
-// the last total before.
+// pointOf is what the hours of a point make of it: open, close, lowest, highest, net flow and count. Without any it
+// has the last total before.
 func pointOf(hours []plainHour, p *portfoliov1.TimelinePoint) string {
 	var first, last, lowest, highest, flow, before *big.Rat
 	count := 0

@@ -11,9 +11,9 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/performance"
 )
 
-// drawDays is an account with a mark at the noon of most days of a range, which begins at the first mark's midnight and
-// ends at the last limit. Its worth is always above the threshold. The account's hours at noon of the i-th day are in
-// byDay, nil for a day without a mark.
+// drawDays is an account with a mark at the noon of most days of a range, which begins at the first mark's midnight
+// and ends at the last limit. Its worth is always above the threshold. The account's hours at noon of the i-th day are
+// in byDay, nil for a day without a mark.
 func drawDays(t *rapid.T) (a account, byDay []*hour, limits []time.Time) {
 	n := rapid.IntRange(1, 40).Draw(t, "days")
 	units := big.NewRat(500, 1)

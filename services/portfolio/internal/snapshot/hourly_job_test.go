@@ -149,8 +149,8 @@ func TestTheHourlyJobStoresNothingForAPortfolioThatIsEmptyOrWasNeverSynced(t *te
 	}
 }
 
-// A wallet that is refreshed, of which nothing is known meanwhile, is no 0: neither is one stored, nor is the portfolio
-// passed over once it is known again.
+// A wallet that is refreshed, of which nothing is known meanwhile, is no 0: neither is one stored, nor is the
+// portfolio passed over once it is known again.
 func TestTheHourlyJobStoresNoZeroDuringARefresh(t *testing.T) {
 	w := newPortfolios(2)
 	before := w.held[w.ids[0]]

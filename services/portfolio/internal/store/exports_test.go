@@ -60,8 +60,8 @@ func TestALargeExportTakesNoMoreMemory(t *testing.T) {
 		t.Fatal(rows, err)
 	}
 	above := (int64(out.peak) - int64(before.HeapAlloc)) >> 20
-	testkit.Figure(t, "an export of %d rows, %d MiB: at most %d MiB of memory above the %d MiB before (limit 48)", rows,
-		out.bytes>>20, above, before.HeapAlloc>>20)
+	testkit.Figure(t, "an export of %d rows, %d MiB: at most %d MiB of memory above the %d MiB before (limit 48)",
+		rows, out.bytes>>20, above, before.HeapAlloc>>20)
 	if above > 48 {
 		t.Errorf("it took %d MiB", above)
 	}

@@ -43,7 +43,7 @@ func (f fixture) counter(t *testing.T) counter {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.DB.Close() })
+	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
 
@@ -107,8 +107,8 @@ func TestTheNumberOfStatementsOfAReadDoesNotGrow(t *testing.T) {
 	// Each returns how much it has read.
 	for name, read := range map[string]func(context.Context, portfolio.Portfolio) (int, error){
 		"GetTimeline": func(ctx context.Context, p portfolio.Portfolio) (n int, err error) {
-			points, err := timeline.NewService(uncached{s}, dollars(), now).Points(ctx, p, timeline.Request{Start: from, End: until,
-				Interval: timeline.Hourly})
+			points, err := timeline.NewService(uncached{s}, dollars(), now).Points(ctx, p,
+				timeline.Request{Start: from, End: until, Interval: timeline.Hourly})
 			for _, point := range points.Points {
 				n += point.Snapshots
 			}
