@@ -56,7 +56,7 @@ func TestTokensOfSeveralListsAreRead(t *testing.T) {
 	}
 	const entry = `{"chainId":1,"address":"0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed","symbol":"%s","decimals":6}`
 	own, other := fmt.Sprintf(entry, "OWN"), fmt.Sprintf(entry, "OTHER")
-	logs := &servicetest.Logs{}
+	logs := &testkit.LogBuffer{}
 	s := replica(t, testkit.Postgres(t, migrations.FS), servicetest.NewIssuer(t), servicetest.NoRedis, "", logs,
 		"PURSER_TOKEN_LIST="+write(own)+","+write(other+","+other+","+strings.Replace(other, ":1,", ":137,", 1)))
 	resp, err := s.tokens.ListTokens(s.user(t), &walletv1.ListTokensRequest{})
@@ -69,8 +69,8 @@ func TestTokensOfSeveralListsAreRead(t *testing.T) {
 		got = append(got, chain+" "+token.GetSymbol())
 	}
 	slices.Sort(got)
-	if told := strings.Join(got, ", "); told != "eip155:1 OWN, eip155:137 OTHER, eip155:137 POL" {
-		t.Errorf("listed %s", told)
+	if listed := strings.Join(got, ", "); listed != "eip155:1 OWN, eip155:137 OTHER, eip155:137 POL" {
+		t.Errorf("listed %s", listed)
 	}
 	if !logs.Contains("repeated=1") && !logs.Contains(`"repeated":1`) {
 		t.Errorf("the log doesn't tell of the entry that is there twice: %s", logs)
