@@ -1,5 +1,5 @@
-// Package timerange checks the start_time and end_time of a request: one set of
-// rules and one wording for every list, timeline and backfill.
+// Package timerange checks the start_time and end_time of a request, and its single times: one set of rules and one
+// wording for every list, timeline and backfill.
 //
 // A range holds the times at or after its start and before its end. Every error
 // is errs.Invalid; it names the field, the rule and what was given.
@@ -92,18 +92,35 @@ func (r Range) Check(rules Rules) error {
 		return errs.Invalid(startField, "must be set")
 	case rules.Required && !hasEnd:
 		return errs.Invalid(endField, "must be set")
-	case hasEnd && !rules.Now.IsZero() && r.End.After(rules.Now.Add(rules.Skew)):
-		return errs.Invalid(endField, fmt.Sprintf("must not be in the future (now %s), got %s",
-			text(rules.Now), text(r.End)))
-	case hasStart && hasEnd && !r.Start.Before(r.End):
+	}
+	latest := Rules{Now: rules.Now, Skew: rules.Skew}
+	if err := CheckTime(endField, r.End, latest); err != nil {
+		return err
+	}
+	if hasStart && hasEnd && !r.Start.Before(r.End) {
 		return errs.Invalid(startField, fmt.Sprintf("must be before end_time (%s), got %s", text(r.End),
 			text(r.Start)))
-	case hasStart && !rules.Earliest.IsZero() && r.Start.Before(rules.Earliest):
-		return errs.Invalid(startField, fmt.Sprintf("must be %s or later, got %s", text(rules.Earliest),
-			text(r.Start)))
-	case hasStart && hasEnd && rules.MaxYears > 0 && r.Start.Before(r.End.AddDate(-rules.MaxYears, 0, 0)):
+	}
+	if err := CheckTime(startField, r.Start, Rules{Earliest: rules.Earliest}); err != nil {
+		return err
+	}
+	if hasStart && hasEnd && rules.MaxYears > 0 && r.Start.Before(r.End.AddDate(-rules.MaxYears, 0, 0)) {
 		return errs.Invalid(startField, fmt.Sprintf("must be at most %d years before end_time (%s), got %s",
 			rules.MaxYears, text(r.End), text(r.Start)))
+	}
+	return nil
+}
+
+// CheckTime returns the first of the rules Now, Skew and Earliest that the time in a field breaks, as errs.Invalid.
+// The zero time breaks none.
+func CheckTime(field string, t time.Time, rules Rules) error {
+	switch {
+	case t.IsZero():
+		return nil
+	case !rules.Now.IsZero() && t.After(rules.Now.Add(rules.Skew)):
+		return errs.Invalid(field, fmt.Sprintf("must not be in the future (now %s), got %s", text(rules.Now), text(t)))
+	case !rules.Earliest.IsZero() && t.Before(rules.Earliest):
+		return errs.Invalid(field, fmt.Sprintf("must be %s or later, got %s", text(rules.Earliest), text(t)))
 	}
 	return nil
 }

@@ -120,3 +120,30 @@ func TestTheHoursOfARangeAreThoseThatBeginInIt(t *testing.T) {
 		})
 	}
 }
+
+func TestASingleTimeFollowsTheRules(t *testing.T) {
+	now := noon()
+	rules := timerange.Rules{Now: now, Skew: timerange.ClockSkew, Earliest: now.AddDate(-1, 0, 0)}
+	for name, tt := range map[string]struct {
+		at    time.Time
+		rules timerange.Rules
+		want  string
+	}{
+		"unset":                         {time.Time{}, rules, ""},
+		"now":                           {now, rules, ""},
+		"a clock that is a minute fast": {now.Add(time.Minute), rules, ""},
+		"the future": {now.Add(time.Minute + 1), rules,
+			"as_of_time: must not be in the future (now 2026-03-01T12:00:00Z), got 2026-03-01T12:01:00.000000001Z"},
+		"the earliest": {rules.Earliest, rules, ""},
+		"before it": {rules.Earliest.Add(-1), rules,
+			"as_of_time: must be 2025-03-01T12:00:00Z or later, got 2025-03-01T11:59:59.999999999Z"},
+		"no rule": {now.AddDate(9, 0, 0), timerange.Rules{}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := timerange.CheckTime("as_of_time", tt.at, tt.rules)
+			if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}

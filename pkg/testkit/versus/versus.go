@@ -82,7 +82,8 @@ func Run(b *testing.B, c Comparison) {
 	if !c.Slow {
 		b.ReportMetric(allocations(c.Ours), "allocs/op")
 	}
-	for unit, goal := range map[string]float64{"goal": c.Goal, "goal-ns": float64(c.GoalTime), "p99-goal": c.P99Goal, "allocs-goal": c.AllocsGoal} {
+	for unit, goal := range map[string]float64{"goal": c.Goal, "goal-ns": float64(c.GoalTime),
+		"p99-goal": c.P99Goal, "allocs-goal": c.AllocsGoal} {
 		if goal > 0 {
 			b.ReportMetric(goal, unit)
 		}

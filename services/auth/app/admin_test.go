@@ -243,6 +243,8 @@ func TestAnAdminReadsEventsAndRunsOfJobs(t *testing.T) {
 	_, err := s.admin.ListAuditEvents(admin,
 		&authv1.ListAuditEventsRequest{StartTime: &timestamppb.Timestamp{Seconds: 1 << 60}})
 	want(t, err, errs.KindInvalid, "INVALID_ARGUMENT")
+	_, err = s.admin.ListAuditEvents(admin, &authv1.ListAuditEventsRequest{StartTime: begun, EndTime: begun})
+	want(t, err, errs.KindInvalid, "INVALID_ARGUMENT") // it was an empty list
 
 	if _, err := s.jobs.TriggerJob(admin, &jobsv1.TriggerJobRequest{Job: "prune_sessions"}); err != nil {
 		t.Fatal(err)

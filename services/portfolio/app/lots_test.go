@@ -332,7 +332,7 @@ func TestWrongOptionsOfLotsAreNamed(t *testing.T) {
 	servicetest.WantViolation(t, err, "group_by")
 	_, err = s.lots.ListDisposals(ctx, &portfoliov1.ListDisposalsRequest{StartTime: timestamppb.New(time.Unix(9, 0)),
 		EndTime: timestamppb.New(time.Unix(9, 0))})
-	servicetest.WantViolation(t, err, "end_time")
+	servicetest.WantViolation(t, err, "start_time")
 	_, err = s.lots.ListLots(ctx, &portfoliov1.ListLotsRequest{TokenId: "ETH"})
 	servicetest.WantViolation(t, err, "token_id")
 	_, err = s.lots.ListLots(ctx, &portfoliov1.ListLotsRequest{PortfolioId: uuid.NewString()})

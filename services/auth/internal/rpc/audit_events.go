@@ -27,12 +27,14 @@ func (s *AdminServer) ListAuditEvents(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	if f.From, err = timerange.Time("start_time", req.GetStartTime()); err != nil {
+	times, err := timerange.FromProto(req.GetStartTime(), req.GetEndTime())
+	if err != nil {
 		return nil, err
 	}
-	if f.Until, err = timerange.Time("end_time", req.GetEndTime()); err != nil {
+	if err := times.Check(timerange.Rules{}); err != nil {
 		return nil, err
 	}
+	f.From, f.Until = times.Start, times.End
 	query := page.NewQuery("ListAuditEvents", authn.CallerFrom(ctx).UserID.String(), f.Subject.String(),
 		f.Actor.String(),
 		string(f.Type), string(f.Outcome), f.From.String(), f.Until.String())

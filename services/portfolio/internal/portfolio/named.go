@@ -217,17 +217,12 @@ func (s *Named) ListMemberships(ctx context.Context, p Portfolio, from time.Time
 // one in the future or before Earliest.
 func (s *Named) Hour(effective time.Time) (time.Time, error) {
 	now := s.now().UTC()
-	text := func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
-	switch {
-	case effective.IsZero():
-		effective = now
-	case effective.After(now.Add(timerange.ClockSkew)):
-		return effective, errs.Invalid("effective_time", fmt.Sprintf("must not be in the future (now %s), got %s",
-			text(now), text(effective)))
-	case effective.Before(Earliest()):
-		return effective, errs.Invalid("effective_time", fmt.Sprintf("must be %s or later, got %s", text(Earliest()),
-			text(effective)))
-	case effective.After(now):
+	err := timerange.CheckTime("effective_time", effective, timerange.Rules{Now: now, Skew: timerange.ClockSkew,
+		Earliest: Earliest()})
+	if err != nil {
+		return effective, err
+	}
+	if effective.IsZero() || effective.After(now) {
 		effective = now
 	}
 	return effective.UTC().Truncate(time.Hour), nil

@@ -153,10 +153,5 @@ func (s *Service) ValueAt(ctx context.Context, p Portfolio, at time.Time) (valua
 
 // CheckAsOf returns errs.Invalid for a time in the future.
 func (s *Service) CheckAsOf(at time.Time) error {
-	now := s.now()
-	if !at.After(now.Add(timerange.ClockSkew)) {
-		return nil
-	}
-	return errs.Invalid("as_of_time", fmt.Sprintf("must not be in the future (now %s), got %s",
-		now.UTC().Format(time.RFC3339Nano), at.UTC().Format(time.RFC3339Nano)))
+	return timerange.CheckTime("as_of_time", at, timerange.Rules{Now: s.now(), Skew: timerange.ClockSkew})
 }

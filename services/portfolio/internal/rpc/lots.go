@@ -106,11 +106,11 @@ func lotScope(token string, r ranged) (s gains.Scope, err error) {
 		return s, nil
 	}
 	times, err := timerange.FromProto(r.GetStartTime(), r.GetEndTime())
-	s.Start, s.End = times.Start, times.End
-	if err == nil && !s.Start.IsZero() && !s.End.IsZero() && !s.Start.Before(s.End) {
-		err = errs.Invalid("end_time", "must be after start_time")
+	if err != nil {
+		return s, err
 	}
-	return s, err
+	s.Start, s.End = times.Start, times.End
+	return s, times.Check(timerange.Rules{})
 }
 
 // read computes the lots of a portfolio of the caller.

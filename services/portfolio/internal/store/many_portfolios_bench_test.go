@@ -73,9 +73,9 @@ func BenchmarkManyPortfolios(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	testkit.Figure(b, "%d portfolios, 20 tokens, %d days: %d snapshots in %s, %.2f GB on disk, %.1f bytes a position and hour",
-		portfolios, days, portfolios*days*24, time.Since(begun).Round(time.Second), float64(bytes)/1e9,
-		float64(bytes)/float64(portfolios*days*24*20))
+	testkit.Figure(b, "%d portfolios, 20 tokens, %d days: %d snapshots in %s, %.2f GB on disk, "+
+		"%.1f bytes a position and hour", portfolios, days, portfolios*days*24,
+		time.Since(begun).Round(time.Second), float64(bytes)/1e9, float64(bytes)/float64(portfolios*days*24*20))
 	now := hour(0)
 	bounds := []time.Time{hour(-days * 24)}
 	for day := range days {

@@ -34,7 +34,7 @@ func NewBalanceServer(w *wallet.Service, past asof.Store, i *importing.Service) 
 func (s *BalanceServer) ListBalances(ctx context.Context,
 	req *walletv1.ListBalancesRequest) (*walletv1.ListBalancesResponse, error) {
 	owner := authn.CallerFrom(ctx).UserID
-	id, err := parseID("wallet_id", req.GetWalletId())
+	id, err := parseWalletID(req.GetWalletId())
 	if err != nil {
 		return nil, err
 	}

@@ -54,7 +54,7 @@ func pastQuery(caller authn.Caller, req *walletv1.ListHistoricalBalancesRequest,
 		return q, err
 	}
 	if req.GetWalletId() != "" {
-		q.Wallet, err = parseID("wallet_id", req.GetWalletId())
+		q.Wallet, err = parseWalletID(req.GetWalletId())
 	}
 	q.At = req.GetAtTime().AsTime()
 	return q, errs.AllInvalid(err, checkAtTime(req.GetAtTime(), now))
@@ -62,18 +62,16 @@ func pastQuery(caller authn.Caller, req *walletv1.ListHistoricalBalancesRequest,
 
 // checkAtTime returns errs.Invalid for a time that nothing can be known of.
 func checkAtTime(t *timestamppb.Timestamp, now time.Time) error {
-	at := t.AsTime()
-	switch {
-	case t.CheckValid() != nil:
-		return errs.Invalid("at_time", "must be a time from year 1 to 9999")
-	case at.Before(importing.Earliest()):
-		return errs.Invalid("at_time", fmt.Sprintf("must be %s or later, got %s",
-			importing.Earliest().Format(time.RFC3339), at.Format(time.RFC3339)))
-	case at.After(now.Add(timerange.ClockSkew)):
-		return errs.Invalid("at_time", fmt.Sprintf("must not be in the future: got %s, and it is %s now",
-			at.Format(time.RFC3339), now.UTC().Format(time.RFC3339)))
+	const field = "at_time"
+	at, err := timerange.Time(field, t)
+	if err != nil {
+		return err
 	}
-	return nil
+	earliest := importing.Earliest()
+	if at.IsZero() { // unset, or the first moment of the year 1
+		return errs.Invalid(field, "must be set, to "+earliest.Format(time.RFC3339)+" or later")
+	}
+	return timerange.CheckTime(field, at, timerange.Rules{Now: now, Skew: timerange.ClockSkew, Earliest: earliest})
 }
 
 var bases = map[asof.Basis]walletv1.BalanceBasis{
@@ -116,7 +114,7 @@ func importIDs(req interface {
 	GetWalletId() string
 	GetRequestId() string
 }) (id, request uuid.UUID, err error) {
-	id, wrongID := parseID("wallet_id", req.GetWalletId())
+	id, wrongID := parseWalletID(req.GetWalletId())
 	request, wrongRequest := requests.ID(req)
 	return id, request, errs.AllInvalid(wrongID, wrongRequest)
 }

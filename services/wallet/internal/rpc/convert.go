@@ -17,10 +17,10 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
-func parseID(field, text string) (uuid.UUID, error) {
+func parseWalletID(text string) (uuid.UUID, error) {
 	id, err := uuid.Parse(text)
 	if err != nil {
-		return uuid.Nil, errs.Invalid(field, "must be a UUID, "+errs.Given(text))
+		return uuid.Nil, errs.Invalid("wallet_id", "must be a UUID, "+errs.Given(text))
 	}
 	return id, nil
 }

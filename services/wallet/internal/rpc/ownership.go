@@ -22,7 +22,7 @@ const proofsPerMinute = 10
 // StartOwnershipProof implements the RPC.
 func (s *WalletServer) StartOwnershipProof(ctx context.Context,
 	req *walletv1.StartOwnershipProofRequest) (*walletv1.StartOwnershipProofResponse, error) {
-	id, err := parseID("wallet_id", req.GetWalletId())
+	id, err := parseWalletID(req.GetWalletId())
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +39,7 @@ func (s *WalletServer) StartOwnershipProof(ctx context.Context,
 // FinishOwnershipProof implements the RPC.
 func (s *WalletServer) FinishOwnershipProof(ctx context.Context,
 	req *walletv1.FinishOwnershipProofRequest) (*walletv1.FinishOwnershipProofResponse, error) {
-	id, err := parseID("wallet_id", req.GetWalletId())
+	id, err := parseWalletID(req.GetWalletId())
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ func (s *PositionServer) ListPositions(ctx context.Context,
 	}
 	var err error
 	if req.GetWalletId() != "" {
-		if f.Wallet, err = parseID("wallet_id", req.GetWalletId()); err != nil {
+		if f.Wallet, err = parseWalletID(req.GetWalletId()); err != nil {
 			return nil, err
 		}
 	}

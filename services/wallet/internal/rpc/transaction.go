@@ -12,6 +12,7 @@ import (
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/page"
+	"github.com/purserhq/purser/pkg/timerange"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/internal/streams"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
@@ -74,7 +75,7 @@ func (s *TransactionServer) ListTransactions(ctx context.Context,
 
 func transactionFilter(req *walletv1.ListTransactionsRequest) (f transaction.Filter, err error) {
 	if req.GetWalletId() != "" {
-		if f.Wallet, err = parseID("wallet_id", req.GetWalletId()); err != nil {
+		if f.Wallet, err = parseWalletID(req.GetWalletId()); err != nil {
 			return f, err
 		}
 	}
@@ -88,27 +89,12 @@ func transactionFilter(req *walletv1.ListTransactionsRequest) (f transaction.Fil
 	for _, k := range req.GetKinds() {
 		f.Kinds = append(f.Kinds, transaction.Kind(strings.TrimPrefix(k.String(), "TRANSACTION_KIND_")))
 	}
-	if f.From, err = optionalTime("start_time", req.GetStartTime()); err != nil {
+	times, err := timerange.FromProto(req.GetStartTime(), req.GetEndTime())
+	if err != nil {
 		return f, err
 	}
-	if f.Until, err = optionalTime("end_time", req.GetEndTime()); err != nil {
-		return f, err
-	}
-	if !f.From.IsZero() && !f.Until.IsZero() && !f.From.Before(f.Until) {
-		return f, errs.Invalid("end_time", "must be after start_time")
-	}
-	return f, nil
-}
-
-// optionalTime returns the zero time for an unset one.
-func optionalTime(field string, t *timestamppb.Timestamp) (time.Time, error) {
-	if t == nil {
-		return time.Time{}, nil
-	}
-	if err := t.CheckValid(); err != nil {
-		return time.Time{}, errs.Invalid(field, "must be a time from year 1 to 9999")
-	}
-	return t.AsTime(), nil
+	f.From, f.Until = times.Start, times.End
+	return f, times.Check(timerange.Rules{})
 }
 
 func cursorOf(m transaction.Movement) transaction.Cursor {

@@ -63,7 +63,7 @@ func creationFromProto(req *walletv1.CreateWalletRequest) (c wallet.Creation, er
 // GetWallet implements the RPC.
 func (s *WalletServer) GetWallet(ctx context.Context, req *walletv1.GetWalletRequest) (*walletv1.GetWalletResponse,
 	error) {
-	id, err := parseID("wallet_id", req.GetWalletId())
+	id, err := parseWalletID(req.GetWalletId())
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +109,7 @@ func (s *WalletServer) ListWallets(ctx context.Context,
 // UpdateWallet implements the RPC.
 func (s *WalletServer) UpdateWallet(ctx context.Context,
 	req *walletv1.UpdateWalletRequest) (*walletv1.UpdateWalletResponse, error) {
-	id, err := parseID("wallet_id", req.GetWalletId())
+	id, err := parseWalletID(req.GetWalletId())
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +139,7 @@ func checkMask(req *walletv1.UpdateWalletRequest) error {
 // ArchiveWallet implements the RPC.
 func (s *WalletServer) ArchiveWallet(ctx context.Context,
 	req *walletv1.ArchiveWalletRequest) (*walletv1.ArchiveWalletResponse, error) {
-	id, err := parseID("wallet_id", req.GetWalletId())
+	id, err := parseWalletID(req.GetWalletId())
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +153,7 @@ func (s *WalletServer) ArchiveWallet(ctx context.Context,
 // RestoreWallet implements the RPC.
 func (s *WalletServer) RestoreWallet(ctx context.Context,
 	req *walletv1.RestoreWalletRequest) (*walletv1.RestoreWalletResponse, error) {
-	id, err := parseID("wallet_id", req.GetWalletId())
+	id, err := parseWalletID(req.GetWalletId())
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +167,7 @@ func (s *WalletServer) RestoreWallet(ctx context.Context,
 // DeleteWallet implements the RPC.
 func (s *WalletServer) DeleteWallet(ctx context.Context,
 	req *walletv1.DeleteWalletRequest) (*walletv1.DeleteWalletResponse, error) {
-	id, err := parseID("wallet_id", req.GetWalletId())
+	id, err := parseWalletID(req.GetWalletId())
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +186,7 @@ func (s *WalletServer) DeleteWallet(ctx context.Context,
 // SyncWallet implements the RPC.
 func (s *WalletServer) SyncWallet(ctx context.Context, req *walletv1.SyncWalletRequest) (*walletv1.SyncWalletResponse,
 	error) {
-	id, err := parseID("wallet_id", req.GetWalletId())
+	id, err := parseWalletID(req.GetWalletId())
 	if err != nil {
 		return nil, err
 	}
