@@ -95,8 +95,8 @@ func parse(line string) (string, result, bool) {
 	return name, r, true
 }
 
-// rows are a benchmark's row and one more for each other figure that it was compared with: "first-ns/op", "first-ratio"
-// and "first-goal" are a row beside "first".
+// rows are a benchmark's row and one more for each other figure that it was compared with: "first-ns/op",
+// "first-ratio" and "first-goal" are a row beside "first".
 func (r result) rows() iter.Seq2[string, result] {
 	return func(yield func(string, result) bool) {
 		if !yield("", r) {
@@ -107,7 +107,8 @@ func (r result) rows() iter.Seq2[string, result] {
 			if _, raw := r[other+"-ns/op"]; !ok || !raw {
 				continue
 			}
-			row := result{"ns/op": r["ns/op"], "raw-ns/op": r[other+"-ns/op"], "ratio": r[other+"-ratio"], "goal": r[unit]}
+			row := result{"ns/op": r["ns/op"], "raw-ns/op": r[other+"-ns/op"], "ratio": r[other+"-ratio"],
+				"goal": r[unit]}
 			if !yield(" beside "+other, row) {
 				return
 			}
@@ -160,7 +161,8 @@ func (r result) row() (string, bool) {
 	if v, ok := r["allocs/op"]; ok {
 		allocs = fmt.Sprint(v)
 	}
-	return strings.Join([]string{measured, raw, ratio, strings.Join(goals, ", "), slowest, compare("p99-ratio", "p99-goal"),
+	return strings.Join([]string{measured, raw, ratio, strings.Join(goals, ", "), slowest,
+		compare("p99-ratio", "p99-goal"),
 		allocs, compare("allocs/op", "allocs-goal"), ""}, "\t"), met
 }
 

@@ -153,7 +153,7 @@ var readTree = sync.OnceValues(func() ([]source, error) {
 
 // sourceEndings are the endings of the files that readTree reads, besides Makefiles.
 func sourceEndings() []string {
-	return []string{".go", ".proto", ".sql", ".sh", ".css", ".js", ".html"}
+	return []string{".go", ".proto", ".sql", ".sh", ".css", ".js", ".html", ".yaml"}
 }
 
 // generated reports whether a Go file is marked as generated code above its package clause.
