@@ -4,11 +4,21 @@ import (
 	"context"
 	"time"
 
+	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/auth/internal/mail"
 	"github.com/purserhq/purser/services/auth/internal/store"
 	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/internal/dependency"
 )
+
+// newTexts returns the texts of mails, and lets the events that are recorded in db notify with them.
+func newTexts(ctx context.Context, db *postgres.DB, mails *store.Mails, cfg mail.Config) (*mail.Texts, error) {
+	texts, err := mail.NewTexts(cfg.Links)
+	if err != nil {
+		return nil, err
+	}
+	return texts, store.NewNotices(texts, cfg.NoticesOff, cfg.PerHour, mails).Start(ctx, db)
+}
 
 // newMailSender adds to b a loop that sends mails as soon as they are queued. It
 // returns nil when no SMTP server is set.

@@ -44,7 +44,7 @@ func (s *Service) AddPastYields(ctx context.Context, p portfolio.Portfolio, stat
 	var past []valuation.Market
 	var err error
 	if state.hasIndex() {
-		limited, cancel := context.WithTimeout(ctx, deadline.Budget(ctx, pastShare, pastBudget))
+		limited, cancel := deadline.Share(ctx, pastShare, pastBudget)
 		past, err = s.reader.PastMarkets(limited, p.Owner, state.At.Add(-pastYieldWindow).Truncate(time.Hour))
 		cancel()
 	}

@@ -163,7 +163,7 @@ func (s *Service) missing(tokens []token.Token, q Query, stored map[place]Hour) 
 // read asks the sources and stores what they say. Calls for the same page wait for one
 // reading. A failure of the sources is logged: their hours stay missing.
 func (s *Service) read(ctx context.Context, tokens []token.Token, q Query, missing []history.TokenHour) error {
-	ctx, cancel := context.WithTimeout(ctx, deadline.Budget(ctx, readShare, readBudget))
+	ctx, cancel := deadline.Share(ctx, readShare, readBudget)
 	defer cancel()
 	key := []string{q.From.String(), q.Until.String()}
 	for _, t := range tokens {

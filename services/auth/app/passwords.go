@@ -1,0 +1,24 @@
+package app
+
+import (
+	"cmp"
+
+	"github.com/purserhq/purser/services/auth/internal/password"
+	"github.com/purserhq/purser/services/internal/chassis"
+)
+
+// newHasher returns what hashes passwords, in a process of its own unless cfg says otherwise.
+func newHasher(b *chassis.Builder, cfg Config) (*password.Hasher, error) {
+	slots := cmp.Or(cfg.HashesAtOnce, password.MaxConcurrent())
+	if !cfg.PasswordProcess {
+		password.ShareProcessor()
+		return password.New(slots, hashSource)
+	}
+	hasher, err := password.New(slots, hashSource)
+	if err != nil {
+		return nil, err
+	}
+	hasher.UseProcess(b.Log)
+	b.OnClose("password process", hasher.Close)
+	return hasher, nil
+}
