@@ -110,7 +110,7 @@ func TestAGuardsContextEndsBeforeTheServersLeaseWhateverTheLineDoes(t *testing.T
 	}
 	t.Run("control: counted past the lease they don't", func(t *testing.T) {
 		t.Parallel()
-		if wrong, _ := outlived(t, 3, faultproxy.Fault{Blackhole: true}, redisx.Budget, -2); wrong == 0 {
+		if wrong, _ := outlived(t, 3, faultproxy.Fault{Blackhole: true}, redisx.Budget, -1); wrong == 0 {
 			t.Fatal("the margin is not what ends the contexts in time")
 		}
 	})
