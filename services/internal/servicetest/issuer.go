@@ -41,15 +41,16 @@ func NewIssuer(t testing.TB) *Issuer {
 		t.Fatal(err)
 	}
 	i := &Issuer{key: private}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/.well-known/openid-configuration" {
 			_ = json.NewEncoder(w).Encode(map[string]string{"issuer": i.URL})
 			return
 		}
 		_, _ = w.Write(keySet)
 	}))
+	i.URL = "http://" + server.Listener.Addr().String() // before it serves: whoever had the port may still be asked for
+	server.Start()
 	t.Cleanup(server.Close)
-	i.URL = server.URL
 	return i
 }
 

@@ -93,12 +93,17 @@ func TestTransactionsAreFilteredByWalletTokenKindAndTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for field, r := range map[string]*walletv1.ListTransactionsRequest{
-		"page_token": {PageSize: 1, StartTime: day(4), PageToken: first.GetNextPageToken()}, // of another query
-		"end_time":   {StartTime: day(3), EndTime: day(3)},
-		"start_time": {StartTime: &timestamppb.Timestamp{Nanos: -1}},
+	for _, tc := range []struct {
+		field string
+		r     *walletv1.ListTransactionsRequest
+	}{
+		{"page_token", &walletv1.ListTransactionsRequest{PageSize: 1, StartTime: day(4),
+			PageToken: first.GetNextPageToken()}}, // of another query
+		{"start_time", &walletv1.ListTransactionsRequest{StartTime: day(3), EndTime: day(3)}},
+		{"start_time", &walletv1.ListTransactionsRequest{StartTime: &timestamppb.Timestamp{Nanos: -1}}},
+		{"end_time", &walletv1.ListTransactionsRequest{EndTime: &timestamppb.Timestamp{Nanos: -1}}},
 	} {
-		_, err := s.moves.ListTransactions(ctx, r)
-		servicetest.WantViolation(t, err, field)
+		_, err := s.moves.ListTransactions(ctx, tc.r)
+		servicetest.WantViolation(t, err, tc.field)
 	}
 }

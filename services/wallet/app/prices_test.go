@@ -214,7 +214,7 @@ func TestOnlyWhoMayImportsPrices(t *testing.T) {
 func TestImportedAndFetchedPricesKeepTheirOrder(t *testing.T) {
 	for _, tc := range []struct{ sources, want string }{{"imported,llama", "7 USD imported"},
 		{"llama,imported", "2000 USD llama"}} {
-		t.Run(tc.sources, func(t *testing.T) {
+		t.Run(tc.want, func(t *testing.T) {
 			s, f, _ := startPriced(t, tc.sources)
 			f.set(func(f *priceFeeds) { f.llama[llamaEther] = "2000" })
 			hour := time.Now().UTC().Truncate(time.Hour).Add(-3 * time.Hour)
