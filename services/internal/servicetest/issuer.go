@@ -48,7 +48,7 @@ func NewIssuer(t testing.TB) *Issuer {
 		}
 		_, _ = w.Write(keySet)
 	}))
-	i.URL = "http://" + server.Listener.Addr().String() // before it serves: whoever had the port may still be asked for
+	i.URL = "http://" + server.Listener.Addr().String() // before it serves: others may have had this port
 	server.Start()
 	t.Cleanup(server.Close)
 	return i
