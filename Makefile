@@ -138,49 +138,41 @@ deploy: ## Release OVERLAY=k8s/overlays/prod to the cluster of KUBECONFIG: migra
 cluster-test: ## Deploy to the cluster of KUBECONFIG (or K8S_BIN) and prove that rollouts fail no call
 	@tools/cluster/test.sh
 
+# Installs Debian packages unless the programs are there, as root where apt-get is: $(call install,COMMAND THAT TRIES
+# THE PROGRAMS,PACKAGES,WHAT IS LEFT OUT WITHOUT THEM).
+define install
+@{ $(1); } >/dev/null 2>&1 || [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null || { \
+  echo "installing $(strip $(2))"; apt-get update -qq && \
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(strip $(2)) >/dev/null; } || \
+  echo "$(strip $(2)) can't be installed: $(3)" >&2
+endef
+
 # Without it the tests of the images are skipped, and say so.
 .PHONY: buildah
 buildah:
-	@command -v buildah >/dev/null || [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null || { \
-	  echo "installing buildah"; apt-get update -qq && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends buildah >/dev/null; } || \
-	  echo "buildah can't be installed: the images are not tried" >&2
+	$(call install,command -v buildah,buildah,the images are not tried)
 
 # Without it the alert rules and the dashboards are not evaluated, and their tests say so.
 .PHONY: prometheus
 prometheus:
-	@command -v promtool >/dev/null || [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null || { \
-	  echo "installing prometheus"; apt-get update -qq && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus >/dev/null; } || \
-	  echo "prometheus can't be installed: the alert rules and the dashboards are not evaluated" >&2
+	$(call install,command -v promtool,prometheus,the alert rules and the dashboards are not evaluated)
 
 # Without them the program of docs/clients/python.md is not tried, and its test says so.
-PYTHON_CLIENT := python3-grpcio protobuf-compiler protobuf-compiler-grpc
 .PHONY: python-client
 python-client:
-	@{ python3 -c 'import grpc' && command -v protoc && command -v grpc_python_plugin; } >/dev/null 2>&1 || \
-	  [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null || { \
-	  echo "installing $(PYTHON_CLIENT)"; apt-get update -qq && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PYTHON_CLIENT) >/dev/null; } || \
-	  echo "$(PYTHON_CLIENT) can't be installed: the client in Python is not tried" >&2
+	$(call install,python3 -c 'import grpc' && command -v protoc && command -v grpc_python_plugin,\
+	  python3-grpcio protobuf-compiler protobuf-compiler-grpc,the client in Python is not tried)
 
 # Without it no test runs behind a pool of transactions.
 .PHONY: pgbouncer
 pgbouncer:
-	@command -v pgbouncer >/dev/null || [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null || { \
-	  echo "installing pgbouncer"; apt-get update -qq && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends pgbouncer >/dev/null; } || \
-	  echo "pgbouncer can't be installed: the services are not tried behind it" >&2
+	$(call install,command -v pgbouncer,pgbouncer,the services are not tried behind it)
 
 # Programs whose figures ours are compared with.
-ORACLES := hledger beancount libreoffice-calc-nogui
 .PHONY: oracles
 oracles:
-	@{ command -v hledger && command -v bean-query && command -v soffice; } >/dev/null 2>&1 || \
-	  [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null || { \
-	  echo "installing $(ORACLES)"; apt-get update -qq && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(ORACLES) >/dev/null; } || \
-	  echo "$(ORACLES) can't be installed: nothing is compared with them" >&2
+	$(call install,command -v hledger && command -v bean-query && command -v soffice,\
+	  hledger beancount libreoffice-calc-nogui,nothing is compared with them)
 
 .PHONY: setup-tests
 setup-tests: ## As setup, and Chromium for the test of the console
