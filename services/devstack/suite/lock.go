@@ -40,7 +40,11 @@ func lockFolder(dir string) (*folderLock, error) {
 	return &folderLock{file: f}, nil
 }
 
-func (l *folderLock) release() error { return l.file.Close() }
+// release ends the lock. Closing alone would not do: a child that is being started holds copies of all open files until
+// it executes its program, and the lock with them.
+func (l *folderLock) release() error {
+	return errors.Join(syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN), l.file.Close())
+}
 
 // Running returns the process id of the suite that uses a data folder; 0 if none does.
 func Running(dir string) int {
@@ -48,7 +52,8 @@ func Running(dir string) int {
 	if err != nil {
 		return 0
 	}
-	defer func() { _ = f.Close() }() // which ends the lock, if it was taken
+	lock := &folderLock{file: f}
+	defer func() { _ = lock.release() }()
 	if !errors.Is(syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK) {
 		return 0
 	}

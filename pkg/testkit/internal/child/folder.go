@@ -51,8 +51,12 @@ func LockFolder(dir string) (*Lock, error) {
 	return &Lock{file: f}, nil
 }
 
-// Unlock releases the folder. It may be called twice.
-func (l *Lock) Unlock() { _ = l.file.Close() }
+// Unlock releases the folder. It may be called twice. Closing alone would not do: a child that is being started holds
+// copies of all open files until it executes its program, and the lock with them.
+func (l *Lock) Unlock() {
+	_ = syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN)
+	_ = l.file.Close()
+}
 
 // Holder returns the id of the live process that a pid file in dir names, or 0 when
 // there is none or another program has the id now. program is the start of the
