@@ -160,7 +160,8 @@ prometheus:
 # Without them the program of docs/clients/python.md is not tried, and its test says so.
 .PHONY: python-client
 python-client:
-	$(call install,python3 -c 'import grpc' && command -v protoc && command -v grpc_python_plugin,\
+	$(call install,{ python3 -c 'import grpc' || /usr/bin/python3 -c 'import grpc'; } && command -v protoc && \
+	  command -v grpc_python_plugin,\
 	  python3-grpcio protobuf-compiler protobuf-compiler-grpc,the client in Python is not tried)
 
 # Without it no test runs behind a pool of transactions.

@@ -4,8 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -104,26 +104,18 @@ func importedBefore(ctx context.Context, conn *pgx.Conn, id uuid.UUID, ids []str
 }
 
 func insertImported(ctx context.Context, conn *pgx.Conn, id uuid.UUID, added []importing.Transaction) error {
-	n := len(added)
-	ids, tokens, kinds := make([]string, n), make([]string, n), make([]string, n)
-	amounts, parties, hashes := make([]string, n), make([]string, n), make([][]byte, n)
-	positions, places, logs := make([]int64, n), make([]int32, n), make([]int32, n)
-	times := make([]time.Time, n)
+	rows := make([]insertedTransaction, len(added))
 	for i, r := range added {
 		m := movementOf(r)
-		ids[i], tokens[i], kinds[i], amounts[i], parties[i] = m.id, m.token, m.kind, m.amount, m.counterparty
-		hashes[i], positions[i], times[i] = []byte(m.hash), m.position, r.At
-		places[i], logs[i] = indexes(m.id)
+		transactionIndex, logIndex := indexes(m.id)
+		rows[i] = insertedTransaction{WalletID: id, BlockNumber: m.position, TransactionIndex: transactionIndex,
+			LogIndex: logIndex, TokenID: m.token, Kind: r.Kind, Amount: m.amount, SelfAmount: "0",
+			Counterparty: m.counterparty, Hash: []byte(m.hash), BlockTime: r.At, RowID: m.id}
 	}
-	_, err := conn.Exec(ctx, `
-		INSERT INTO transactions (wallet_id, block_number, transaction_index, log_index, token_id, kind, amount,
-		                          counterparty, hash, block_hash, block_time, row_id)
-		SELECT $1, position, place, log, token, kind, amount::numeric, party, hash, '', at, id
-		FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::bigint[],
-		            $9::integer[], $10::integer[], $11::timestamptz[])
-		  AS m (id, token, kind, amount, party, hash, position, place, log, at)
-		ORDER BY position, place, log, token`,
-		id, ids, tokens, kinds, amounts, parties, hashes, positions, places, logs, times)
+	body, err := json.Marshal(rows)
+	if err == nil {
+		_, err = conn.Exec(ctx, insertTransactions, body)
+	}
 	if err != nil {
 		return fmt.Errorf("store transactions: %w", err)
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -100,6 +101,19 @@ func (s *Wallets) SaveOutcomes(ctx context.Context, outcomes []balancesync.Outco
 	return nil
 }
 
+// syncRow is an outcome as [saveOutcomes] passes it to the database.
+type syncRow struct {
+	ID        uuid.UUID        `json:"id"`
+	State     wallet.SyncState `json:"state"`
+	Error     string           `json:"error"`
+	Reason    string           `json:"reason"`
+	Retry     *time.Time       `json:"retry"`
+	Block     int64            `json:"block"`
+	At        *time.Time       `json:"at"` // nil for one that changed nothing
+	LastBlock int64            `json:"last_block"`
+	LastAt    *time.Time       `json:"last_at"`
+}
+
 // saveOutcomes returns the owners of the wallets that it changed, and those whose balances did. The wallets are
 // locked in one order, so that concurrent calls don't deadlock; deleted ones have
 // no row to lock.
@@ -118,21 +132,20 @@ func saveOutcomes(ctx context.Context, conn *pgx.Conn, outcomes []balancesync.Ou
 	if err != nil {
 		return nil, nil, err
 	}
-	n := len(existing)
-	states, texts, reasons := make([]string, n), make([]string, n), make([]string, n)
-	blocks, times, retries := make([]int64, n), make([]*time.Time, n), make([]*time.Time, n)
-	lastBlocks, lastTimes := make([]int64, n), make([]*time.Time, n)
+	syncs := make([]syncRow, len(existing))
 	var balances []walletBalance
 	var readings []walletReadings
 	for i, id := range existing {
 		o := byID[id]
-		states[i], texts[i], reasons[i], retries[i] = string(o.Sync.State), o.Sync.Error, o.Sync.Reason, o.Sync.RetryAt
-		if blocks[i] = int64(o.Sync.Block); !o.Unchanged {
-			times[i] = o.Sync.At
+		row := syncRow{ID: id, State: o.Sync.State, Error: o.Sync.Error, Reason: o.Sync.Reason, Retry: o.Sync.RetryAt,
+			Block: int64(o.Sync.Block)}
+		if !o.Unchanged {
+			row.At = o.Sync.At
 		}
 		if o.Sync.Last != nil {
-			lastBlocks[i], lastTimes[i] = int64(o.Sync.Last.Block), &o.Sync.Last.At
+			row.LastBlock, row.LastAt = int64(o.Sync.Last.Block), &o.Sync.Last.At
 		}
+		syncs[i] = row
 		for _, b := range o.Balances {
 			balances = append(balances, walletBalance{id, b})
 		}
@@ -140,6 +153,10 @@ func saveOutcomes(ctx context.Context, conn *pgx.Conn, outcomes []balancesync.Ou
 		if owner := o.Wallet.Owner.String(); !slices.Contains(owners, owner) {
 			owners = append(owners, owner)
 		}
+	}
+	body, err := json.Marshal(syncs)
+	if err != nil {
+		return nil, nil, err
 	}
 	// Like saveSync: synced_block and synced_at are those of the newest block.
 	_, err = conn.Exec(ctx, `
@@ -149,12 +166,11 @@ func saveOutcomes(ctx context.Context, conn *pgx.Conn, outcomes []balancesync.Ou
 		FROM (SELECT o.*, o.state <> 'SYNCED' OR o.at IS NULL OR i.synced_at IS NULL AND o.last_at IS NOT NULL
 		                  OR (i.synced_at > o.at OR i.synced_at = o.at AND i.synced_block > o.block)
 		                  AND NOT coalesce(i.synced_block = o.last_block AND i.synced_at = o.last_at, false) AS older
-		      FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::bigint[], $6::timestamptz[],
-		                  $7::bigint[], $8::timestamptz[], $9::text[])
-		        AS o (id, state, error, retry, block, at, last_block, last_at, reason)
+		      FROM json_to_recordset($1)
+		        AS o (id uuid, state text, error text, reason text, retry timestamptz, block bigint, at timestamptz,
+		              last_block bigint, last_at timestamptz)
 		      JOIN wallets i ON i.id = o.id) AS s
-		WHERE w.id = s.id`, existing, states, texts, retries, blocks, times, lastBlocks, lastTimes,
-		reasons)
+		WHERE w.id = s.id`, body)
 	if err == nil && len(balances) > 0 {
 		changed, err = upsertBalances(ctx, conn, balances)
 	}

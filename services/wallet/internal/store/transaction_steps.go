@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -170,44 +171,68 @@ func insertMovements(ctx context.Context, conn *pgx.Conn, moved []walletMovement
 	if len(moved) == 0 {
 		return nil
 	}
-	n := len(moved)
-	wallets, tokens, kinds := make([]uuid.UUID, n), make([]string, n), make([]string, n)
-	blocks, indexes, logs := make([]int64, n), make([]int32, n), make([]int32, n)
-	amounts, self, parties := make([]string, n), make([]string, n), make([]string, n)
-	hashes, blockHashes, times := make([][]byte, n), make([][]byte, n), make([]time.Time, n)
+	rows := make([]insertedTransaction, len(moved))
 	for i, m := range moved {
-		wallets[i], tokens[i], kinds[i] = m.wallet, m.token, string(m.Kind)
-		blocks[i], indexes[i], logs[i] = int64(m.At.Number), m.TransactionIndex, m.LogIndex
-		hashes[i], blockHashes[i], times[i] = m.Hash[:], m.At.Hash[:], m.At.Time
-		amounts[i], self[i] = m.Amount.Dec(), "0"
+		row := insertedTransaction{WalletID: m.wallet, BlockNumber: int64(m.At.Number),
+			TransactionIndex: m.TransactionIndex, LogIndex: m.LogIndex, TokenID: m.token, Kind: m.Kind,
+			Amount: m.Amount.Dec(), SelfAmount: "0", Hash: m.Hash[:], BlockHash: m.At.Hash[:], BlockTime: m.At.Time}
 		switch m.Direction {
 		case transaction.Out:
-			amounts[i] = "-" + amounts[i]
+			row.Amount = "-" + row.Amount
 		case transaction.Self:
-			amounts[i], self[i] = "0", amounts[i]
+			row.Amount, row.SelfAmount = "0", row.Amount
 		}
 		if m.Kind == transaction.Transfer {
-			parties[i] = strings.ToLower(m.Counterparty.Hex())
+			row.Counterparty = strings.ToLower(m.Counterparty.Hex())
 		}
+		rows[i] = row
 	}
-	_, err := conn.Exec(ctx, `
-		INSERT INTO transactions (wallet_id, block_number, transaction_index, log_index, token_id, kind, amount,
-		                          self_amount, counterparty, hash, block_hash, block_time)
-		SELECT wallet, block, index, log, token, kind, amount::numeric, self::numeric, party, hash, block_hash, at
-		FROM unnest($1::uuid[], $2::bigint[], $3::integer[], $4::integer[], $5::text[], $6::text[], $7::text[],
-		            $8::text[], $9::text[], $10::bytea[], $11::bytea[], $12::timestamptz[])
-		  AS m (wallet, block, index, log, token, kind, amount, self, party, hash, block_hash, at)
-		ORDER BY wallet, block, index, log, token
-		ON CONFLICT (wallet_id, block_number, transaction_index, log_index, token_id) DO NOTHING`,
-		wallets, blocks, indexes, logs, tokens, kinds, amounts, self, parties, hashes, blockHashes, times)
+	body, err := json.Marshal(rows)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, insertTransactions+`
+		ON CONFLICT (wallet_id, block_number, transaction_index, log_index, token_id) DO NOTHING`, body)
 	if err != nil {
 		return err
 	}
 	_, err = conn.Exec(ctx, `
 		INSERT INTO wallet_tokens (wallet_id, token_id, first_block)
-		SELECT i.wallet, i.token, min(i.block)
-		FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS i (wallet, token, block)
-		JOIN tokens k ON k.id = i.token AND k.discovered
-		GROUP BY 1, 2 ORDER BY 1, 2 ON CONFLICT DO NOTHING`, wallets, tokens, blocks)
+		SELECT i.wallet_id, i.token_id, min(i.block_number)
+		FROM json_populate_recordset(null::transactions, $1) AS i JOIN tokens k ON k.id = i.token_id AND k.discovered
+		GROUP BY 1, 2 ORDER BY 1, 2 ON CONFLICT DO NOTHING`, body)
 	return err
 }
+
+// insertedTransaction is a row of transactions as [insertTransactions] reads it. Amounts are strings, so that they stay
+// exact.
+type insertedTransaction struct {
+	WalletID         uuid.UUID        `json:"wallet_id"`
+	BlockNumber      int64            `json:"block_number"`
+	TransactionIndex int32            `json:"transaction_index"`
+	LogIndex         int32            `json:"log_index"`
+	TokenID          string           `json:"token_id"`
+	Kind             transaction.Kind `json:"kind"`
+	Amount           string           `json:"amount"`
+	SelfAmount       string           `json:"self_amount"`
+	Counterparty     string           `json:"counterparty"`
+	Hash             bytea            `json:"hash"`
+	BlockHash        bytea            `json:"block_hash"`
+	BlockTime        time.Time        `json:"block_time"`
+	RowID            string           `json:"row_id"` // of an imported transaction
+}
+
+// bytea is encoded as Postgres reads bytes from text.
+type bytea []byte
+
+func (b bytea) MarshalText() ([]byte, error) { return fmt.Appendf(nil, `\x%x`, []byte(b)), nil }
+
+// insertTransactions inserts the transactions of $1, a JSON array, in one order, so that two inserts of the same ones
+// don't deadlock.
+const insertTransactions = `
+	INSERT INTO transactions (wallet_id, block_number, transaction_index, log_index, token_id, kind, amount,
+	                          self_amount, counterparty, hash, block_hash, block_time, row_id)
+	SELECT wallet_id, block_number, transaction_index, log_index, token_id, kind, amount, self_amount, counterparty,
+	       hash, block_hash, block_time, row_id
+	FROM json_populate_recordset(null::transactions, $1)
+	ORDER BY wallet_id, block_number, transaction_index, log_index, token_id`
