@@ -19,7 +19,7 @@ import (
 // which isn't what the caller was promised.
 func TestACommitThatNoStandbyHasIsNoSuccess(t *testing.T) {
 	settings := map[string]string{"synchronous_commit": "on"}
-	primary, err := pgserver.Start(t.Context(), pgserver.Options{Settings: settings})
+	primary, err := pgserver.Start(t.Context(), pgserver.Options{InMemory: true, Settings: settings})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func TestACommitThatNoStandbyHasIsNoSuccess(t *testing.T) {
 		}
 	}
 	defer stop(primary)
-	standby, err := pgserver.StartStandby(t.Context(), primary, pgserver.Options{Settings: settings})
+	standby, err := pgserver.StartStandby(t.Context(), primary, pgserver.Options{InMemory: true, Settings: settings})
 	if err != nil {
 		t.Fatal(err)
 	}

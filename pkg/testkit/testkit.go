@@ -113,7 +113,7 @@ func sharedServer() (*pgserver.Server, error) {
 			"package, or the server's folder is left behind")
 	}
 	if shared.server == nil && shared.err == nil {
-		shared.server, shared.err = pgserver.Start(context.Background(), pgserver.Options{})
+		shared.server, shared.err = pgserver.Start(context.Background(), pgserver.Options{InMemory: inMemory()})
 	}
 	return shared.server, shared.err
 }
@@ -122,7 +122,7 @@ func sharedServer() (*pgserver.Server, error) {
 // restarted. It is stopped when the test ends.
 func OwnPostgres(t testing.TB) *pgserver.Server {
 	t.Helper()
-	s, err := pgserver.Start(t.Context(), pgserver.Options{})
+	s, err := pgserver.Start(t.Context(), pgserver.Options{InMemory: inMemory()})
 	if err != nil {
 		t.Fatal(err)
 	}

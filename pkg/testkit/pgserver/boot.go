@@ -147,15 +147,15 @@ func (s *Server) endOrphan() error {
 	return nil
 }
 
-// sweep removes the folders of test processes that were killed.
-func sweep() {
+// sweep removes the folders in parent of test processes that were killed.
+func sweep(parent string) {
 	euid := uint32(os.Geteuid())
 	account, _ := child.FindAccount("postgres", "nobody")
 	owned := func(info os.FileInfo) bool {
 		uid := child.AccountOf(info).UID
 		return uid == euid || euid == 0 && account != nil && uid == account.UID
 	}
-	child.Sweep(os.TempDir()+"/"+tempPattern+"*", owned, func(dir string) error {
+	child.Sweep(parent+"/"+tempPattern+"*", owned, func(dir string) error {
 		s := &Server{opts: Options{Dir: dir}}
 		pid := child.Holder(s.pidFile(), s.dataDir(), "postgres")
 		if pid != 0 {

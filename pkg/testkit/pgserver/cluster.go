@@ -45,8 +45,12 @@ func (s *Server) takeFolder() error {
 
 func (s *Server) makeFolder() error {
 	if s.temp {
-		sweep()
-		dir, err := os.MkdirTemp("", tempPattern)
+		parent := os.TempDir()
+		if s.opts.InMemory {
+			parent = child.MemoryDir()
+		}
+		sweep(parent)
+		dir, err := os.MkdirTemp(parent, tempPattern)
 		if err != nil {
 			return fmt.Errorf("pgserver: %w", err)
 		}

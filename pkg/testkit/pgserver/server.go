@@ -41,6 +41,8 @@ type Options struct {
 	// missing and stays after Stop. "" means a folder under os.TempDir that
 	// Stop removes.
 	Dir string
+	// InMemory keeps the folder that Dir "" means in memory, where the machine has a file system in memory with room.
+	InMemory bool
 	// Port on 127.0.0.1; 0 means a free one.
 	Port int
 	// Durable keeps fsync, synchronous_commit and full_page_writes on.

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"flag"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -80,6 +81,10 @@ func startOn(t testing.TB, db *testkit.DB, url string, more ...string) service {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// A test of hashing, or of how long calls take, states a setting of either.
+	cfg.CheapHashes = !slices.ContainsFunc(more, func(setting string) bool {
+		return strings.HasPrefix(setting, "PURSER_PASSWORD_") || strings.HasPrefix(setting, "PURSER_AUTH_FLOOR=")
+	})
 	a, err := app.New(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

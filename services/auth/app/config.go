@@ -64,6 +64,9 @@ type Config struct {
 	// PasswordProcess hashes in a process of low priority, so that other calls
 	// hardly wait for a processor that hashes.
 	PasswordProcess bool `env:"PASSWORD_PROCESS" envDefault:"true"`
+	// CheapHashes is for tests, which make thousands of hashes: no setting sets it. Passwords with such hashes are
+	// guessed as fast as a processor can.
+	CheapHashes bool
 	// BreachedAPI is the base URL of a service that knows passwords from
 	// breaches, beside the built-in list: Have I Been Pwned's is
 	// https://api.pwnedpasswords.com/range. Empty for none.

@@ -10,13 +10,16 @@ import (
 // newHasher returns what hashes passwords, in a process of its own unless cfg says otherwise.
 func newHasher(b *chassis.Builder, cfg Config) (*password.Hasher, error) {
 	slots := cmp.Or(cfg.HashesAtOnce, password.MaxConcurrent())
-	if !cfg.PasswordProcess {
-		password.ShareProcessor()
-		return password.New(slots, hashSource)
-	}
 	hasher, err := password.New(slots, hashSource)
 	if err != nil {
 		return nil, err
+	}
+	if cfg.CheapHashes {
+		return hasher, hasher.UseCheapHashes()
+	}
+	if !cfg.PasswordProcess {
+		password.ShareProcessor()
+		return hasher, nil
 	}
 	hasher.UseProcess(b.Log)
 	b.OnClose("password process", hasher.Close)

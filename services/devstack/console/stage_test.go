@@ -13,6 +13,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/purserhq/purser/pkg/grpcclient"
+	"github.com/purserhq/purser/pkg/testkit"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/devstack/console"
@@ -62,14 +63,8 @@ func startStage(t *testing.T, change ...func(*console.Options)) *stage {
 	s := &stage{ring: traces.NewRing(ringSpans)}
 	otel.SetTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(s.ring)))
 	otel.SetTextMapPropagator(propagation.TraceContext{})
-	dir, err := os.MkdirTemp("", "purser-suite-") // the postgres user can enter it
-	if err == nil {
-		err = os.Chmod(dir, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := testkit.Folder(t)
+	var err error
 	s.Suite, err = suite.Start(t.Context(), suite.Options{
 		Dir: dir, History: history(), Defi: true, Log: slog.New(
 			slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),

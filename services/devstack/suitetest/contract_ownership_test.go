@@ -9,6 +9,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 	"google.golang.org/grpc/codes"
 
+	"github.com/purserhq/purser/pkg/testkit"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/devstack/suite"
 )
@@ -18,7 +19,7 @@ import (
 // nodes that it reads balances from.
 func TestARealSafeAndCompactSignaturesProveOwnership(t *testing.T) {
 	a := startAnvil(t)
-	s, err := suite.Start(t.Context(), withoutSyncJob(suite.Options{Dir: folder(t), History: history,
+	s, err := suite.Start(t.Context(), withoutSyncJob(suite.Options{Dir: testkit.Folder(t), History: history,
 		Extra: map[string][]string{"wallet": {fmt.Sprintf("PURSER_CHAIN_RPC_URLS=%d=%s", anvilChain, a.url)}}}))
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcclient"
+	"github.com/purserhq/purser/pkg/testkit"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/devstack/demo"
 	"github.com/purserhq/purser/services/devstack/suite"
@@ -28,7 +29,7 @@ type walletSignIn struct {
 func startWalletSignIn(t *testing.T) (walletSignIn, safes) {
 	t.Helper()
 	a := startAnvil(t)
-	s, err := suite.Start(t.Context(), withoutSyncJob(suite.Options{Dir: folder(t), History: history,
+	s, err := suite.Start(t.Context(), withoutSyncJob(suite.Options{Dir: testkit.Folder(t), History: history,
 		Extra: map[string][]string{"auth": {"PURSER_ATTEMPTS_PER_ADDRESS=10000",
 			fmt.Sprintf("PURSER_CHAIN_RPC_URLS=%d=%s", anvilChain, a.url),
 			fmt.Sprintf("PURSER_SIWE_CHAINS=%d", anvilChain)}}}))

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/purserhq/purser/pkg/testkit"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	"github.com/purserhq/purser/services/devstack/dashboards"
 	"github.com/purserhq/purser/services/devstack/suite"
@@ -40,7 +41,7 @@ func TestEveryQueryOfTheDashboardsReturnsDataFromTheRunningSuite(t *testing.T) {
 	if err != nil {
 		t.Skip("prometheus is not installed, so the dashboards are not queried: run `apt-get install prometheus`")
 	}
-	o := suite.Options{Dir: folder(t), History: history, Extra: map[string][]string{}}
+	o := suite.Options{Dir: testkit.Folder(t), History: history, Extra: map[string][]string{}}
 	metrics := map[string]string{}
 	for _, service := range []string{"auth", "wallet", "portfolio"} {
 		metrics[service] = unusedAddr(t)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
+	"github.com/purserhq/purser/pkg/testkit"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/devstack/chain"
@@ -33,7 +34,7 @@ func TestTheDemosValuesMatchChainAndPriceFeed(t *testing.T) {
 	})
 	t.Run("as three programs", func(t *testing.T) {
 		t.Parallel()
-		b, err := suite.StartInfrastructure(t.Context(), suite.Options{Dir: folder(t), History: history})
+		b, err := suite.StartInfrastructure(t.Context(), suite.Options{Dir: testkit.Folder(t), History: history})
 		t.Cleanup(func() {
 			if err := b.Close(context.Background()); err != nil {
 				t.Errorf("close: %v", err)

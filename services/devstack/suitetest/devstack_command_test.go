@@ -16,6 +16,7 @@ import (
 	"testing/fstest"
 
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/pkg/testkit/port"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/devstack/suite"
@@ -32,7 +33,7 @@ type command struct {
 func devstack(t *testing.T, dir string, port int, settings ...string) *command {
 	t.Helper()
 	c := &command{cmd: exec.Command(filepath.Join(builtPrograms(t), "devstack"))}
-	c.cmd.Dir = folder(t)
+	c.cmd.Dir = testkit.Folder(t)
 	c.cmd.Env = append(append(os.Environ(), "PURSER_DEV_DIR="+dir, fmt.Sprintf("PURSER_DEV_PORT=%d", port)),
 		settings...)
 	out, err := c.cmd.StdoutPipe()
@@ -80,7 +81,7 @@ const up = "purser.auth.v1.SessionService/Login"
 
 func TestTheSuiteSurvivesRestartsKillsAndBusyPorts(t *testing.T) {
 	t.Parallel()
-	dir, base := folder(t), freePorts(t)
+	dir, base := testkit.Folder(t), freePorts(t)
 	first := devstack(t, dir, base)
 	if !first.until(up) {
 		t.Fatalf("it did not come up:\n%s", first.output.String())
@@ -90,7 +91,7 @@ func TestTheSuiteSurvivesRestartsKillsAndBusyPorts(t *testing.T) {
 		fmt.Sprintf("another suite (pid %d) uses", first.cmd.Process.Pid)) {
 		t.Errorf("a second one on the same data says %q", got)
 	}
-	if got := devstack(t, folder(t), base).fails(t); !strings.Contains(got,
+	if got := devstack(t, testkit.Folder(t), base).fails(t); !strings.Contains(got,
 		fmt.Sprintf("port %d (auth) is in use", base+1)) {
 		t.Errorf("one on the same ports says %q", got)
 	}
@@ -142,7 +143,7 @@ func freePorts(t *testing.T) int {
 
 func TestDataOfAnOlderSchemaIsMigrated(t *testing.T) {
 	t.Parallel()
-	dir := folder(t)
+	dir := testkit.Folder(t)
 	b, err := suite.StartInfrastructure(t.Context(), suite.Options{Dir: dir, History: history, Durable: true})
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/testkit"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/devstack/progress"
 	"github.com/purserhq/purser/services/devstack/suite"
@@ -22,11 +23,7 @@ import (
 // skips the test where it may not mount one.
 func smallDisk(t *testing.T, bytes int, like string) string {
 	t.Helper()
-	dir, err := makeFolder()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := testkit.Folder(t)
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=0755", bytes)); err != nil {
 		t.Skipf("a full disk is not tried: mounting a small file system needs root and CAP_SYS_ADMIN: %v", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/purserhq/purser/pkg/testkit"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/devstack/suite"
 )
@@ -271,7 +272,7 @@ func isExcluded(list map[string]string, s statement) (key string, out bool) {
 // commands makes a folder with the programs that the documents name, each with its configuration in the suite.
 func commands(t *testing.T, s *suite.Suite) (dir string) {
 	t.Helper()
-	dir = folder(t)
+	dir = testkit.Folder(t)
 	built := builtPrograms(t)
 	for name, environ := range map[string][]string{
 		"auth": s.AuthEnviron(), "wallet": s.WalletEnviron(s.Endpoints), "portfolio": s.PortfolioEnviron(s.Endpoints),
@@ -294,7 +295,7 @@ func commands(t *testing.T, s *suite.Suite) (dir string) {
 func newReader(t *testing.T, s *suite.Suite, port int, doc, path string) *reader {
 	t.Helper()
 	name := strings.ToLower(strings.TrimSuffix(filepath.Base(doc), ".md"))
-	r := &reader{s: s, port: port, own: freePort(t), dir: folder(t), email: "you-" + name + "@example.com",
+	r := &reader{s: s, port: port, own: freePort(t), dir: testkit.Folder(t), email: "you-" + name + "@example.com",
 		password: "correct horse battery", used: map[string]bool{}}
 	if _, err := dial(t, s.Endpoints).Accounts.Register(t.Context(),
 		&authv1.RegisterRequest{Email: r.email, Password: r.password}); err != nil {

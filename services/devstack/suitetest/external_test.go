@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/services/devstack/progress"
 	"github.com/purserhq/purser/services/devstack/suite"
 )
@@ -151,7 +152,7 @@ func TestWrongSettingsAreToldBeforeAServerIsStarted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var out strings.Builder
-			tc.options.Dir, tc.options.Out = folder(t), progress.New(&out)
+			tc.options.Dir, tc.options.Out = testkit.Folder(t), progress.New(&out)
 			b, err := suite.StartInfrastructure(t.Context(), tc.options)
 			if err := b.Close(context.WithoutCancel(t.Context())); err != nil {
 				t.Error(err)
@@ -176,7 +177,7 @@ func startBacking(t *testing.T, e suite.External) (printed string, err error) {
 	t.Helper()
 	var out strings.Builder
 	b, err := suite.StartInfrastructure(t.Context(),
-		suite.Options{Dir: folder(t), External: e, Out: progress.New(&out)})
+		suite.Options{Dir: testkit.Folder(t), External: e, Out: progress.New(&out)})
 	if err := b.Close(context.WithoutCancel(t.Context())); err != nil {
 		t.Error(err)
 	}

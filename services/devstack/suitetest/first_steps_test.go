@@ -17,6 +17,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/grpcclient"
+	"github.com/purserhq/purser/pkg/testkit"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/devstack/demo"
 	"github.com/purserhq/purser/services/devstack/suite"
@@ -42,9 +43,9 @@ func startWithoutDemo(t *testing.T, settings ...string) *firstSteps {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	f := &firstSteps{dir: folder(t), port: freePorts(t)}
+	f := &firstSteps{dir: testkit.Folder(t), port: freePorts(t)}
 	f.c = devstack(t, f.dir, f.port, append(settings, "PURSER_DEMO=false")...)
-	f.sh = startShell(t, folder(t), append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH")))
+	f.sh = startShell(t, testkit.Folder(t), append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH")))
 	return f
 }
 
@@ -183,7 +184,7 @@ func (f *firstSteps) checkCommandsThatFail(t *testing.T) {
 
 func TestSettingsWithoutEffectAreRefusedByName(t *testing.T) {
 	t.Parallel()
-	c := devstack(t, folder(t), 21500, "PURSER_GRPC_ADDR=:9", "PURSER_KEYS_ALG=RS256", "PURSER_TOKEN_LIST=x.json")
+	c := devstack(t, testkit.Folder(t), 21500, "PURSER_GRPC_ADDR=:9", "PURSER_KEYS_ALG=RS256", "PURSER_TOKEN_LIST=x.json")
 	c.until("")
 	if err := c.cmd.Wait(); err == nil {
 		t.Fatalf("it started:\n%s", c.output.String())

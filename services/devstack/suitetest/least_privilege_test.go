@@ -204,7 +204,7 @@ func setting(environ []string, name string) string {
 
 func TestTheSuiteNeedsNoMoreThanItsPageAllows(t *testing.T) {
 	t.Parallel()
-	b, err := suite.StartInfrastructure(t.Context(), suite.Options{Dir: folder(t), History: history})
+	b, err := suite.StartInfrastructure(t.Context(), suite.Options{Dir: testkit.Folder(t), History: history})
 	t.Cleanup(func() {
 		if err := b.Close(context.Background()); err != nil {
 			t.Errorf("close: %v", err)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/purserhq/purser/pkg/testkit"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	"github.com/purserhq/purser/services/devstack/suite"
 )
@@ -26,7 +27,7 @@ var (
 // What services export is read as Prometheus does. A counter that begins with its first error has no rate then.
 func TestCountersBeginAtZeroAndHistogramsTellMillisecondsApart(t *testing.T) {
 	t.Parallel()
-	o := suite.Options{Dir: folder(t), History: history, Extra: map[string][]string{}}
+	o := suite.Options{Dir: testkit.Folder(t), History: history, Extra: map[string][]string{}}
 	admin := map[string]string{}
 	for _, service := range []string{"auth", "wallet", "portfolio"} {
 		admin[service] = unusedAddr(t)

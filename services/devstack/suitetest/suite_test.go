@@ -54,11 +54,11 @@ const history = 60 * time.Hour
 // sharedSuite is what start makes by default, for all tests that need no options of their own and leave
 // every part of it running.
 var sharedSuite = sync.OnceValues(func() (*suite.Suite, error) {
-	dir, err := makeFolder()
+	dir, remove, err := testkit.MakeFolder()
 	if err != nil {
 		return nil, err
 	}
-	sharedDir = dir
+	removeShared = remove
 	return suite.Start(context.Background(), withoutSyncJob(suite.Options{
 		Dir: dir, History: history,
 		Extra: map[string][]string{"auth": {"PURSER_ATTEMPTS_PER_ADDRESS=10000"}}, // all tests share the address
@@ -66,8 +66,8 @@ var sharedSuite = sync.OnceValues(func() (*suite.Suite, error) {
 	}))
 })
 
-// sharedDir is the folder of sharedSuite; "" before it is started.
-var sharedDir string
+// removeShared removes the folder of sharedSuite; nil before it is started.
+var removeShared func() error
 
 // shared returns a running suite. Each test brings its own users; one that stops a service starts it
 // again.
@@ -82,14 +82,14 @@ func shared(t *testing.T) *suite.Suite {
 
 // stopShared stops sharedSuite, if a test has started it.
 func stopShared() error {
-	if sharedDir == "" {
+	if removeShared == nil {
 		return nil
 	}
 	s, err := sharedSuite()
 	if err == nil {
 		err = errors.Join(checkKeys(s), s.Stop())
 	}
-	return errors.Join(err, os.RemoveAll(sharedDir))
+	return errors.Join(err, removeShared())
 }
 
 // ownKey matches the keys that a service may have in Redis.
@@ -160,7 +160,7 @@ func withoutSyncJob(o suite.Options) suite.Options {
 func start(t *testing.T, change ...func(*suite.Options)) *suite.Suite {
 	t.Helper()
 	o := suite.Options{
-		Dir: folder(t), History: history,
+		Dir: testkit.Folder(t), History: history,
 		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 	for _, c := range change {
@@ -176,30 +176,6 @@ func start(t *testing.T, change ...func(*suite.Options)) *suite.Suite {
 		}
 	})
 	return s
-}
-
-// makeFolder makes a folder that the postgres user can enter, unlike those of t.TempDir.
-func makeFolder() (string, error) {
-	dir, err := os.MkdirTemp("", "purser-suite-")
-	if err == nil {
-		err = os.Chmod(dir, 0o755)
-	}
-	return dir, err
-}
-
-// folder makes a folder that is removed when the test ends.
-func folder(t *testing.T) string {
-	t.Helper()
-	dir, err := makeFolder()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
 }
 
 func dial(t *testing.T, e suite.Endpoints) *demo.Clients {

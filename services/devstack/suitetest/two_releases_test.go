@@ -61,7 +61,7 @@ func TestNoCallFailsBesideTheReleaseBefore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b, err := suite.StartInfrastructure(t.Context(), suite.Options{Dir: folder(t), History: history})
+	b, err := suite.StartInfrastructure(t.Context(), suite.Options{Dir: testkit.Folder(t), History: history})
 	t.Cleanup(func() { _ = b.Close(context.WithoutCancel(t.Context())) })
 	if err != nil {
 		t.Fatal(err)

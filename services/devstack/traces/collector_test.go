@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -103,15 +102,7 @@ func TestOneCallIsOneTraceInTheRingAndInTheCollector(t *testing.T) {
 // valuation runs a suite, values a wallet there and returns the trace.
 func valuation(t *testing.T) trace.TraceID {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "purser-suite-") // one that Postgres's own user may enter
-	if err == nil {
-		err = os.Chmod(dir, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	s, err := suite.Start(t.Context(), suite.Options{Dir: dir, History: time.Hour})
+	s, err := suite.Start(t.Context(), suite.Options{Dir: testkit.Folder(t), History: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}

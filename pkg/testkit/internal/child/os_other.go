@@ -3,6 +3,7 @@
 package child
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -35,3 +36,6 @@ func worksIn(pid int, _, program string) bool {
 
 // stopped is not implemented outside Linux.
 func stopped(int) bool { return true }
+
+// MemoryDir is os.TempDir: these systems have no folder in memory that every user may use.
+func MemoryDir() string { return os.TempDir() }

@@ -34,6 +34,13 @@ func parameters() *argon2id.Params {
 	return &argon2id.Params{Memory: MemoryKiB, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32}
 }
 
+// cheapParameters make a hash a thousand times cheaper; see Hasher.UseCheapHashes.
+func cheapParameters() *argon2id.Params {
+	p := parameters()
+	p.Memory, p.Iterations = 64, 1
+	return p
+}
+
 // Hasher hashes and checks passwords. It is safe for concurrent use.
 type Hasher struct {
 	queue   *queue
@@ -41,6 +48,7 @@ type Hasher struct {
 	hashing hashing
 	worker  *worker // nil without UseProcess
 	decoy   string
+	params  argon2id.Params
 }
 
 // hashing hashes and compares passwords in their normal form.
@@ -50,22 +58,31 @@ type hashing interface {
 }
 
 // here hashes in this process.
-type here struct{}
+type here struct{ params argon2id.Params }
 
-func (here) hash(password string) (string, error) { return argon2id.CreateHash(password, parameters()) }
+func (h here) hash(password string) (string, error) { return argon2id.CreateHash(password, &h.params) }
 
 func (here) compare(p parsed, password string) (bool, error) { return p.matches(password) }
 
 // New returns a hasher with slots of MemoryKiB. source says where a call comes from, such
 // as the client's address: sources get slots in turn.
 func New(slots int, source func(context.Context) string) (*Hasher, error) {
-	h := &Hasher{queue: newQueue(int64(slots)), source: source, hashing: here{}}
-	decoy, err := here{}.hash("nobody's password")
+	h := &Hasher{queue: newQueue(int64(slots)), source: source}
+	return h, h.hashHere(parameters())
+}
+
+// UseCheapHashes makes hashes that are as quick to guess as to make: for tests of what is not about hashing. Call it
+// before the first hash, and not with UseProcess.
+func (h *Hasher) UseCheapHashes() error { return h.hashHere(cheapParameters()) }
+
+func (h *Hasher) hashHere(params *argon2id.Params) error {
+	h.params, h.hashing = *params, here{*params}
+	decoy, err := h.hashing.hash("nobody's password")
 	if err != nil {
-		return nil, fmt.Errorf("decoy hash: %w", err)
+		return fmt.Errorf("decoy hash: %w", err)
 	}
 	h.decoy = decoy
-	return h, nil
+	return nil
 }
 
 // UseProcess hashes in a process of low priority, so that a flood of passwords hardly takes processors that others
@@ -158,7 +175,7 @@ func (h *Hasher) compare(ctx context.Context, source string, p parsed, form stri
 // Hash uses.
 func (h *Hasher) NeedsRehash(hash string) bool {
 	p, err := parse(hash)
-	return err == nil && (p.bcrypt || p.params != *parameters())
+	return err == nil && (p.bcrypt || p.params != h.params)
 }
 
 func (p parsed) matches(password string) (bool, error) {

@@ -101,11 +101,11 @@ func answerTo(r hashRequest) hashResponse {
 	answer := hashResponse{ID: r.ID}
 	var err error
 	if r.Hash == "" {
-		answer.Hash, err = here{}.hash(string(r.Password))
+		answer.Hash, err = here{*parameters()}.hash(string(r.Password))
 	} else {
 		var p parsed
 		if p, err = parse(r.Hash); err == nil {
-			answer.Matches, err = here{}.compare(p, string(r.Password))
+			answer.Matches, err = p.matches(string(r.Password))
 		}
 	}
 	if err != nil {

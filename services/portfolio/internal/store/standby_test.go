@@ -19,7 +19,7 @@ import (
 // Whatever reads snapshots reads the same from a streaming replica, which takes no writes: no read hides one. The
 // control is a write.
 func TestSnapshotsAreReadFromAStreamingReplica(t *testing.T) {
-	primary, err := pgserver.Start(t.Context(), pgserver.Options{})
+	primary, err := pgserver.Start(t.Context(), pgserver.Options{InMemory: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func TestSnapshotsAreReadFromAStreamingReplica(t *testing.T) {
 		}
 	}
 	t.Cleanup(func() { stop(primary) })
-	standby, err := pgserver.StartStandby(t.Context(), primary, pgserver.Options{})
+	standby, err := pgserver.StartStandby(t.Context(), primary, pgserver.Options{InMemory: true})
 	if err != nil {
 		t.Fatal(err)
 	}
