@@ -176,7 +176,7 @@ require (
 	github.com/prometheus/client_golang v1.25.0 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
-	github.com/prometheus/procfs v0.22.0 // indirect
+	github.com/prometheus/procfs v0.22.0
 	github.com/purserhq/purser/pkg v0.0.0
 	github.com/purserhq/purser/proto v0.0.0
 	github.com/purserhq/purser/proto/client v0.0.0

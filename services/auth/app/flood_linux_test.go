@@ -9,7 +9,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,6 +20,7 @@ import (
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/testkit"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	"github.com/purserhq/purser/services/internal/servicetest"
 )
 
 // maxRatio is by how much a flood of wrong passwords may slow down the slowest hundredth of other calls.
@@ -29,15 +29,8 @@ const maxRatio = 3
 // residentMiB is the memory that this process has, in MiB.
 func residentMiB(t *testing.T) int {
 	t.Helper()
-	text, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		t.Skip("no /proc/self/statm on this system: ", err)
-	}
-	pages, err := strconv.Atoi(strings.Fields(string(text))[1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pages * os.Getpagesize() >> 20
+	now, _ := servicetest.Memory(t, os.Getpid())
+	return int(now >> 20)
 }
 
 // useProcessors keeps this process, and those that it starts, on the first n processors.

@@ -121,7 +121,7 @@ func build(t *testing.T, program, file string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", program, file)
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", program, file)
 	cmd.Env, cmd.Dir = append(os.Environ(), "GOWORK=off"), filepath.Dir(file)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -59,21 +58,6 @@ func newProgram(t *testing.T, db *testkit.DB, i *servicetest.Issuer, settings []
 	return addr, cmd.Process.Pid
 }
 
-// memoryOf is a line of /proc/PID/status, in bytes: VmRSS, or VmHWM for the most that it was.
-func memoryOf(t *testing.T, pid int, line string) int64 {
-	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(status), line+":")
-	n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n << 10
-}
-
 // counted is a stream of which only the last total and the number of valuations are kept.
 type counted struct {
 	owner  string
@@ -111,7 +95,8 @@ func TestAThousandWatchersOfOneProcess(t *testing.T) {
 		_, err := clients[0].GetPortfolio(first, &portfoliov1.GetPortfolioRequest{})
 		return err == nil
 	})
-	before, begun := memoryOf(t, pid, "VmRSS"), time.Now()
+	before, _ := servicetest.Memory(t, pid)
+	begun := time.Now()
 	all := make([]*counted, owners)
 	var reading sync.WaitGroup
 	defer reading.Wait()
@@ -154,7 +139,7 @@ func TestAThousandWatchersOfOneProcess(t *testing.T) {
 		return time.Since(begun)
 	}
 	opened := have(all, func(int) string { return "10.00000000" })
-	open := memoryOf(t, pid, "VmRSS")
+	open, _ := servicetest.Memory(t, pid)
 
 	changing, quiet := all[:owners/2], all[owners/2:]
 	reads := map[string]int{}
@@ -186,7 +171,7 @@ func TestAThousandWatchersOfOneProcess(t *testing.T) {
 	}
 	w.with(func() { w.price = "20" })
 	priced := have(quiet, func(int) string { return "20.00000000" })
-	after, most := memoryOf(t, pid, "VmRSS"), memoryOf(t, pid, "VmHWM")
+	after, most := servicetest.Memory(t, pid)
 	testkit.Figure(t, "%d watchers: opened in %s; %d changes in %d messages after %s; a price in all after %s",
 		owners, opened.Round(time.Millisecond), changes*len(changing), messages, changed.Round(time.Millisecond),
 		priced.Round(time.Millisecond))

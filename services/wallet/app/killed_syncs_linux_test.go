@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -239,8 +238,6 @@ func (p *program) synced(since int64) int {
 	return p.count("SELECT count(*) FROM wallets WHERE synced_block > $1", since)
 }
 
-var mostMemory = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
-
 // TestAfterKillsEveryBalanceIsThatOfItsBlock kills the process in the midst of syncs of all wallets. It prints how
 // long a sync of all of them takes and the most memory that the process had.
 func TestAfterKillsEveryBalanceIsThatOfItsBlock(t *testing.T) {
@@ -284,19 +281,11 @@ func TestAfterKillsEveryBalanceIsThatOfItsBlock(t *testing.T) {
 	if n := p.count("SELECT count(*) FROM balances"); n != wallets*tokensEach || p.wrong() > 0 {
 		t.Errorf("%d of %d balances, %d of them wrong", n, wallets*tokensEach, p.wrong())
 	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	used := mostMemory.FindStringSubmatch(string(status))
-	var kilobytes int
-	if _, err := fmt.Sscan(used[1], &kilobytes); err != nil {
-		t.Fatal(err)
-	}
+	_, most := servicetest.Memory(t, p.cmd.Process.Pid)
 	testkit.Figure(t, "%d kills; then %d wallets × %d tokens in %s with at most %d MiB of memory (goal 150)", kills,
-		wallets, tokensEach, took.Round(10*time.Millisecond), kilobytes>>10)
-	if kilobytes > 150<<10 {
-		t.Errorf("the process had %d MiB", kilobytes>>10)
+		wallets, tokensEach, took.Round(10*time.Millisecond), most>>20)
+	if most > 150<<20 {
+		t.Errorf("the process had %d MiB", most>>20)
 	}
 }
 

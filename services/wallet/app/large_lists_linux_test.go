@@ -10,6 +10,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/page"
 	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/services/internal/servicetest"
 )
 
 // 200 wallets of 482 tokens are 11 MB in one message. Eight such lists at once took 856 MB. The memory is that of the
@@ -25,7 +26,7 @@ func TestWalletsWithManyBalancesAreListedInPagesThatFit(t *testing.T) {
 	p.hold(t, ctx, 200, 482)
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute) // it is about memory, not time, also on a busy machine
 	defer cancel()
-	before := peakOf(t, p.cmd.Process.Pid)
+	_, before := servicetest.Memory(t, p.cmd.Process.Pid)
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
@@ -37,7 +38,7 @@ func TestWalletsWithManyBalancesAreListedInPagesThatFit(t *testing.T) {
 		})
 	}
 	all.Wait()
-	most := peakOf(t, p.cmd.Process.Pid)
+	_, most := servicetest.Memory(t, p.cmd.Process.Pid)
 	testkit.Figure(t, "8 lists of 200 wallets × 482 tokens: %d MiB of resident memory at most (goal 120), %d MiB "+
 		"before", most>>20, before>>20)
 	if most > 120<<20 {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -94,20 +92,6 @@ func resetPeak(t *testing.T) {
 // peak is the most resident memory that the process has had.
 func peak(t *testing.T) int64 {
 	t.Helper()
-	return peakOf(t, os.Getpid())
-}
-
-// peakOf is that of another process.
-func peakOf(t *testing.T, pid int) int64 {
-	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(status), "VmHWM:")
-	n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n << 10
+	_, most := servicetest.Memory(t, os.Getpid())
+	return most
 }

@@ -2,9 +2,8 @@ package child
 
 import (
 	"os"
-	"strconv"
-	"strings"
 
+	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,19 +16,17 @@ const (
 // MemoryDir returns a folder whose files are in memory, or os.TempDir where there is none with room. On a busy disk
 // making and dropping databases, of hundreds of files each, takes most of a test's time.
 func MemoryDir() string {
-	var fs unix.Statfs_t
-	if unix.Statfs(memoryDir, &fs) != nil || fs.Type != unix.TMPFS_MAGIC || fs.Bavail*uint64(fs.Bsize) < minRoom ||
-		availableMemory() < minRoom {
+	var dir unix.Statfs_t
+	if unix.Statfs(memoryDir, &dir) != nil || dir.Type != unix.TMPFS_MAGIC || dir.Bavail*uint64(dir.Bsize) < minRoom {
+		return os.TempDir()
+	}
+	fs, err := procfs.NewDefaultFS()
+	if err != nil {
+		return os.TempDir()
+	}
+	memory, err := fs.Meminfo()
+	if err != nil || memory.MemAvailableBytes == nil || *memory.MemAvailableBytes < minRoom {
 		return os.TempDir()
 	}
 	return memoryDir
-}
-
-// availableMemory is how many bytes programs may use without swapping; 0 when the kernel doesn't say.
-func availableMemory() uint64 {
-	info, _ := os.ReadFile("/proc/meminfo")
-	_, rest, _ := strings.Cut(string(info), "MemAvailable:")
-	line, _, _ := strings.Cut(rest, "kB")
-	kib, _ := strconv.ParseUint(strings.TrimSpace(line), 10, 64)
-	return kib << 10
 }
