@@ -21,18 +21,17 @@
 // of the above holds for what other processes read [LocalBound] later. The process that
 // invalidates reads its own invalidation at once.
 //
-// Limits: without a recorded invalidation a value can be stale until its TTL
-// after a crash between commit and invalidation without [Cache.Write], after an
-// invalidation that failed, or after a failover of Redis that lost one. A recorded
-// invalidation is repeated a second after the commit, which covers a failover
-// until then. Loads must read the primary: what a replica returns is stored. A
-// caller that shares a load with others of its process may get a value from
-// before an invalidation, read at most LoadTimeout ago; that value is not stored.
-// A soft TTL is compared with the process's own clock; with a wrong clock,
-// refreshes come early or never, and the TTL, which Redis measures, bounds a
-// value's age. What exceeds the budget comes from the source: values of
-// megabytes, and of a list the keys beyond some thousand, of which each call
-// caches a part. Loads must end when their context does.
+// Limits: an invalidation that is not recorded can be lost, and the value is then stale until its TTL:
+//   - when the process crashes between the commit and the invalidation, unless it uses [Cache.Write],
+//   - when the invalidation fails,
+//   - when a failover of Redis loses it.
+//
+// A recorded invalidation is repeated a second after the commit, which covers a failover until then. Loads must read
+// the primary: what a replica returns is stored. A caller that shares a load with others of its process may get a
+// value from before an invalidation, read at most LoadTimeout ago; that value is not stored. A soft TTL is compared
+// with the process's own clock; with a wrong clock, refreshes come early or never, and the TTL, which Redis measures,
+// bounds a value's age. What exceeds the budget comes from the source: values of megabytes, and of a list the keys
+// beyond some thousand, of which each call caches a part. Loads must end when their context does.
 //
 // Source: Nishtala et al., "Scaling Memcache at Facebook" (2013), leases;
 // Richardson, "Transactional outbox".

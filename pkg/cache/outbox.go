@@ -27,9 +27,8 @@ const (
 	sweepTimeout   = 30 * time.Second // of one batch
 )
 
-// recordSQL inserts one row for each key. It merges the key's rows that are older
-// than ten seconds and not locked into it, keeping the earliest time, so that a key
-// has few rows however long Redis is down.
+// recordSQL inserts one row for each key. Rows of the key that are older than ten seconds are merged into the new row,
+// which gets the earliest of their times, so that a key has few rows however long Redis is down. Locked rows are left.
 const recordSQL = `
 WITH merged AS (
   DELETE FROM cache_invalidations WHERE id IN (
@@ -39,11 +38,10 @@ WITH merged AS (
 INSERT INTO cache_invalidations (key, noted_at)
 SELECT k, coalesce(min(noted_at), now()) FROM unnest($1::bytea[]) AS k LEFT JOIN merged ON key = k GROUP BY k`
 
-// RecordInvalidation records in tx that keys are to be invalidated; an [Outbox] does
-// so after the commit. tx is the transaction of postgres.InTx that changes the
-// source of keys. Call Invalidate after the commit, or use Write, nevertheless: it
-// takes effect sooner. The records remain after that: deleting them in batches is
-// cheaper than one by one, and repeats what a failover of Redis may have lost.
+// RecordInvalidation records in tx that keys are to be invalidated. An [Outbox] invalidates them after the commit. tx
+// is the transaction of postgres.InTx that changes the source of keys. Call Invalidate after the commit, or use Write,
+// nevertheless: it takes effect sooner. The records remain after that: deleting them in batches is cheaper than one by
+// one, and repeats what a failover of Redis may have lost.
 //
 // A record that is older than ten seconds, as in an outage of Redis, is merged into
 // the next one of its key. The Outbox can't process a merged record before its

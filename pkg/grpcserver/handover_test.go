@@ -200,7 +200,7 @@ func TestASilentPeerDelaysNoHandover(t *testing.T) {
 // Connections that are opened around the very moment of the handover are served, by one server or the other.
 func TestAConnectionAtTheMomentOfTheHandoverIsServed(t *testing.T) {
 	var calls, failed atomic.Int64
-	for range testkit.Size(50, 500) {
+	for range testkit.Size(20, 500) {
 		s, lis := newEcho(t), localListener(t)
 		served := make(chan error, 1)
 		go func() { served <- s.Serve(lis) }()

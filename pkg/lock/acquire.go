@@ -10,8 +10,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// The lock's value is its holder's token. The fence has a key of its own, which
-// lives a week longer than the lease. Lua's numbers are doubles, exact up to 2^53
+// The lock's value is its holder's token. The fence has a key of its own, which lives for a week after the lock was
+// acquired; after that the clock alone makes the next fence greater. Lua's numbers are doubles, exact up to 2^53
 // microseconds, the year 2255; tostring would round them, hence %.0f.
 var (
 	// acquireScript returns whether the lock was acquired, its fence or the

@@ -26,9 +26,9 @@ func NewProbe(o Options) (*Probe, error) {
 	return &Probe{client, t.name()}, err
 }
 
-// Ask returns nil if the Redis, of a Cluster every master, answers PING within ctx.
+// Check returns nil if the Redis, of a Cluster every master, answers PING within ctx.
 // A master that refuses writes because it can't store them refuses PING too.
-func (p *Probe) Ask(ctx context.Context) error {
+func (p *Probe) Check(ctx context.Context) error {
 	ping := func(ctx context.Context, c *redis.Client) error { return c.Ping(ctx).Err() }
 	var err error
 	switch c := p.client.(type) {

@@ -21,7 +21,7 @@ var ErrMode = errors.New("redis: the server is not a single one")
 // key has to be one that the service's user may write. It is for the start of a process;
 // [IsRefusal] tells a refusal from an outage.
 func (p *Probe) Accepts(ctx context.Context, key string) error {
-	if err := p.Ask(ctx); err != nil {
+	if err := p.Check(ctx); err != nil {
 		return err
 	}
 	if c, ok := p.client.(*redis.Client); ok {

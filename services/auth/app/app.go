@@ -192,7 +192,7 @@ func newKeys(b *chassis.Builder, cfg Config, sealer *seal.Sealer) (*signing.Ring
 func needKeys(b *chassis.Builder, ring *signing.Ring, revocations *revocation.Feed) {
 	b.Needs(startup.Check{
 		Name: "key_ring", Settings: "PURSER_KEK, PURSER_KEK_PREVIOUS", After: []string{chassis.SchemaReady},
-		Ask: func(ctx context.Context) error {
+		Probe: func(ctx context.Context) error {
 			if err := ring.CheckKEK(ctx); err != nil {
 				return err
 			}

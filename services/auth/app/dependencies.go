@@ -18,7 +18,7 @@ import (
 func watchSignIn(b *chassis.Builder, cfg Config) {
 	for _, p := range idp.Probes(cfg.OAuth.Providers) {
 		b.DependsOn(dependency.Check{
-			Name: "identity_provider:" + p.Name, Address: p.Address, Ask: p.Ask, Interval: dependency.FarInterval,
+			Name: "identity_provider:" + p.Name, Address: p.Address, Probe: p.Probe, Interval: dependency.FarInterval,
 			Effect: "Nobody signs in with an account at this provider.",
 		})
 	}
@@ -30,7 +30,7 @@ func watchSignIn(b *chassis.Builder, cfg Config) {
 			b.DependsOn(dependency.Check{
 				Name: fmt.Sprintf("chain:%d", id), Address: redact.URL(node), Interval: dependency.FarInterval,
 				Secrets: []string{node},
-				Ask:     func(ctx context.Context) error { return probe.ChainID(ctx, node, id) },
+				Probe:   func(ctx context.Context) error { return probe.ChainID(ctx, node, id) },
 				Effect:  "Nobody signs in with a contract wallet of this chain, unless its other nodes answer.",
 			})
 		}

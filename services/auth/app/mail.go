@@ -32,7 +32,8 @@ func newMailSender(b *chassis.Builder, mails *store.Mails, cfg mail.Config) (*ma
 		return nil, err
 	}
 	b.DependsOn(dependency.Check{
-		Name: "mail", Address: cfg.Addr, Ask: carrier.Ask, Interval: dependency.FarInterval, Timeout: 5 * time.Second,
+		Name: "mail", Address: cfg.Addr, Probe: carrier.Probe, Interval: dependency.FarInterval,
+		Timeout: 5 * time.Second,
 		Secrets: []string{cfg.User, cfg.Password.Reveal()},
 		Effect:  "Mails with codes wait in the outbox, so that nobody can verify an address or reset a password.",
 	})

@@ -28,7 +28,9 @@ func stat(pid int) (procfs.ProcStat, error) {
 func own(s procfs.ProcStat) time.Duration { return time.Duration(s.UTime+s.STime) * tick }
 
 // withChildren is the processor time of a process and of its children that have ended.
-func withChildren(s procfs.ProcStat) time.Duration { return own(s) + time.Duration(s.CUTime+s.CSTime)*tick }
+func withChildren(s procfs.ProcStat) time.Duration {
+	return own(s) + time.Duration(s.CUTime+s.CSTime)*tick
+}
 
 // OwnCPU is the processor time that a process alone has used, in steps of 10 ms.
 func OwnCPU(pid int) (time.Duration, error) {

@@ -84,7 +84,7 @@ func (b *Infrastructure) askRedis(ctx context.Context) error {
 	defer func() { _ = p.Close() }()
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	if err := p.Ask(ctx); err != nil {
+	if err := p.Check(ctx); err != nil {
 		return fmt.Errorf("%s: %s: expected a Redis server that answers PING, but: %w", variable, redact.URL(given),
 			oneLine(err, given))
 	}

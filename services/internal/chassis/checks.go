@@ -23,7 +23,7 @@ const silentAfter = 3 * authn.RevocationHeartbeat
 
 func (b *Builder) watchDatabaseAndRedis() error {
 	b.DependsOn(dependency.Check{
-		Name: "postgres", Address: b.DB.Address(), Ask: b.DB.Probe, Secrets: []string{b.cfg.Database.URL.Reveal()},
+		Name: "postgres", Address: b.DB.Address(), Probe: b.DB.Probe, Secrets: []string{b.cfg.Database.URL.Reveal()},
 		Effect: "Calls that read or write the service's data fail or wait until their deadline, and no job runs.",
 	})
 	redis, err := redisx.NewProbe(redisx.Options{URL: b.cfg.RedisURL.Reveal(), Name: qualified(b.name) + "-probe",
@@ -34,7 +34,7 @@ func (b *Builder) watchDatabaseAndRedis() error {
 	b.Group.Close("redis probe", redis.Close)
 	b.needRedis(redis)
 	b.DependsOn(dependency.Check{
-		Name: "redis", Address: redis.Address(), Ask: redis.Ask, Secrets: []string{b.cfg.RedisURL.Reveal()},
+		Name: "redis", Address: redis.Address(), Probe: redis.Check, Secrets: []string{b.cfg.RedisURL.Reveal()},
 		Effect: "Nothing is cached, so that calls are slower, and what needs Redis alone fails: see docs/outages.md.",
 	})
 	return nil
@@ -46,7 +46,7 @@ func (b *Builder) watchAuth(c AuthConfig, transport http.RoundTripper, revoked *
 	keySet := c.Tokens.KeySetURL()
 	b.DependsOn(dependency.Check{
 		Name: "auth_keys", Address: redact.URL(keySet), Secrets: []string{keySet},
-		Ask:    func(ctx context.Context) error { return probe.KeySet(ctx, transport, keySet) },
+		Probe:  func(ctx context.Context) error { return probe.KeySet(ctx, transport, keySet) },
 		Effect: "Tokens are verified with the keys that are known, for an hour; a token of a new key is refused.",
 	})
 	if !streamed {
@@ -54,7 +54,7 @@ func (b *Builder) watchAuth(c AuthConfig, transport http.RoundTripper, revoked *
 	}
 	b.DependsOn(dependency.Check{
 		Name: "auth_revocations", Address: c.Auth.Addr,
-		Ask: func(context.Context) error {
+		Probe: func(context.Context) error {
 			if age := revoked.Age(); age > silentAfter {
 				return dependency.Failed("STREAM_SILENT",
 					fmt.Errorf("the revocations were last complete %s ago", age.Round(time.Second)))
@@ -70,7 +70,7 @@ func (b *Builder) DependsOnService(name, addr string, conn *grpc.ClientConn, eff
 	health := healthpb.NewHealthClient(conn)
 	b.DependsOn(dependency.Check{
 		Name: name, Address: addr, Effect: effect,
-		Ask: func(ctx context.Context) error {
+		Probe: func(ctx context.Context) error {
 			answer, err := health.Check(ctx, &healthpb.HealthCheckRequest{})
 			if err != nil {
 				return err

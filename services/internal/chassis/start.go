@@ -57,12 +57,12 @@ func (b *Builder) needDatabase(migrations fs.FS) {
 	secrets := []string{b.cfg.Database.URL.Reveal()}
 	b.Needs(startup.Check{
 		Name: postgresReady, Settings: "PURSER_DATABASE_URL, PURSER_DATABASE_PGBOUNCER", Secrets: secrets,
-		Ask: b.DB.Accepts,
+		Probe: b.DB.Accepts,
 	})
 	b.Needs(startup.Check{
 		Name: "clock", Settings: "the clocks of this machine and of the database's", Secrets: secrets,
 		After: []string{postgresReady},
-		Ask: func(ctx context.Context) error {
+		Probe: func(ctx context.Context) error {
 			skew, err := b.DB.ClockSkew(ctx)
 			if err == nil && skew.Abs() > authn.Leeway {
 				err = dependency.Failed("CLOCK_SKEWED", fmt.Errorf("this machine's clock is %s from the database's, "+
@@ -74,7 +74,7 @@ func (b *Builder) needDatabase(migrations fs.FS) {
 	})
 	b.Needs(startup.Check{
 		Name: SchemaReady, Settings: "PURSER_DATABASE_URL", Secrets: secrets, After: []string{postgresReady},
-		Ask: func(ctx context.Context) error {
+		Probe: func(ctx context.Context) error {
 			s, err := postgres.CheckSchema(ctx, b.DB, migrations)
 			if err == nil && s.Newer() {
 				b.Log.WarnContext(ctx, "the database schema is newer than this program", "database", s.Version,
@@ -92,7 +92,7 @@ func (b *Builder) needDatabase(migrations fs.FS) {
 func (b *Builder) needRedis(p *redisx.Probe) {
 	b.Needs(startup.Check{
 		Name: "redis", Settings: "PURSER_REDIS_URL", Secrets: []string{b.cfg.RedisURL.Reveal()},
-		Ask: func(ctx context.Context) error {
+		Probe: func(ctx context.Context) error {
 			limited, cancel := context.WithTimeout(ctx, dependency.Interval)
 			defer cancel()
 			err := p.Accepts(limited, redisx.Key("purser:"+b.name+":start:", "probe"))
@@ -111,7 +111,7 @@ func (b *Builder) needIssuer(c authn.Config, transport http.RoundTripper) {
 	keySet := c.KeySetURL()
 	b.Needs(startup.Check{
 		Name: "auth_keys", Settings: "PURSER_ISSUER, PURSER_JWKS_URL, PURSER_JWKS_TLS_CA", Secrets: []string{keySet},
-		Ask: func(ctx context.Context) error {
+		Probe: func(ctx context.Context) error {
 			if err := probe.KeySet(ctx, transport, keySet); err != nil {
 				return err
 			}

@@ -44,11 +44,11 @@ type Check struct {
 	Effect string
 	// Interval between two checks; the package's Interval when 0.
 	Interval time.Duration
-	// Timeout of a check; 2 s when 0. Ask is called with a context that ends then.
+	// Timeout of a check; 2 s when 0. Probe is called with a context that ends then.
 	Timeout time.Duration
-	// Ask returns nil when the dependency answers as it should. It may be called
+	// Probe returns nil when the dependency answers as it should. It may be called
 	// while an earlier call is still running only if that has ignored its context.
-	Ask func(ctx context.Context) error
+	Probe func(ctx context.Context) error
 	// Secrets are texts and URLs that must not be shown, see package redact.
 	Secrets []string
 }
@@ -145,14 +145,14 @@ func (w *Watcher) follow(ctx context.Context, d *watched) {
 }
 
 // check asks a dependency and records the result. It returns at the latest a moment
-// after the timeout; an Ask that ignores its context is waited for before the next.
+// after the timeout; a Probe that ignores its context is waited for before the next.
 func (w *Watcher) check(ctx context.Context, d *watched) {
 	c := d.report.Check
 	begun := w.now()
 	limited, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	answered := make(chan error, 1)
-	go func() { answered <- c.Ask(limited) }()
+	go func() { answered <- c.Probe(limited) }()
 	select {
 	case err := <-answered:
 		w.record(ctx, d, begun, err)

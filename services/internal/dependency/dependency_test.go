@@ -50,7 +50,7 @@ func TestAnOutageIsSeenWithItsTimeAndItsEnd(t *testing.T) {
 		<-time.After(10 * time.Millisecond)
 		return nil
 	}
-	watch(t, Check{Name: "x", Ask: ask}, func(t *testing.T, report func() Report) {
+	watch(t, Check{Name: "x", Probe: ask}, func(t *testing.T, report func() Report) {
 		if r := report(); r.State != Unknown || !r.CheckedAt.IsZero() {
 			t.Errorf("at first %+v", r)
 		}
@@ -92,7 +92,7 @@ func TestACheckThatIgnoresItsContextIsReportedAndNotAskedTwiceAtOnce(t *testing.
 		<-release()
 		return nil
 	}
-	watch(t, Check{Name: "x", Ask: ask}, func(t *testing.T, report func() Report) {
+	watch(t, Check{Name: "x", Probe: ask}, func(t *testing.T, report func() Report) {
 		pass(time.Minute)
 		if r := report(); r.State != Unreachable || r.Reason != "TIMEOUT" || most.Load() != 1 {
 			t.Errorf("%+v, %d at once", r, most.Load())
@@ -107,7 +107,7 @@ func TestACheckThatIgnoresItsContextIsReportedAndNotAskedTwiceAtOnce(t *testing.
 
 func TestReadersCostTheDependencyNothing(t *testing.T) {
 	var asked atomic.Int32
-	watch(t, Check{Name: "x", Ask: func(context.Context) error { asked.Add(1); return nil }},
+	watch(t, Check{Name: "x", Probe: func(context.Context) error { asked.Add(1); return nil }},
 		func(t *testing.T, report func() Report) {
 			for range 60 {
 				for range 1000 {

@@ -43,8 +43,8 @@ type Check struct {
 	Settings string
 	// After names checks that have to pass before; this one is not asked until then.
 	After []string
-	// Ask returns nil when the thing works. It may be called again after an error.
-	Ask func(ctx context.Context) error
+	// Probe returns nil when the thing works. It may be called again after an error.
+	Probe func(ctx context.Context) error
 	// Secrets are texts and URLs that must not be logged, see package redact.
 	Secrets []string
 }
@@ -141,7 +141,7 @@ func (g *Gate) try(ctx context.Context, c Check) bool {
 		}
 	}
 	limited, cancel := context.WithTimeout(ctx, checkTimeout)
-	err := c.Ask(limited)
+	err := c.Probe(limited)
 	cancel()
 	if ctx.Err() != nil && err != nil {
 		return false // the process ends, or has no more time, which says nothing of the check

@@ -34,9 +34,9 @@ func TestAGateOpensWhenEverythingHasWorkedOnce(t *testing.T) {
 	logs := &testkit.LogBuffer{}
 	g := startup.New(slog.New(slog.NewTextHandler(logs, nil)))
 	var database, schema, keys thing
-	g.Add(startup.Check{Name: "database", Settings: "PURSER_X", Ask: database.ask})
-	g.Add(startup.Check{Name: "schema", After: []string{"database"}, Ask: schema.ask})
-	g.Add(startup.Check{Name: "keys", Ask: keys.ask})
+	g.Add(startup.Check{Name: "database", Settings: "PURSER_X", Probe: database.ask})
+	g.Add(startup.Check{Name: "schema", After: []string{"database"}, Probe: schema.ask})
+	g.Add(startup.Check{Name: "keys", Probe: keys.ask})
 	ready := make(chan struct{})
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -87,7 +87,7 @@ func TestAGateOpensWhenEverythingHasWorkedOnce(t *testing.T) {
 
 func TestAGateThatNeverOpensEndsWithItsProcess(t *testing.T) {
 	g := startup.New(slog.New(slog.DiscardHandler))
-	g.Add(startup.Check{Name: "x", Ask: func(context.Context) error { return errors.New("no") }})
+	g.Add(startup.Check{Name: "x", Probe: func(context.Context) error { return errors.New("no") }})
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	if err := g.Run(ctx, func() { t.Error("ready") }); err != nil || g.Wait(ctx) {

@@ -176,7 +176,7 @@ func needTokenLists(b *chassis.Builder, paths []string, chains []uint64, tokens 
 		}
 	}
 	b.Needs(startup.Check{
-		Name: "token_list", Settings: "PURSER_TOKEN_LIST", After: []string{chassis.SchemaReady}, Ask: store,
+		Name: "token_list", Settings: "PURSER_TOKEN_LIST", After: []string{chassis.SchemaReady}, Probe: store,
 	})
 	return nil
 }

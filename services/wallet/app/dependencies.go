@@ -24,14 +24,14 @@ func watchChainsAndPrices(b *chassis.Builder, cfg Config, nodes chainReader, fee
 		for i, node := range cfg.ChainRPCURLs[id] {
 			b.DependsOn(dependency.Check{
 				Name: fmt.Sprintf("chain:%d", id), Address: redact.URL(node), Interval: dependency.FarInterval,
-				Secrets: []string{node}, Ask: nodes.Watch(id, i),
+				Secrets: []string{node}, Probe: nodes.Watch(id, i),
 				Effect: "Balances of this chain are not read anew, unless its other nodes answer.",
 			})
 		}
 	}
 	for _, f := range feeds {
 		b.DependsOn(dependency.Check{
-			Name: f.name, Address: redact.URL(f.url), Ask: f.ask, Interval: dependency.FarInterval,
+			Name: f.name, Address: redact.URL(f.url), Probe: f.ask, Interval: dependency.FarInterval,
 			Secrets: []string{f.url, cfg.Price.CoinGeckoKey.Reveal()},
 			Effect: "Prices come from the next source that has them; without one they grow old, and are missing " +
 				"once they are older than PURSER_PRICE_STALE.",

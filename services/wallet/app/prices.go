@@ -183,7 +183,7 @@ func newPriceSources(b *chassis.Builder, c PriceConfig, nodes chainReader, log *
 				return s, err
 			}
 			source.NameCurrencies(c.CurrencyCoins)
-			feed, s.watched = source, append(s.watched, watchedFeed{"prices", c.URL.Reveal(), source.Ask})
+			feed, s.watched = source, append(s.watched, watchedFeed{"prices", c.URL.Reveal(), source.Probe})
 		case coingecko.Name:
 			source, err := coingecko.New(coingecko.Options{URL: c.CoinGeckoURL.Reveal(), Key: c.CoinGeckoKey.Reveal(),
 				Platforms: c.CoinGeckoPlatforms, Coins: c.CoinGeckoCoins, Log: log, Now: time.Now})
@@ -191,7 +191,7 @@ func newPriceSources(b *chassis.Builder, c PriceConfig, nodes chainReader, log *
 				return s, err
 			}
 			feed, s.watched = source, append(s.watched, watchedFeed{"prices:coingecko", c.CoinGeckoURL.Reveal(),
-				source.Ask})
+				source.Probe})
 		case chainlink.Name:
 			feeds, err := chainlink.ReadFile(c.Feeds)
 			if err != nil {

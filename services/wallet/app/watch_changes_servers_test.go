@@ -253,7 +253,8 @@ func TestARollingRestartLosesNoChange(t *testing.T) {
 // Readers that take nothing, with the least that gRPC holds for them, of more changes than that. They cost the service
 // no memory, are told, and go on without loss. The control is a reader that takes its messages.
 func TestReadersThatAreTooSlowAreToldAndLoseNothing(t *testing.T) {
-	const slow, changes = 16, 60_000
+	const slow = 16
+	changes := testkit.Size(20_000, 60_000)
 	s := service{db: testkit.Postgres(t, migrations.FS), issuer: servicetest.NewIssuer(t)}
 	addr, _ := stoppableAt(t, s.db, s.issuer, servicetest.NoRedis, "PURSER_CHANGES_READER_TIMEOUT=5s")
 	// A client's window grows with what it reads, unless it is set.
@@ -308,7 +309,7 @@ func TestReadersThatAreTooSlowAreToldAndLoseNothing(t *testing.T) {
 	grown := heap() - before
 	testkit.Figure(t, "memory for %d readers that are %d changes behind, client included: %d KiB", slow, changes,
 		grown>>10)
-	if grown > 16<<20 { // to hold the changes for each would take above 100 MiB, and two larger messages 32 MiB
+	if grown > 16<<20 { // to hold the changes for each would take above 30 MiB, and two larger messages 32 MiB
 		t.Errorf("the heap has grown by %d MiB", grown>>20)
 	}
 	// Wait until their time is over: their first message after it is the one that tells.

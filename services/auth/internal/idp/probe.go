@@ -13,7 +13,7 @@ import (
 // Probe asks a provider whether it answers.
 type Probe struct {
 	Name, Address string
-	Ask           func(ctx context.Context) error
+	Probe         func(ctx context.Context) error
 }
 
 // Probes returns a probe for each provider of l. It makes no request. An OpenID
@@ -30,7 +30,7 @@ func Probes(l List) []Probe {
 			method, address = http.MethodHead, newGitHub(s).settings.BaseURL
 		}
 		client := newClient(s.AllowPrivate)
-		all = append(all, Probe{Name: s.Name, Address: redact.URL(address), Ask: func(ctx context.Context) error {
+		all = append(all, Probe{Name: s.Name, Address: redact.URL(address), Probe: func(ctx context.Context) error {
 			return ask(ctx, client, method, address)
 		}})
 	}

@@ -151,8 +151,8 @@ func (s *SMTP) Send(ctx context.Context, m Mail) error {
 	return withoutReceiver(client.DialAndSendWithContext(ctx, msg))
 }
 
-// Ask connects to the server, signs in if there is a user, and sends nothing.
-func (s *SMTP) Ask(ctx context.Context) error {
+// Probe connects to the server, signs in if there is a user, and sends nothing.
+func (s *SMTP) Probe(ctx context.Context) error {
 	client, err := gomail.NewClient(s.host, s.options...)
 	if err != nil {
 		return fmt.Errorf("smtp: %w", err)

@@ -71,7 +71,7 @@ func (s *Service) rotate(f Family, token Token, now time.Time) (_ Family, next T
 	case hash == f.Current && !now.Before(f.CurrentExpiresAt):
 		return f, "", e, errs.Unauthenticated("REFRESH_TOKEN_EXPIRED", "the refresh token has expired: sign in "+
 			"again"), nil
-	case hash == f.Current && len(f.recoverable(now)) >= maxSharedRefreshes:
+	case hash == f.Current && len(f.shareable(now)) >= maxSharedRefreshes:
 		return f, "", e, errs.Exhausted("REFRESHED_TOO_OFTEN", "the session is refreshed too often; use its "+
 				"access token until it expires").After(sharedUseWindow),
 			nil
@@ -81,7 +81,7 @@ func (s *Service) rotate(f Family, token Token, now time.Time) (_ Family, next T
 		if err != nil {
 			return f, "", e, nil, err
 		}
-		f.Used = append(f.recoverable(now), Used{hash, now, sealed})
+		f.Used = append(f.shareable(now), Used{hash, now, sealed})
 		f.Current, f.CurrentExpiresAt = next.Hash(), earlier(now.Add(s.policy.Refresh), f.ExpiresAt)
 		return f, next, e, nil, nil
 	}
@@ -95,8 +95,9 @@ func (s *Service) rotate(f Family, token Token, now time.Time) (_ Family, next T
 		"the refresh token was used before; the session has ended"), nil
 }
 
-// recoverable returns the used tokens that may be presented again once the current one is used too.
-func (f Family) recoverable(now time.Time) []Used {
+// shareable returns the used tokens that callers who share them may still present, within sharedUseWindow of their
+// use.
+func (f Family) shareable(now time.Time) []Used {
 	return slices.DeleteFunc(slices.Clone(f.Used), func(u Used) bool { return !now.Before(u.At.Add(sharedUseWindow)) })
 }
 

@@ -2,13 +2,13 @@ package holdings
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
+	"google.golang.org/grpc"
 
 	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/errs"
@@ -21,9 +21,6 @@ const (
 	// reopenAfter is the pause before a stream is opened again.
 	reopenAfter = time.Second
 )
-
-// errSilent ends a stream that says nothing.
-var errSilent = errors.New("no message came for " + silenceTimeout.String())
 
 // Follower follows the changes of all owners' holdings, for what is cached of them.
 type Follower struct {
@@ -119,24 +116,10 @@ func (f *Follower) follow(ctx context.Context) (heard bool, err error) {
 // it wants no more, or fails. A stream that says nothing for silenceTimeout ends.
 func receiveChanges(ctx context.Context, c walletv1.HoldingsServiceClient, cursor string,
 	visit func(ctx context.Context, m *walletv1.WatchChangesResponse) (more bool, err error)) error {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	quiet := time.AfterFunc(silenceTimeout, func() { stop(errSilent) })
-	defer quiet.Stop()
-	stream, err := c.WatchChanges(ctx, &walletv1.WatchChangesRequest{Cursor: cursor, Shard: &walletv1.Shard{Count: 1}})
-	if err != nil {
-		return err
+	open := func(ctx context.Context) (grpc.ServerStreamingClient[walletv1.WatchChangesResponse], error) {
+		return c.WatchChanges(ctx, &walletv1.WatchChangesRequest{Cursor: cursor, Shard: &walletv1.Shard{Count: 1}})
 	}
-	for {
-		m, err := stream.Recv()
-		if err != nil {
-			return errors.Join(err, context.Cause(ctx))
-		}
-		quiet.Reset(silenceTimeout)
-		if more, err := visit(ctx, m); err != nil || !more {
-			return err
-		}
-	}
+	return receive(ctx, silenceTimeout, open, visit)
 }
 
 // walletsChanged calls wallets with the owners of changes of wallets.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"google.golang.org/grpc"
 
 	"github.com/purserhq/purser/pkg/errs"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
@@ -19,37 +20,30 @@ const shardSilence = time.Minute
 
 // ReadShard implements snapshot.ShardReader. One message and one owner are in memory.
 func (r *Reader) ReadShard(ctx context.Context, shard, shards int, visit func(snapshot.OwnerHoldings) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	silent := time.AfterFunc(shardSilence, func() {
-		cancel(errs.Unavailable("WALLET_UNAVAILABLE", "the wallet service sent nothing for "+shardSilence.String()))
-	})
-	defer silent.Stop()
-	stream, err := r.client.StreamHoldings(ctx, &walletv1.StreamHoldingsRequest{
-		Shard: &walletv1.Shard{Number: int32(shard), Count: int32(shards)}})
-	if err != nil {
-		return unavailable(err)
+	open := func(ctx context.Context) (grpc.ServerStreamingClient[walletv1.StreamHoldingsResponse], error) {
+		return r.client.StreamHoldings(ctx, &walletv1.StreamHoldingsRequest{
+			Shard: &walletv1.Shard{Number: int32(shard), Count: int32(shards)}})
 	}
 	s := shardOwner{visit: visit}
-	for {
-		silent.Reset(shardSilence)
-		m, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return s.finish()
-		}
-		if err != nil {
-			if cause := context.Cause(ctx); errs.Is(cause, errs.KindUnavailable) { // it was silent
-				return cause
-			}
-			return unavailable(err)
-		}
-		silent.Stop() // what visit does is no silence of the wallet service
+	var failed error
+	err := receive(ctx, shardSilence, open, func(_ context.Context, m *walletv1.StreamHoldingsResponse) (bool, error) {
 		for _, o := range m.GetOwners() {
-			if err := s.add(o, m.GetTokens(), m.GetPrices()); err != nil {
-				return err
+			if failed = s.add(o, m.GetTokens(), m.GetPrices()); failed != nil {
+				return false, failed
 			}
 		}
+		return true, nil
+	})
+	var silent *silentError
+	switch {
+	case failed != nil:
+		return failed
+	case errors.Is(err, io.EOF):
+		return s.finish()
+	case errors.As(err, &silent):
+		return errs.Unavailable("WALLET_UNAVAILABLE", "the wallet service sent nothing for "+shardSilence.String())
 	}
+	return unavailable(err)
 }
 
 // shardOwner is the owner whose holdings are being received: they may continue in the next

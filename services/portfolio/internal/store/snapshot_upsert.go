@@ -24,12 +24,11 @@ import (
 // to date. $1 is a JSON array of rows of the table, with decimals as strings so that they
 // stay exact.
 //
-// A snapshot with the membership that is valid in its hour is better than one that is out
-// of date, which never replaces another. Of two that are up to date a complete one is
-// better than an incomplete one. Of two incomplete ones the better one has fewer incomplete
-// wallets; if equal, fewer unpriced positions; if equal, fewer stale prices. On a tie the
-// stored one is kept, unless $2. Wallets count most, since a wallet that could not be read
-// may hold any number of positions.
+// A snapshot with the membership that is valid in its hour is better than one that is out of date, which never
+// replaces another. Of two that are up to date a complete one is better than an incomplete one. Of two incomplete ones
+// the better one has fewer incomplete wallets; if equal, fewer unpriced positions; if equal, fewer stale prices. On a
+// tie the stored one is kept; with $2, for hours that are read again, it is replaced. Wallets count most, since a
+// wallet that could not be read may hold any number of positions.
 //
 // Rows are locked in the order of their buckets, so that two transactions that store
 // the same hours don't deadlock.
@@ -59,7 +58,7 @@ SET snapshot_time           = excluded.snapshot_time,
     price_gap               = excluded.price_gap,
     net_flow                = excluded.net_flow,
     membership              = excluded.membership,
-    held_digest             = NULL -- the changes of the one before are still stored
+    held_digest             = NULL -- the stored changes are those of the snapshot that this one replaces
 WHERE excluded.membership = ` + fmt.Sprintf(membershipAt, "excluded.portfolio_id", "excluded.bucket") + `
   AND (stored.membership <> excluded.membership
        OR NOT stored.complete

@@ -38,8 +38,8 @@ func Boundaries(i Interval, zone *time.Location, start, end time.Time, limit int
 func hourOf(t time.Time) time.Time   { return t.UTC().Truncate(time.Hour) }
 func nextHour(t time.Time) time.Time { return t.Add(time.Hour) }
 
-// weekOf returns the first instant of the Monday of t's week in zone, days later. A zone
-// that skips a Monday begins its week with the day after.
+// weekOf returns the first instant of the day that is days after the Monday of t's week in zone. A zone that skips a
+// Monday begins its week with the day after.
 func weekOf(t time.Time, zone *time.Location, days int) time.Time {
 	y, m, d := t.In(zone).Date()
 	sinceMonday := (int(t.In(zone).Weekday()) + 6) % 7
@@ -112,7 +112,7 @@ func join(bounds []time.Time, i Interval, zone *time.Location, maxPoints int) ([
 	return append(out, bounds[intervals]), joined
 }
 
-// ordinal counts the intervals from 1970 to the one that begins at t, none for those before.
+// ordinal counts the intervals from 1970 to the one that begins at t. It is 0 for those before 1970.
 func ordinal(i Interval, zone *time.Location, t time.Time) int {
 	y, m, d := t.In(zone).Date()
 	days := int(time.Date(y, m, d, 0, 0, 0, 0, time.UTC).Unix() / (24 * 60 * 60))

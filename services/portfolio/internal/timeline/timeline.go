@@ -8,8 +8,8 @@
 //     each; a point has the extremes of all that it joins.
 //   - An interval without a snapshot has the last known value, and says so. There is
 //     no point before the first snapshot.
-//   - A snapshot with a price gap, whose total lacks a token that had a price before and
-//     after, or a wallet that could be read then, is in none of the values, and is counted.
+//   - A snapshot with a price gap is in none of the values, and is counted. Its total lacks a token, or a wallet, that
+//     the snapshots before and after it have.
 //
 // A snapshot belongs to the interval that its hour begins in. Hours are those of
 // UTC: a zone whose offset is not whole hours doesn't shift them.

@@ -48,9 +48,8 @@ func PriceOf(prices map[string]Price, tokenID string, before Price) Price {
 	return prices[tokenID]
 }
 
-// BetterThan reports whether p says more than another price of the same time: a fresh
-// price more than a stale one, any price more than none, and that there is none more
-// than that nobody could be asked.
+// BetterThan reports whether p says more than another price of the same time. In order: a fresh price, a stale one,
+// the statement of a source that it has none, and that no source could be asked.
 func (p Price) BetterThan(other Price) bool { return p.rank() > other.rank() }
 
 func (p Price) rank() int {

@@ -31,8 +31,8 @@ const (
 	quickLogs                    = time.Second
 	// logsTimeout bounds one question for events.
 	logsTimeout = callTimeout
-	// maxLogs is how many events an answer has at most: one with more is asked for in halves. It bounds the memory
-	// of a step.
+	// maxLogs bounds the memory of a step: when an answer has more events, half of its blocks are asked for. The
+	// events of a single block are read whole, however many they are, up to the size of an answer.
 	maxLogs = 20_000
 	// maxPastLogs bounds the memory of Transfers.
 	maxPastLogs = 5 * maxLogs
@@ -203,18 +203,15 @@ func (r *Reader) events(ctx context.Context, n *node, holders []common.Address,
 		}
 		begun := time.Now()
 		last, events, err := r.eventsOf(ctx, n, holders, part)
-		tooMany := err == nil && len(events) > maxLogs
+		asked := part.To - part.From + 1
+		refused := err != nil &&
+			(isRangeRefused(err) || errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil)
 		switch {
-		case err != nil && (isRangeRefused(err) || errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil),
-			tooMany:
-			asked := part.To - part.From + 1
-			if asked == 1 && !tooMany {
-				return searched{}, part, fmt.Errorf("events of block %d: %w", part.From, err)
-			}
-			if asked > 1 {
-				n.setLogRange(asked / 2)
-				continue
-			}
+		case asked > 1 && (refused || len(events) > maxLogs):
+			n.setLogRange(asked / 2)
+			continue
+		case err != nil && asked == 1:
+			return searched{}, part, fmt.Errorf("events of block %d: %w", part.From, err)
 		case err != nil:
 			return searched{}, part, fmt.Errorf("events of blocks %d to %d: %w", part.From, part.To, err)
 		case time.Since(begun) < quickLogs:

@@ -230,8 +230,9 @@ const (
 	// balanceGas bounds a call for one balance, more than any token's takes: a contract that loops has a node execute
 	// all that it gives, which takes hardhat longer than callTimeout for what it gives by itself.
 	balanceGas = 1_000_000
-	// gasPerBalance is more than balances take on average. A call of Multicall3 has that for each of them, at least
-	// balanceGas, and at most maxChunkGas, above which hardhat refuses it. One that this is too little for is halved.
+	// gasPerBalance is more than a balance takes on average. A call of Multicall3 gets it for each of its balances,
+	// but at least balanceGas, and at most maxChunkGas, since hardhat refuses a call with more. A call that runs out
+	// of gas is made again in halves.
 	gasPerBalance, maxChunkGas = 80_000, 16_000_000
 )
 

@@ -301,7 +301,8 @@ func TestASocketOnWhichNothingComesIsLeft(t *testing.T) {
 	}
 	hung := make(chan struct{})
 	s.answerWith(func(*websocket.Conn, []byte) { <-hung })
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	// A connection is left after a call that had 2 s without an answer: on a busy machine 3 s for all were too few.
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := r.Read(ctx, 1, 0, common.Address{}, tokens(1)); err == nil {
 		t.Fatal("read from a connection that is gone")

@@ -97,9 +97,9 @@ func keyHeader(base string) string {
 	return "x-cg-demo-api-key"
 }
 
-// Ask asks the feed for the price of bitcoin and returns an error when it doesn't answer,
+// Probe asks the feed for the price of bitcoin and returns an error when it doesn't answer,
 // also during a cooldown.
-func (s *Source) Ask(ctx context.Context) error {
+func (s *Source) Probe(ctx context.Context) error {
 	_, err := s.simple(ctx, "/simple/price?ids="+reference+"&vs_currencies=usd")
 	return err
 }

@@ -61,7 +61,7 @@ type aaveReserveIDs struct{ asset, aToken, stable, variable string }
 type aavePool struct {
 	Market
 	holders  []common.Address
-	ask      Ask
+	callAll  CallAll
 	reserves []aaveReserveData
 	oracle   common.Address
 	unit     *uint256.Int
@@ -71,14 +71,14 @@ type aavePool struct {
 	eMode    []*uint256.Int
 }
 
-func (aaveV3) Read(m Market, holders []common.Address, ask Ask) []Reading {
-	shape := ask([]Call{call(m.Contract, aaveProvider), call(m.Contract, aaveReserves)})
+func (aaveV3) Read(m Market, holders []common.Address, callAll CallAll) []Reading {
+	shape := callAll([]Call{call(m.Contract, aaveProvider), call(m.Contract, aaveReserves)})
 	provider, isPool := shape[0].address()
 	list, isList := shape[1].addresses(maxAaveReserves)
 	if !isPool || !isList {
 		return unknown(m, len(holders), "the contract answers as no pool of Aave v3 does")
 	}
-	p := &aavePool{Market: m, holders: holders, ask: ask, out: readings(m, len(holders))}
+	p := &aavePool{Market: m, holders: holders, callAll: callAll, out: readings(m, len(holders))}
 	p.readReserves(provider, list)
 	p.readUsers()
 	p.readDebts()
@@ -93,7 +93,7 @@ func (p *aavePool) readReserves(provider common.Address, list []common.Address) 
 		calls = append(calls, callFor(p.Contract, aaveReserve, asset), callFor(p.Contract, aaveIncome, asset),
 			callFor(p.Contract, aaveDebt, asset))
 	}
-	answers := p.ask(calls)
+	answers := p.callAll(calls)
 	p.oracle, _ = answers[0].address()
 	p.reserves = make([]aaveReserveData, len(list))
 	for i, asset := range list {
@@ -134,7 +134,7 @@ func (p *aavePool) readUsers() {
 			calls = append(calls, ofEach(r.aToken, balanceOf, p.holders)...)
 		}
 	}
-	answers := p.ask(calls)
+	answers := p.callAll(calls)
 	p.config, p.eMode, p.account = make([]*uint256.Int, n), make([]*uint256.Int, n), make([][]uint256.Int, n)
 	for i := range p.holders {
 		p.config[i], p.eMode[i] = answers[i].word(), answers[n+i].word()
@@ -197,7 +197,7 @@ func (p *aavePool) readDebts() {
 			}
 		}
 	}
-	answers := p.ask(calls)
+	answers := p.callAll(calls)
 	for _, d := range debts {
 		owed := Position{Kind: Borrowed, Mode: Variable, Asset: d.ids.asset, YearlyRate: d.borrowRate,
 			GrowthIndex: d.borrowIndex, Receipt: d.ids.variable}
@@ -236,7 +236,7 @@ func (p *aavePool) readAccounts() {
 		calls = append(calls, callFor(p.oracle, aavePrice, r.asset))
 	}
 	unpriced := map[string]bool{}
-	for i, a := range p.ask(calls) {
+	for i, a := range p.callAll(calls) {
 		if price := a.word(); price == nil || price.IsZero() {
 			unpriced[p.reserves[i].ids.asset] = true
 		}

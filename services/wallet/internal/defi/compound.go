@@ -31,8 +31,8 @@ var secondsPerYear = uint256.NewInt(365 * 24 * 60 * 60)
 // factor: it says only whether an account can be liquidated.
 type compoundV3 struct{}
 
-func (compoundV3) Read(m Market, holders []common.Address, ask Ask) []Reading {
-	shape := ask([]Call{call(m.Contract, cometBase), call(m.Contract, cometAssets), call(m.Contract, cometUsage)})
+func (compoundV3) Read(m Market, holders []common.Address, callAll CallAll) []Reading {
+	shape := callAll([]Call{call(m.Contract, cometBase), call(m.Contract, cometAssets), call(m.Contract, cometUsage)})
 	base, isComet := shape[0].address()
 	count, usage := shape[1].word(), shape[2].word()
 	if !isComet || count == nil || usage == nil || !count.LtUint64(maxCometAssets+1) {
@@ -42,7 +42,7 @@ func (compoundV3) Read(m Market, holders []common.Address, ask Ask) []Reading {
 	for i := range count.Uint64() {
 		calls = append(calls, call(m.Contract, cometAsset, uint256.NewInt(i)))
 	}
-	answers := ask(calls)
+	answers := callAll(calls)
 	supplied := Position{Kind: Supplied, Asset: m.erc20(base), Receipt: m.self(), YearlyRate: perYear(answers[0])}
 	owed := Position{Kind: Borrowed, Asset: m.erc20(base), YearlyRate: perYear(answers[1])}
 	out := readings(m, len(holders))
@@ -67,7 +67,7 @@ func (compoundV3) Read(m Market, holders []common.Address, ask Ask) []Reading {
 			calls = append(calls, callFor(m.Contract, cometCollateral, h, new(uint256.Int).SetBytes(asset[:])))
 		}
 	}
-	answers = ask(calls)
+	answers = callAll(calls)
 	n := len(holders)
 	ids := make([]string, len(assets))
 	for j, asset := range assets {

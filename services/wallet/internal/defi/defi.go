@@ -166,14 +166,14 @@ func (r *Reading) miss(what string) {
 
 // Adapter reads the markets of one kind of protocol. It is safe for concurrent use.
 type Adapter interface {
-	// Read returns what each holder has in a market, in their order. ask may be called several times; the calls of all
-	// markets are made together. Positions that a holder doesn't have may be left out, unless something is Missing:
-	// then those that have ended say so, since others hold on.
-	Read(m Market, holders []common.Address, ask Ask) []Reading
+	// Read returns what each holder has in a market, in their order. callAll may be called several times; the calls of
+	// all markets are made together. Positions that a holder doesn't have may be left out, unless something is
+	// Missing: then those that have ended say so, since others hold on.
+	Read(m Market, holders []common.Address, callAll CallAll) []Reading
 }
 
-// Ask makes calls at the block of the reading, and returns their answers in the same order.
-type Ask func(calls []Call) []Answer
+// CallAll makes calls at the block of the reading, and returns their answers in the same order.
+type CallAll func(calls []Call) []Answer
 
 // Call is a call of a contract.
 type Call struct {

@@ -20,16 +20,16 @@ type erc4626 struct{}
 // manyShares are those whose value is a vault's growth index: enough for 15 digits of an asset with 6 decimals.
 var manyShares = uint256.MustFromDecimal("1000000000000000000000000000")
 
-func (erc4626) Read(m Market, holders []common.Address, ask Ask) []Reading {
-	shape := ask([]Call{call(m.Contract, vaultAsset), call(m.Contract, totalSupply),
+func (erc4626) Read(m Market, holders []common.Address, callAll CallAll) []Reading {
+	shape := callAll([]Call{call(m.Contract, vaultAsset), call(m.Contract, totalSupply),
 		call(m.Contract, vaultConvert, manyShares)})
 	asset, ok := shape[0].address()
 	supply := shape[1].word()
 	if !ok || supply == nil {
 		return unknown(m, len(holders), "the contract answers as no ERC-4626 vault does")
 	}
-	shares, id, receipt := ask(ofEach(m.Contract, balanceOf, holders)), m.erc20(asset), m.self()
-	return readShares(m, shares, ask, func(n *uint256.Int) Call { return call(m.Contract, vaultPreviewRedeem, n) },
+	shares, id, receipt := callAll(ofEach(m.Contract, balanceOf, holders)), m.erc20(asset), m.self()
+	return readShares(m, shares, callAll, func(n *uint256.Int) Call { return call(m.Contract, vaultPreviewRedeem, n) },
 		func(amount *uint256.Int) Position {
 			return Position{Kind: Supplied, Asset: id, Amount: *amount, Receipt: receipt,
 				GrowthIndex: shape[2].index()}
@@ -38,7 +38,7 @@ func (erc4626) Read(m Market, holders []common.Address, ask Ask) []Reading {
 
 // readShares returns the readings of holders whose shares the market's contract converts, by a call for each who has
 // some. supply is how many there are; one that says that there are none has no value for any.
-func readShares(m Market, shares []Answer, ask Ask, convert func(*uint256.Int) Call,
+func readShares(m Market, shares []Answer, callAll CallAll, convert func(*uint256.Int) Call,
 	position func(*uint256.Int) Position, supply *uint256.Int) []Reading {
 	out := readings(m, len(shares))
 	var calls []Call
@@ -58,7 +58,7 @@ func readShares(m Market, shares []Answer, ask Ask, convert func(*uint256.Int) C
 			calls, places = append(calls, convert(n)), append(places, i)
 		}
 	}
-	for j, a := range ask(calls) {
+	for j, a := range callAll(calls) {
 		i := places[j]
 		if amount := a.word(); amount != nil {
 			out[i].Positions = []Position{position(amount)}

@@ -20,13 +20,13 @@ var oneEther = uint256.NewInt(1e18)
 // stETH reads staked coins in the shape of Lido's stETH, whose balances are what is staked and grow by themselves.
 type stETH struct{}
 
-func (stETH) Read(m Market, holders []common.Address, ask Ask) []Reading {
-	shape := ask([]Call{call(m.Contract, lidoTotalShares), call(m.Contract, lidoPooledByOne, oneEther)})
+func (stETH) Read(m Market, holders []common.Address, callAll CallAll) []Reading {
+	shape := callAll([]Call{call(m.Contract, lidoTotalShares), call(m.Contract, lidoPooledByOne, oneEther)})
 	if shape[0].word() == nil || shape[1].word() == nil {
 		return unknown(m, len(holders), "the contract answers as no stETH does")
 	}
 	out, p := readings(m, len(holders)), stakedCoin(m, new(uint256.Int), shape[1].index())
-	for i, a := range ask(ofEach(m.Contract, balanceOf, holders)) {
+	for i, a := range callAll(ofEach(m.Contract, balanceOf, holders)) {
 		out[i].take(a, p, "its balance")
 	}
 	return out
@@ -36,16 +36,16 @@ func (stETH) Read(m Market, holders []common.Address, ask Ask) []Reading {
 // chains is a plain token and none of these.
 type wstETH struct{}
 
-func (wstETH) Read(m Market, holders []common.Address, ask Ask) []Reading {
-	shape := ask([]Call{call(m.Contract, wrappedStETH), call(m.Contract, totalSupply),
+func (wstETH) Read(m Market, holders []common.Address, callAll CallAll) []Reading {
+	shape := callAll([]Call{call(m.Contract, wrappedStETH), call(m.Contract, totalSupply),
 		call(m.Contract, wrappedValue, oneEther)})
 	_, ok := shape[0].address()
 	supply := shape[1].word()
 	if !ok || supply == nil {
 		return unknown(m, len(holders), "the contract answers as no wstETH does")
 	}
-	shares := ask(ofEach(m.Contract, balanceOf, holders))
-	return readShares(m, shares, ask, func(n *uint256.Int) Call { return call(m.Contract, wrappedValue, n) },
+	shares := callAll(ofEach(m.Contract, balanceOf, holders))
+	return readShares(m, shares, callAll, func(n *uint256.Int) Call { return call(m.Contract, wrappedValue, n) },
 		func(amount *uint256.Int) Position { return stakedCoin(m, amount, shape[2].index()) }, supply)
 }
 

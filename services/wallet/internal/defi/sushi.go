@@ -13,15 +13,15 @@ var barToken = selector("sushi()")
 // has of its token: tokens that were sent to it count, and there is no fee.
 type sushiBar struct{}
 
-func (sushiBar) Read(m Market, holders []common.Address, ask Ask) []Reading {
+func (sushiBar) Read(m Market, holders []common.Address, callAll CallAll) []Reading {
 	const other = "the contract answers as no SushiBar does"
-	shape := ask([]Call{call(m.Contract, barToken), call(m.Contract, totalSupply)})
+	shape := callAll([]Call{call(m.Contract, barToken), call(m.Contract, totalSupply)})
 	token, ok := shape[0].address()
 	supply := shape[1].word()
 	if !ok || supply == nil {
 		return unknown(m, len(holders), other)
 	}
-	answers := ask(append(ofEach(m.Contract, balanceOf, holders), callFor(token, balanceOf, m.Contract)))
+	answers := callAll(append(ofEach(m.Contract, balanceOf, holders), callFor(token, balanceOf, m.Contract)))
 	has := answers[len(holders)].word()
 	if has == nil {
 		return unknown(m, len(holders), other)

@@ -30,14 +30,14 @@ type pair struct {
 	supply  *uint256.Int    // with the shares of the fee
 }
 
-func (uniswapV2) Read(m Market, holders []common.Address, ask Ask) []Reading {
-	p, ok := readPair(m, ask)
+func (uniswapV2) Read(m Market, holders []common.Address, callAll CallAll) []Reading {
+	p, ok := readPair(m, callAll)
 	if !ok {
 		return unknown(m, len(holders), "the contract answers as no pair of Uniswap v2 does")
 	}
 	out := readings(m, len(holders))
 	ids, receipt := [2]string{m.erc20(p.tokens[0]), m.erc20(p.tokens[1])}, m.self()
-	for i, a := range ask(ofEach(m.Contract, balanceOf, holders)) {
+	for i, a := range callAll(ofEach(m.Contract, balanceOf, holders)) {
 		shares := a.word()
 		if shares == nil {
 			out[i].Missing = "its balance of shares"
@@ -58,9 +58,9 @@ func (uniswapV2) Read(m Market, holders []common.Address, ask Ask) []Reading {
 	return out
 }
 
-func readPair(m Market, ask Ask) (pair, bool) {
+func readPair(m Market, callAll CallAll) (pair, bool) {
 	p := pair{Market: m}
-	shape := ask([]Call{call(m.Contract, pairToken0), call(m.Contract, pairToken1), call(m.Contract, totalSupply),
+	shape := callAll([]Call{call(m.Contract, pairToken0), call(m.Contract, pairToken1), call(m.Contract, totalSupply),
 		call(m.Contract, pairReserves), call(m.Contract, pairLast), call(m.Contract, pairFactory)})
 	var ok [3]bool
 	p.tokens[0], ok[0] = shape[0].address()
@@ -71,7 +71,7 @@ func readPair(m Market, ask Ask) (pair, bool) {
 	if !ok[0] || !ok[1] || !ok[2] || supply == nil || reserves == nil || last == nil {
 		return p, false
 	}
-	more := ask([]Call{call(factory, factoryFeeTo), callFor(p.tokens[0], balanceOf, m.Contract),
+	more := callAll([]Call{call(factory, factoryFeeTo), callFor(p.tokens[0], balanceOf, m.Contract),
 		callFor(p.tokens[1], balanceOf, m.Contract)})
 	feeTo := more[0].word() // zero without a fee
 	p.amounts = [2]*uint256.Int{more[1].word(), more[2].word()}

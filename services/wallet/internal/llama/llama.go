@@ -98,9 +98,9 @@ func (s *Source) Current(ctx context.Context, tokens []token.Token) (map[string]
 	return prices, nil
 }
 
-// Ask asks the feed for the price of ether and returns an error when it doesn't
+// Probe asks the feed for the price of ether and returns an error when it doesn't
 // answer, also during the cooldown. A feed that has no such price answers.
-func (s *Source) Ask(ctx context.Context) error {
+func (s *Source) Probe(ctx context.Context) error {
 	_, err := s.get(ctx, "/prices/current/"+url.PathEscape("coingecko:ethereum"))
 	return err
 }

@@ -105,7 +105,7 @@ func (s *Sources) Current(ctx context.Context, tokens []token.Token, last map[st
 // time that is left.
 func (s *Sources) ask(ctx context.Context, f *source, tokens []token.Token, last bool) (map[string]Price, error) {
 	if len(s.feeds) > 1 {
-		if tokens = f.withoutAbsent(tokens, s.now(), s.policy.Refresh); len(tokens) == 0 {
+		if tokens = f.worthAsking(tokens, s.now(), s.policy.Refresh); len(tokens) == 0 {
 			return map[string]Price{}, nil
 		}
 	}
@@ -125,9 +125,9 @@ func (s *Sources) ask(ctx context.Context, f *source, tokens []token.Token, last
 	return found, nil
 }
 
-// withoutAbsent returns the tokens that the feed was not found to have no price of within
-// a period.
-func (f *source) withoutAbsent(tokens []token.Token, now time.Time, within time.Duration) []token.Token {
+// worthAsking returns the tokens that the feed is worth asking for: all but those that it was found to lack within a
+// period.
+func (f *source) worthAsking(tokens []token.Token, now time.Time, within time.Duration) []token.Token {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var out []token.Token

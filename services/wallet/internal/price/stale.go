@@ -10,12 +10,10 @@ import (
 type Policy struct {
 	// Refresh is the age at which a price is fetched anew.
 	Refresh time.Duration `env:"REFRESH" envDefault:"30s"`
-	// Stale is the age, by the source's own time, above which a price is stale: a
-	// current one is marked so, and one that is as old at a past hour is not used
-	// for it.
+	// Stale is the age, by the source's own time, above which a price is marked as stale.
 	Stale time.Duration `env:"STALE" envDefault:"2h"`
-	// Bridge is the age up to which a price stands in at a past hour whose own price
-	// the source lacks; it is marked as stale when it is older than Stale.
+	// Bridge is the age up to which an earlier price stands in at a past hour whose own price the source lacks. It is
+	// marked as stale when it is older than Stale at that hour.
 	Bridge time.Duration `env:"BRIDGE" envDefault:"24h"`
 	// CompareEvery is how often the price of a token is compared with those of the sources
 	// that it is not of; never when 0.
@@ -25,7 +23,7 @@ type Policy struct {
 	Disagreement int `env:"DISAGREEMENT_PERCENT" envDefault:"5"`
 }
 
-// Validate reports every error in p.
+// Validate reports the first error in p.
 func (p Policy) Validate() error {
 	if p.Refresh < time.Second || p.Stale <= p.Refresh {
 		return errors.New("PURSER_PRICE_REFRESH must be at least 1s, and PURSER_PRICE_STALE above it")
@@ -48,8 +46,8 @@ const maxDisagreement = 10_000
 // maxBridge bounds how far back is asked for what a past hour lacks.
 const maxBridge = 7 * 24 * time.Hour
 
-// StaleAt reports whether the price is old at t: more than its source states that it
-// holds, or more than maxAge where the source states nothing.
+// StaleAt reports whether the price is old at t: older than its source states that it holds, be that less than maxAge
+// or more, or older than maxAge where the source states nothing.
 func (p Price) StaleAt(t time.Time, maxAge time.Duration) bool {
 	if p.GoodFor > 0 {
 		maxAge = p.GoodFor
@@ -57,9 +55,9 @@ func (p Price) StaleAt(t time.Time, maxAge time.Duration) bool {
 	return t.Sub(p.At) > maxAge
 }
 
-// LastAt returns the last of the prices, which are in order of their times, that
-// is at or before t; false when there is none, or it is more than maxAge old and its
-// source doesn't state that it still holds.
+// LastAt returns the last of the prices, which are in order of their times, that is at or before t. It returns false
+// when there is none, or it is older than maxAge and than its source states that it holds: a price that is stale by
+// its source's own statement may still stand in for a missing one.
 func LastAt(prices []Price, t time.Time, maxAge time.Duration) (Price, bool) {
 	for _, p := range slices.Backward(prices) {
 		if !p.At.After(t) {
