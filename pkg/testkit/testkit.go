@@ -23,9 +23,11 @@ package testkit
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net/url"
 	"os"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -71,6 +73,15 @@ func LeakFree(m *testing.M, known ...goleak.Option) {
 		}
 	}
 	os.Exit(code)
+}
+
+// Parallel sets how many of the parallel tests run at once, unless -parallel says otherwise: more than processors for
+// tests that mostly wait. Call it first in TestMain.
+func Parallel(n int) {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set(strconv.Itoa(n)) // a number is always accepted
+	}
 }
 
 func run(m *testing.M) int {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"flag"
 	"log/slog"
 	"slices"
 	"strings"
@@ -23,15 +22,9 @@ import (
 	"github.com/purserhq/purser/services/auth/migrations"
 )
 
-// parallelTests is how many of the parallel tests run at once unless -parallel says otherwise. They mostly wait; those
-// that compute run one by one, because the service gives up after fractions of a second.
-const parallelTests = "3"
-
 func TestMain(m *testing.M) {
-	flag.Parse()
-	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-		_ = f.Value.Set(parallelTests) // a number is always accepted
-	}
+	// They mostly wait; those that compute run one by one, because the service gives up after fractions of a second.
+	testkit.Parallel(3)
 	testkit.Main(m)
 }
 
