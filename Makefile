@@ -16,6 +16,8 @@ GOTEST := go test $(RACE) -timeout 40m
 # The packages that take longest. Tests of packages start in the order of the arguments, so these begin first. Two at a
 # time: with three, whatever has a deadline waits for a processor on a slow machine.
 SLOWEST := ./services/devstack/suitetest ./services/auth/app
+# The modules that go.work leaves out, since nothing that runs requires what they do.
+OUTSIDE := tools tools/peers tools/publish tools/supply k8s/crds
 # The modules that other repositories may require, each before those that need it.
 RELEASED := proto pkg proto/client
 PKG ?=
@@ -276,6 +278,11 @@ lint: tools ## Check the contracts and the code
 	@for m in $(MODULES); do \
 	  echo "golangci-lint $$m"; \
 	  (cd $$m && $(TOOLS)/golangci-lint run --allow-parallel-runners --config $(CURDIR)/.golangci.yaml ./...); \
+	done
+	@for m in $(OUTSIDE); do \
+	  echo "golangci-lint $$m"; \
+	  (cd $$m && GOWORK=off $(TOOLS)/golangci-lint run --allow-parallel-runners \
+	    --config $(CURDIR)/.golangci.yaml ./...); \
 	done
 
 .PHONY: generate

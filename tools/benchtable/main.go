@@ -20,7 +20,7 @@ type result map[string]float64 // by unit
 
 func main() {
 	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(out, "figure\tmeasured\traw\tratio\tgoal\tp99 ratio\tgoal\tallocs\tgoal\t")
+	_, _ = fmt.Fprintln(out, "figure\tmeasured\traw\tratio\tgoal\tp99 ratio\tgoal\tallocs\tgoal\t")
 	pkg, begun, missed := "", "", 0
 	for s := bufio.NewScanner(os.Stdin); s.Scan(); {
 		line := s.Text()
@@ -49,7 +49,7 @@ func main() {
 				missed++
 				row += "missed"
 			}
-			fmt.Fprintf(out, "%s %s%s\t%s\n", pkg, name, beside, row)
+			_, _ = fmt.Fprintf(out, "%s %s%s\t%s\n", pkg, name, beside, row)
 		}
 	}
 	_ = out.Flush()
