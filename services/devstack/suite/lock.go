@@ -40,8 +40,8 @@ func lockFolder(dir string) (*folderLock, error) {
 	return &folderLock{file: f}, nil
 }
 
-// release ends the lock. Closing alone would not do: a child that is being started holds copies of all open files until
-// it executes its program, and the lock with them.
+// release ends the lock. Closing alone would not do: a child that is being started holds copies of all open files
+// until it executes its program, and the lock with them.
 func (l *folderLock) release() error {
 	return errors.Join(syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN), l.file.Close())
 }

@@ -50,8 +50,8 @@ func startFaulty(t *testing.T) *faulty {
 		return n
 	}
 	unlimited := []string{"PURSER_GRPC_RATE_PER_SECOND=100000", "PURSER_GRPC_BURST=100000"}
-	b, err := suite.StartInfrastructure(t.Context(), suite.Options{Dir: testkit.Folder(t), History: history, Durable: true,
-		Ports: suite.Ports{Auth: port(), AuthHTTP: port(), Wallet: port(), Portfolio: port()},
+	b, err := suite.StartInfrastructure(t.Context(), suite.Options{Dir: testkit.Folder(t), History: history,
+		Durable: true, Ports: suite.Ports{Auth: port(), AuthHTTP: port(), Wallet: port(), Portfolio: port()},
 		Extra: map[string][]string{"auth": unlimited, "wallet": unlimited, "portfolio": unlimited}})
 	t.Cleanup(func() { _ = b.Close(context.WithoutCancel(t.Context())) })
 	if err != nil {

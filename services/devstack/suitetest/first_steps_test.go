@@ -184,7 +184,8 @@ func (f *firstSteps) checkCommandsThatFail(t *testing.T) {
 
 func TestSettingsWithoutEffectAreRefusedByName(t *testing.T) {
 	t.Parallel()
-	c := devstack(t, testkit.Folder(t), 21500, "PURSER_GRPC_ADDR=:9", "PURSER_KEYS_ALG=RS256", "PURSER_TOKEN_LIST=x.json")
+	c := devstack(t, testkit.Folder(t), 21500, "PURSER_GRPC_ADDR=:9", "PURSER_KEYS_ALG=RS256",
+		"PURSER_TOKEN_LIST=x.json")
 	c.until("")
 	if err := c.cmd.Wait(); err == nil {
 		t.Fatalf("it started:\n%s", c.output.String())

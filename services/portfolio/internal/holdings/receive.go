@@ -13,9 +13,9 @@ type silentError struct{ after time.Duration }
 
 func (e *silentError) Error() string { return "no message came for " + e.after.String() }
 
-// receive opens a stream and calls visit with each message, until visit wants no more or fails, or the stream ends. The
-// error is visit's, the stream's, io.EOF, or a silentError when no message came for silence; the time that visit takes
-// doesn't count.
+// receive opens a stream and calls visit with each message, until visit wants no more or fails, or the stream ends.
+// The error is visit's, the stream's, io.EOF, or a silentError when no message came for silence; the time that visit
+// takes doesn't count.
 func receive[M any](ctx context.Context, silence time.Duration,
 	open func(context.Context) (grpc.ServerStreamingClient[M], error),
 	visit func(ctx context.Context, m *M) (more bool, err error)) error {

@@ -204,8 +204,8 @@ func insertMovements(ctx context.Context, conn *pgx.Conn, moved []walletMovement
 	return err
 }
 
-// insertedTransaction is a row of transactions as [insertTransactions] reads it. Amounts are strings, so that they stay
-// exact.
+// insertedTransaction is a row of transactions as [insertTransactions] reads it. Amounts are strings, so that they
+// stay exact.
 type insertedTransaction struct {
 	WalletID         uuid.UUID        `json:"wallet_id"`
 	BlockNumber      int64            `json:"block_number"`
