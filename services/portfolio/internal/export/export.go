@@ -7,7 +7,8 @@
 //   - A number has at least four decimals or none: exactly three would be thousands in
 //     several languages. In CSV it has all of its digits.
 //   - Text that came from outside begins with an apostrophe in CSV if it has a digit, or begins
-//     like a formula: so none is read as a formula, number, date or time. Numbers don't.
+//     like a formula: so none is read as a formula, number, date or time. Numbers don't. So does
+//     what follows a separator in it that is not the file's own, if it begins like a formula.
 //   - In XLSX a number is rounded to the 15 digits that a spreadsheet keeps; beside it is the
 //     exact one as text.
 //   - Memory doesn't grow with the number of rows, but of XLSX, whose rows are limited.

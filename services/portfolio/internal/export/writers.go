@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -68,7 +69,7 @@ func (w *csvWriter) text(k kind, cell any) string {
 	case string:
 		switch {
 		case k == text:
-			return guarded(v)
+			return w.guarded(v)
 		case k == number && w.comma:
 			return strings.Replace(v, ".", ",", 1)
 		}
@@ -87,13 +88,25 @@ func (w *csvWriter) discard() {}
 
 // guarded returns text from outside such that no spreadsheet reads a formula, a number, a date or a time in it. What
 // these look like depends on the spreadsheet's language, but each number, date and time has a digit.
-func guarded(s string) string {
+//
+// A spreadsheet of another language divides a line at the other separator: what follows that, or the end of a line, is
+// guarded from being a formula too.
+func (w *csvWriter) guarded(s string) string {
 	begin, _ := utf8.DecodeRuneInString(strings.TrimLeft(s, " \u00a0"))
 	if strings.ContainsRune("=+-@\t\r\n＝＋－＠", begin) || strings.ContainsFunc(s, unicode.IsDigit) {
-		return "'" + s
+		s = "'" + s
 	}
-	return s
+	if w.comma {
+		return afterComma.ReplaceAllString(s, "$1'$2")
+	}
+	return afterSemicolon.ReplaceAllString(s, "$1'$2")
 }
+
+// The begin of a formula behind a separator that is not the file's own, or on another line.
+var (
+	afterSemicolon = regexp.MustCompile(`([;\r\n])([ \t\x{a0}"]*[=+\-@＝＋－＠])`)
+	afterComma     = regexp.MustCompile(`([,\r\n])([ \t\x{a0}"]*[=+\-@＝＋－＠])`)
+)
 
 // timeText returns RFC 3339 in UTC, "" for none.
 func timeText(t time.Time) string {

@@ -3,6 +3,8 @@ package export_test
 import (
 	"bytes"
 	"encoding/csv"
+	"errors"
+	"strings"
 	"testing"
 
 	"github.com/purserhq/purser/services/portfolio/internal/export"
@@ -45,6 +47,34 @@ func TestTextThatASpreadsheetWouldChangeIsGuarded(t *testing.T) {
 			if err != nil || len(lines) != 2 || lines[1][0] != "eip155:1" || lines[1][1] != want ||
 				lines[1][2] != number {
 				t.Errorf("%q in format %d is %q, %v; want %q", text, format, lines, err, want)
+			}
+		}
+	}
+}
+
+// A spreadsheet that takes the other separator for its own divides texts at it. None of the parts is a formula.
+func TestATextIsNoFormulaAfterAnotherSeparator(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		format export.Format
+		other  string // the separator of another language
+	}{{export.CSV, ";"}, {export.CSVSemicolon, ","}} {
+		for _, formula := range []string{"=1+1", " =1+1", "\u00a0+1", "\"=1+1", "@x", "-x", "\n=1+1", "＝1+1",
+			"\r\n-x"} {
+			var out bytes.Buffer
+			table, err := export.NewTable(tc.format, &out, []export.Column{export.NewColumn("text", export.Text)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer table.Close()
+			if err := errors.Join(table.Row([]any{"a" + tc.other + formula}), table.Finish()); err != nil {
+				t.Fatal(err)
+			}
+			divide := func(r rune) bool { return strings.ContainsRune(tc.other+"\r\n", r) }
+			for _, part := range strings.FieldsFunc(out.String(), divide) {
+				if begin := strings.TrimLeft(part, " \u00a0\""); strings.IndexAny(begin, "=+-@＝＋－＠") == 0 {
+					t.Errorf("%q divided at %q has the cell %q", out.String(), tc.other, part)
+				}
 			}
 		}
 	}
