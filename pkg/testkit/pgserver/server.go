@@ -26,6 +26,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/purserhq/purser/pkg/testkit/filelock"
 	"github.com/purserhq/purser/pkg/testkit/internal/child"
 )
 
@@ -64,7 +65,7 @@ type Server struct {
 	opts     Options
 	bins     installation
 	account  *child.Account // nil: the caller's own
-	lock     *child.Lock
+	lock     *filelock.Lock
 	password string
 	temp     bool
 }

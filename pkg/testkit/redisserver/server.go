@@ -24,6 +24,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/purserhq/purser/pkg/testkit/filelock"
 	"github.com/purserhq/purser/pkg/testkit/internal/child"
 )
 
@@ -64,7 +65,7 @@ type Server struct {
 	opts     Options
 	path     string
 	password string
-	lock     *child.Lock
+	lock     *filelock.Lock
 	temp     bool
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/purserhq/purser/pkg/testkit/filelock"
 	"github.com/purserhq/purser/pkg/testkit/pgserver"
 	"github.com/purserhq/purser/pkg/testkit/redisserver"
 	"github.com/purserhq/purser/services/devstack/chain"
@@ -81,7 +82,7 @@ type Infrastructure struct {
 	mu        sync.Mutex
 	parts     []Part
 	opts      Options
-	lock      *folderLock
+	lock      *filelock.Lock
 	databases map[string]string // URL by service
 	tokenList string
 	// priceFeeds is the file of the feeds on the embedded chain; "" without it.
@@ -307,7 +308,7 @@ func (b *Infrastructure) Close(ctx context.Context) error {
 		failures = append(failures, b.Postgres.Stop(ctx))
 	}
 	if b.lock != nil {
-		failures = append(failures, b.lock.release())
+		b.lock.Unlock()
 	}
 	return errors.Join(failures...)
 }

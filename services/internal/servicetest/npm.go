@@ -6,8 +6,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
+
+	"github.com/purserhq/purser/pkg/testkit/filelock"
 )
 
 // NPM installs the packages that package.json and package-lock.json in a folder pin, into .build/<name> of the
@@ -71,14 +72,11 @@ func SkipWithoutPackages(t testing.TB, err error, what string) {
 // lockFile waits until no other process holds the lock, and returns what ends it.
 func lockFile(t testing.TB, path string) func() {
 	t.Helper()
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := filelock.Wait(path, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
-	return func() { _ = f.Close() }
+	return lock.Unlock
 }
 
 // checkout is the folder of the repository.

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/purserhq/purser/pkg/testkit/filelock"
 )
 
 const lockName = "owner.lock"
@@ -23,39 +25,15 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("another instance uses %s (pid %d)", e.Dir, e.Pid)
 }
 
-// Lock is this process's ownership of a folder. The kernel releases it when the process
-// ends, also when it is killed.
-type Lock struct{ file *os.File }
-
 // LockFolder locks dir for this process. The error is a [LockedError] when another
 // process owns it.
-func LockFolder(dir string) (*Lock, error) {
-	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
+func LockFolder(dir string) (*filelock.Lock, error) {
+	lock, err := filelock.Try(filepath.Join(dir, lockName), 0o600)
+	var held *filelock.HeldError
+	if errors.As(err, &held) {
+		return nil, &LockedError{Dir: dir, Pid: held.Pid}
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		defer func() { _ = f.Close() }()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, &LockedError{Dir: dir, Pid: firstLineInt(f.Name())}
-		}
-		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
-	}
-	if err := f.Truncate(0); err == nil {
-		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-		if err != nil {
-			_ = f.Close()
-			return nil, err
-		}
-	}
-	return &Lock{file: f}, nil
-}
-
-// Unlock releases the folder. It may be called twice. Closing alone would not do: a child that is being started holds
-// copies of all open files until it executes its program, and the lock with them.
-func (l *Lock) Unlock() {
-	_ = syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN)
-	_ = l.file.Close()
+	return lock, err
 }
 
 // Holder returns the id of the live process that a pid file in dir names, or 0 when
