@@ -8,6 +8,7 @@ import (
 	"github.com/holiman/uint256"
 
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
+	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/transaction"
 )
@@ -116,4 +117,13 @@ func KindOf(err error) string {
 	return map[kind]string{otherError: "other", refusedCall: "refused", revertedCall: "reverted", noState: "no state",
 		unknownBlock: "unknown block", noBlockHashes: "no block hashes", limited: "limited",
 		unsupported: "unsupported"}[kindOf(err)]
+}
+
+// BlockIn is the block of a node's answer with a header.
+func BlockIn(answer []byte) (block.Block, error) {
+	var h *header
+	if err := json.Unmarshal(answer, &h); err != nil {
+		return block.Block{}, err
+	}
+	return h.block()
 }
