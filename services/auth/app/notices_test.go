@@ -114,6 +114,7 @@ func TestAFloodOfOneKindOfNoticeEndsAndSilencesNoOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.wait(t, ada, changedSubject, 1)
+	s.wait(t, ada, keySubject, 5)
 	mails := s.of(ada, keySubject)
 	if len(mails) != 5 || s.count(t, "mails WHERE kind = 'api_key_created'") != 5 {
 		t.Fatalf("%d mails of 20 keys", len(mails))

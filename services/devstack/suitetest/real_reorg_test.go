@@ -102,7 +102,11 @@ func TestARealReorgReachesTheSnapshotsOfItsTime(t *testing.T) {
 	if err != nil || holds(now.GetValuation()) != "6000000000000000000" {
 		t.Fatal(now, err)
 	}
-	adoptPrices(t, s, admin)
+	// A run of the job takes what the feed has told by then.
+	testkit.Eventually(t, time.Minute, func() bool {
+		adoptPrices(t, s, admin)
+		return snapshot().GetTotal() != replaced.GetTotal()
+	})
 	got := snapshot()
 	asOf, err := c.Portfolios.GetValuation(ctx, &portfoliov1.GetValuationRequest{AsOfTime: bucket})
 	if err != nil || holds(asOf.GetValuation()) != "5000000000000000000" {

@@ -37,7 +37,6 @@ import (
 var spans = tracetest.NewSpanRecorder()
 
 func TestMain(m *testing.M) {
-	testkit.Parallel(3)
 	otel.SetTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)))
 	otel.SetTextMapPropagator(propagation.TraceContext{})
 	code := m.Run()
