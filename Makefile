@@ -332,7 +332,7 @@ screenshots: setup-tests ## Take the pictures of the console again
 
 .PHONY: tidy
 tidy: ## Tidy every module
-	@for m in $(MODULES) tools tools/peers tools/publish tools/supply k8s/crds; do \
+	@for m in $(MODULES) $(OUTSIDE); do \
 	  echo "tidy $$m"; (cd $$m && GOWORK=off go mod tidy); \
 	done
 	@go list -m all >/dev/null # which completes go.work.sum, for otherwise a later command would

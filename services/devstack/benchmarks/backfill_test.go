@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/grpcclient"
+	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/pkg/testkit/versus"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
@@ -32,7 +33,7 @@ import (
 // from the first.
 func BenchmarkBackfillOf90Days(b *testing.B) {
 	const hours = 90 * 24
-	dir := folder(b)
+	dir := testkit.Folder(b)
 	s, err := suite.Start(b.Context(), suite.Options{Dir: dir, Extra: map[string][]string{
 		"wallet": {"PURSER_SYNC_CRON=0 0 1 1 *", "PURSER_TRANSACTIONS_CRON=0 0 1 1 *"}}})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/purserhq/purser/pkg/grpcclient"
+	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/pkg/testkit/versus"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
@@ -36,7 +37,7 @@ const heldRows = `
 // among them: 40 ms are 25 calls a second.
 func BenchmarkValuationOfALargeOwner(b *testing.B) {
 	const wallets, tokens = 300, 20
-	dir := folder(b)
+	dir := testkit.Folder(b)
 	s, err := suite.Start(b.Context(), suite.Options{Dir: dir, History: 24 * time.Hour, Extra: map[string][]string{
 		"wallet":    {"PURSER_SYNC_CRON=0 0 1 1 *", "PURSER_TRANSACTIONS_CRON=0 0 1 1 *"},
 		"portfolio": {"PURSER_CACHE_VALUATION_TTL=0s"}}})

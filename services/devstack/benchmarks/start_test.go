@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/services/devstack/programs"
 	"github.com/purserhq/purser/services/devstack/suite"
 )
@@ -13,7 +14,7 @@ import (
 // BenchmarkStart measures each service from the start of its program to ready, on a database that has its schema, with
 // the other services running. The goal: 150 ms.
 func BenchmarkStart(b *testing.B) {
-	dir := folder(b)
+	dir := testkit.Folder(b)
 	if err := programs.Build(b.Context(), "../../..", filepath.Join(dir, "bin"), programs.Names()...); err != nil {
 		b.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/big"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/ethereum/go-ethereum/ethclient"
 	"github.com/holiman/uint256"
 
+	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/services/devstack/chain"
 )
 
@@ -74,17 +74,17 @@ func start(t *testing.T, change func(*chain.Options)) *chain.Chain {
 
 // sharedChain is the chain that start makes by default, for all tests that only read.
 var sharedChain = sync.OnceValues(func() (*chain.Chain, error) {
-	dir, err := os.MkdirTemp("", "purser-chain-")
+	dir, remove, err := testkit.MakeFolder()
 	if err != nil {
 		return nil, err
 	}
-	sharedDir = dir
+	removeShared = remove
 	return chain.Start(context.Background(),
 		chain.Options{Dir: dir, Anchor: anchor(), History: history, Now: newClock(anchor()).Now})
 })
 
-// sharedDir is the folder of sharedChain; "" before it is started.
-var sharedDir string
+// removeShared removes the folder of sharedChain; nil before it is started.
+var removeShared func() error
 
 // shared returns a running chain. Tests must neither send to it nor mine on it.
 func shared(t *testing.T) *chain.Chain {
@@ -98,14 +98,14 @@ func shared(t *testing.T) *chain.Chain {
 
 // closeShared ends sharedChain, if a test has started it.
 func closeShared() error {
-	if sharedDir == "" {
+	if removeShared == nil {
 		return nil
 	}
 	c, err := sharedChain()
 	if err == nil {
 		err = c.Close()
 	}
-	return errors.Join(err, os.RemoveAll(sharedDir))
+	return errors.Join(err, removeShared())
 }
 
 // reader reads a chain over JSON-RPC, as the wallet service does.

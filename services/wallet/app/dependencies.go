@@ -14,7 +14,7 @@ import (
 // watchedFeed is a price feed that is asked whether it answers.
 type watchedFeed struct {
 	name, url string
-	ask       func(context.Context) error
+	probe     func(context.Context) error
 }
 
 // watchChainsAndPrices has each node and each price feed watched. They may cost money
@@ -31,7 +31,7 @@ func watchChainsAndPrices(b *chassis.Builder, cfg Config, nodes chainReader, fee
 	}
 	for _, f := range feeds {
 		b.DependsOn(dependency.Check{
-			Name: f.name, Address: redact.URL(f.url), Probe: f.ask, Interval: dependency.FarInterval,
+			Name: f.name, Address: redact.URL(f.url), Probe: f.probe, Interval: dependency.FarInterval,
 			Secrets: []string{f.url, cfg.Price.CoinGeckoKey.Reveal()},
 			Effect: "Prices come from the next source that has them; without one they grow old, and are missing " +
 				"once they are older than PURSER_PRICE_STALE.",

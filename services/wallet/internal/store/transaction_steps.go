@@ -172,6 +172,7 @@ func insertMovements(ctx context.Context, conn *pgx.Conn, moved []walletMovement
 		return nil
 	}
 	rows := make([]insertedTransaction, len(moved))
+	wallets, tokens, blocks := make([]uuid.UUID, len(moved)), make([]string, len(moved)), make([]int64, len(moved))
 	for i, m := range moved {
 		row := insertedTransaction{WalletID: m.wallet, BlockNumber: int64(m.At.Number),
 			TransactionIndex: m.TransactionIndex, LogIndex: m.LogIndex, TokenID: m.token, Kind: m.Kind,
@@ -186,6 +187,7 @@ func insertMovements(ctx context.Context, conn *pgx.Conn, moved []walletMovement
 			row.Counterparty = strings.ToLower(m.Counterparty.Hex())
 		}
 		rows[i] = row
+		wallets[i], tokens[i], blocks[i] = row.WalletID, row.TokenID, row.BlockNumber
 	}
 	body, err := json.Marshal(rows)
 	if err != nil {
@@ -198,9 +200,10 @@ func insertMovements(ctx context.Context, conn *pgx.Conn, moved []walletMovement
 	}
 	_, err = conn.Exec(ctx, `
 		INSERT INTO wallet_tokens (wallet_id, token_id, first_block)
-		SELECT i.wallet_id, i.token_id, min(i.block_number)
-		FROM json_populate_recordset(null::transactions, $1) AS i JOIN tokens k ON k.id = i.token_id AND k.discovered
-		GROUP BY 1, 2 ORDER BY 1, 2 ON CONFLICT DO NOTHING`, body)
+		SELECT i.wallet, i.token, min(i.block)
+		FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS i (wallet, token, block)
+		JOIN tokens k ON k.id = i.token AND k.discovered
+		GROUP BY 1, 2 ORDER BY 1, 2 ON CONFLICT DO NOTHING`, wallets, tokens, blocks)
 	return err
 }
 
