@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/purserhq/purser/pkg/testkit/filelock"
 	"github.com/purserhq/purser/pkg/testkit/internal/child"
 )
 
@@ -29,7 +30,7 @@ func (s *Server) takeFolder() error {
 	}
 	var err error
 	s.lock, err = child.LockFolder(s.opts.Dir)
-	var held *child.LockedError
+	var held *filelock.HeldError
 	switch {
 	case errors.As(err, &held):
 		s.temp = false // not ours to remove

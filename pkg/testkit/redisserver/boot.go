@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/purserhq/purser/pkg/testkit/filelock"
 	"github.com/purserhq/purser/pkg/testkit/internal/child"
 	"github.com/purserhq/purser/pkg/testkit/port"
 )
@@ -67,7 +68,7 @@ func (s *Server) takeFolder() error {
 		return fmt.Errorf("redisserver: %w: %w", ErrNoAccess, err)
 	}
 	s.lock, err = child.LockFolder(dir)
-	var held *child.LockedError
+	var held *filelock.HeldError
 	switch {
 	case errors.As(err, &held):
 		s.temp = false // not ours to remove

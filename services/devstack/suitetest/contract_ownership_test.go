@@ -61,6 +61,9 @@ func TestARealSafeAndCompactSignaturesProveOwnership(t *testing.T) {
 	}
 	safe := safes.newSafe(1)
 	data, undeployedSafe := safes.creation(crypto.PubkeyToAddress(safes.owner().PublicKey), 2)
+	withoutHandler := safes
+	withoutHandler.handler = contract{}
+	bare := withoutHandler.newSafe(3)
 	compact := func(message string) []byte {
 		sig, err := crypto.Sign(messageHash(message), stranger)
 		if err != nil {
@@ -100,6 +103,9 @@ func TestARealSafeAndCompactSignaturesProveOwnership(t *testing.T) {
 		"of another message": {safe, func(m string) []byte { return safes.signedBy(safes.owner(), safe, m+".") },
 			codes.FailedPrecondition, "OWNERSHIP_SIGNATURE_INVALID"},
 		"nobody signed on chain": {safe, func(string) []byte { return nil },
+			codes.FailedPrecondition, "OWNERSHIP_SIGNATURE_INVALID"},
+		// It answers every call that it doesn't know with success and nothing.
+		"without a fallback handler": {bare, func(m string) []byte { return safes.signedBy(safes.owner(), bare, m) },
 			codes.FailedPrecondition, "OWNERSHIP_SIGNATURE_INVALID"},
 		"undeployed, by a stranger": {undeployedSafe, func(m string) []byte {
 			return undeployed(t, safes.factory.address, data, safes.signedBy(stranger, undeployedSafe, m))

@@ -1,13 +1,20 @@
 package app_test
 
 import (
+	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/internal/servicetest"
@@ -84,35 +91,96 @@ func TestAmountsOfRealNodesAreExact(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				found := 0
+				all := map[string]string{}
 				for _, b := range listed.GetBalances() {
-					if k, ok := want[b.GetToken().GetId()]; ok {
-						found++
-						if b.GetAmount() != k.amount || b.GetToken().GetDecimals() != uint32(k.decimals) {
-							t.Errorf("%s/10^%d, want %v", b.GetAmount(), b.GetToken().GetDecimals(), k)
-						}
+					all[b.GetToken().GetId()] = b.GetAmount()
+					if k, ok := want[b.GetToken().GetId()]; ok && b.GetToken().GetDecimals() != uint32(k.decimals) {
+						t.Errorf("%d decimals, want %v", b.GetToken().GetDecimals(), k)
 					}
 				}
-				if found != len(want) {
-					t.Errorf("%d of %d balances are listed", found, len(want))
-				}
-				holdings, err := s.holdings.GetHoldings(ctx, &walletv1.GetHoldingsRequest{})
-				if err != nil {
-					t.Fatal(err)
-				}
-				found = 0
-				for _, h := range holdings.GetWallets()[0].GetHoldings() {
-					if k, ok := want[h.GetTokenId()]; ok {
-						found++
-						if h.GetAmount() != k.amount {
-							t.Errorf("held %s, want %v", h.GetAmount(), k)
-						}
+				for id, k := range want {
+					if all[id] != k.amount {
+						t.Errorf("listed are %s, want %v", all[id], k)
 					}
 				}
-				if found != 12 { // those above zero
-					t.Errorf("%d holdings", found)
+				for way, read := range map[string]func(context.Context, *testing.T) map[string]string{
+					"GetHoldings": s.held, "StreamHoldings": s.streamed,
+					"ListHistoricalBalances of imports": func(ctx context.Context, t *testing.T) map[string]string {
+						return s.imported(ctx, t, all)
+					}} {
+					got := read(ctx, t)
+					for id, k := range want {
+						isZero := got[id] == "" || got[id] == "0" // holdings leave it out
+						if k.amount == "0" && !isZero || k.amount != "0" && got[id] != k.amount {
+							t.Errorf("%s answers %q, want %v", way, got[id], k)
+						}
+					}
 				}
 			})
 		}
 	}
+}
+
+// held are the amounts of the caller by token, as GetHoldings answers them.
+func (s service) held(ctx context.Context, t *testing.T) map[string]string {
+	t.Helper()
+	r, err := s.holdings.GetHoldings(ctx, &walletv1.GetHoldingsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]string{}
+	for _, h := range r.GetWallets()[0].GetHoldings() {
+		out[h.GetTokenId()] = h.GetAmount()
+	}
+	return out
+}
+
+// streamed is held, as StreamHoldings sends it to a service.
+func (s service) streamed(_ context.Context, t *testing.T) map[string]string {
+	t.Helper()
+	stream, err := s.holdings.StreamHoldings(s.may(t, "wallet:any"),
+		&walletv1.StreamHoldingsRequest{Shard: &walletv1.Shard{Count: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]string{}
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return out
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range m.GetOwners() {
+			for _, h := range o.GetWallets()[0].GetHoldings() {
+				out[h.GetTokenId()] = h.GetAmount()
+			}
+		}
+	}
+}
+
+// imported imports the amounts as those of an earlier hour of another wallet, and returns what is listed of that hour.
+func (s service) imported(ctx context.Context, t *testing.T, amounts map[string]string) map[string]string {
+	t.Helper()
+	w := s.create(ctx, t, "eip155:1:"+receiver)
+	at := timestamppb.New(time.Now().Add(-time.Hour).Truncate(time.Hour))
+	r := &walletv1.ImportBalancesRequest{WalletId: w.GetId(), RequestId: uuid.NewString()}
+	for id, amount := range amounts {
+		r.Balances = append(r.Balances, &walletv1.BalanceRow{TokenId: id, Amount: amount, Time: at})
+	}
+	done, err := s.balances.ImportBalances(ctx, r)
+	if err != nil || len(done.GetResult().GetFailures()) > 0 {
+		t.Fatal(done, err)
+	}
+	list, err := s.balances.ListHistoricalBalances(ctx,
+		&walletv1.ListHistoricalBalancesRequest{WalletId: w.GetId(), AtTime: at, PageSize: 500})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]string{}
+	for _, b := range list.GetBalances() {
+		out[b.GetToken().GetId()] = b.GetAmount()
+	}
+	return out
 }

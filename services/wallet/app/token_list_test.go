@@ -76,3 +76,35 @@ func TestTokensOfSeveralListsAreRead(t *testing.T) {
 		t.Errorf("the log doesn't tell of the entry that is there twice: %s", logs)
 	}
 }
+
+// Published lists have thousands of entries. One of 10,000 is read, listed whole in pages, and read again by the next
+// replica without a change.
+func TestAListOfThousandsIsReadWhole(t *testing.T) {
+	const many = 10_000
+	var list strings.Builder
+	for i := range many {
+		_, _ = fmt.Fprintf(&list, `,{"chainId":137,"address":"0xaa%038x","symbol":"T%d","name":"Token","decimals":18}`,
+			i, i)
+	}
+	db, issuer := testkit.Postgres(t, migrations.FS), servicetest.NewIssuer(t)
+	for range 2 {
+		s := replica(t, db, issuer, servicetest.NoRedis, `{"tokens":[`+list.String()[1:]+`]}`, io.Discard)
+		ctx, seen := s.user(t), map[string]bool{}
+		r := &walletv1.ListTokensRequest{PageSize: 500}
+		for {
+			page, err := s.tokens.ListTokens(ctx, r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, k := range page.GetTokens() {
+				seen[k.GetSymbol()] = k.GetVerified()
+			}
+			if r.PageToken = page.GetNextPageToken(); r.PageToken == "" {
+				break
+			}
+		}
+		if len(seen) != many+1 || !seen["T0"] || !seen["T9999"] { // and the native coin
+			t.Errorf("%d tokens are listed, want %d", len(seen), many+1)
+		}
+	}
+}

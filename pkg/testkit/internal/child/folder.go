@@ -1,7 +1,6 @@
 package child
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,25 +14,9 @@ import (
 
 const lockName = "owner.lock"
 
-// LockedError is returned when another live process owns a folder.
-type LockedError struct {
-	Dir string
-	Pid int // 0 when it couldn't be read
-}
-
-func (e *LockedError) Error() string {
-	return fmt.Sprintf("another instance uses %s (pid %d)", e.Dir, e.Pid)
-}
-
-// LockFolder locks dir for this process. The error is a [LockedError] when another
-// process owns it.
+// LockFolder locks dir for this process. The error is a [filelock.HeldError] when another process has it.
 func LockFolder(dir string) (*filelock.Lock, error) {
-	lock, err := filelock.Try(filepath.Join(dir, lockName), 0o600)
-	var held *filelock.HeldError
-	if errors.As(err, &held) {
-		return nil, &LockedError{Dir: dir, Pid: held.Pid}
-	}
-	return lock, err
+	return filelock.Try(filepath.Join(dir, lockName), 0o600)
 }
 
 // Holder returns the id of the live process that a pid file in dir names, or 0 when

@@ -74,7 +74,7 @@ func (n *logNode) serveLogs(t *testing.T, w http.ResponseWriter, call rpcCall) {
 		return
 	}
 	found := []any{}
-	for number := (from + 99) / 100 * 100; number <= to && strings.Contains(string(call.Params[0]), ",null,"); {
+	for number := (from + 99) / 100 * 100; number <= to && !asksForSenders(call); {
 		found = append(found, map[string]any{"address": common.Address{7},
 			"data": common.BigToHash(new(big.Int).SetUint64(number)),
 			"topics": []common.Hash{
@@ -85,6 +85,12 @@ func (n *logNode) serveLogs(t *testing.T, w http.ResponseWriter, call rpcCall) {
 		number += 100
 	}
 	_ = json.NewEncoder(w).Encode(map[string]any{"jsonrpc": "2.0", "id": call.ID, "result": found})
+}
+
+// asksForSenders reports whether a question is for transfers from some holders. There are none: all are to holder.
+func asksForSenders(call rpcCall) bool {
+	var filter struct{ Topics []any }
+	return json.Unmarshal(call.Params[0], &filter) == nil && len(filter.Topics) == 2
 }
 
 // answeredWriter notes whether there was an answer.

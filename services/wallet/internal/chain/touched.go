@@ -83,15 +83,9 @@ func (n *node) touchedByTransfers(ctx context.Context, t *newblocks.Touched, con
 	if len(contracts) == 0 {
 		return nil
 	}
-	filter := map[string]any{"fromBlock": hexutil.EncodeUint64(t.First),
-		"toBlock": hexutil.EncodeUint64(t.Newest.Number), "topics": []any{transferTopic}}
-	if len(contracts) <= maxFilterContracts {
-		filter["address"] = contracts
-	}
-	var events []event
-	err := n.callAlone(ctx, logsTimeout, rpc.BatchElem{Method: "eth_getLogs", Args: []any{filter}, Result: &events})
+	events, err := n.transfersOf(ctx, t.First, t.Newest.Number, contracts)
 	if err != nil {
-		return fmt.Errorf("events of blocks %d to %d: %w", t.First, t.Newest.Number, err)
+		return err
 	}
 	listed := make(map[common.Address]bool, len(contracts))
 	for _, c := range contracts {
@@ -110,4 +104,31 @@ func (n *node) touchedByTransfers(ctx context.Context, t *newblocks.Touched, con
 			common.BytesToAddress(e.Topics[2][:]))
 	}
 	return nil
+}
+
+// transfersOf returns the Transfer events of contracts in blocks, or of all contracts when these are many. It asks for
+// half of the blocks after each refusal.
+func (n *node) transfersOf(ctx context.Context, from, to uint64, contracts []common.Address) ([]event, error) {
+	filter := map[string]any{"topics": []any{transferTopic}}
+	if len(contracts) <= maxFilterContracts {
+		filter["address"] = contracts
+	}
+	var all []event
+	for size := to - from + 1; from <= to; {
+		last := min(to, from+size-1)
+		filter["fromBlock"], filter["toBlock"] = hexutil.EncodeUint64(from), hexutil.EncodeUint64(last)
+		var events []event
+		err := n.callAlone(ctx, logsTimeout,
+			rpc.BatchElem{Method: "eth_getLogs", Args: []any{filter}, Result: &events})
+		switch {
+		case err != nil && isRangeRefused(err) && last > from:
+			size = (last - from + 1) / 2
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("events of blocks %d to %d: %w", from, last, err)
+		}
+		all = append(all, events...)
+		from = last + 1
+	}
+	return all, nil
 }

@@ -165,3 +165,24 @@ func TestANodeFarAheadIsAskedForItsLastBlocks(t *testing.T) {
 		t.Errorf("%d blocks from %d on are read with %d questions", len(got.Accounts), got.First, len(asked))
 	}
 }
+
+// A provider that allows fewer blocks, or events, in an answer than were made since the last poll is asked for parts.
+func TestTransfersOfNewBlocksAreReadInPartsAfterARefusal(t *testing.T) {
+	t.Parallel()
+	const head, after = 1_000_000, 1_000_000 - 64
+	for limit, asked := range map[uint64]string{64: "[64]", 20: "[64 32 16 16 16 16]", 1: ""} {
+		n := newLogNode(t, limit, false, errorAnswer(200, -32005, "query returned more than 10000 results"))
+		n.head = linked(head)
+		n.past = func(number uint64) any { return linked(number) }
+		got, err := newReader(t, 10, n.URL).Touched(t.Context(), 1, after, []common.Address{{7}})
+		if err != nil || len(got.Accounts) != 64 {
+			t.Fatalf("with at most %d blocks in an answer: %d blocks and %v, want 64", limit, len(got.Accounts), err)
+		}
+		if of := fmt.Sprint(n.asked); asked != "" && of != asked {
+			t.Errorf("with at most %d blocks in an answer it asked for %s, want %s", limit, of, asked)
+		}
+		if touched := len(got.Accounts[63]); touched != 2 {
+			t.Errorf("block %d touched %d accounts, want the 2 of its transfer", head, touched)
+		}
+	}
+}
