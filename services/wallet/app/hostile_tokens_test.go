@@ -50,7 +50,7 @@ const returnsSeven = "600760005260206000f3"
 // What a contract says of itself is anybody's text: 64 KiB of control characters for a name, a bytes32 for a symbol
 // that rewrites a terminal's line, no decimals. It is shown safely, by everything that a wallet is read with, and the
 // tokens beside it are right.
-func TestWhatAHostileTokenSaysIsSafeToShow(t *testing.T) {
+func TestWhatAHostileTokenOnRealNodesSaysIsSafeToShow(t *testing.T) {
 	for _, kind := range servicetest.NodeKinds() {
 		t.Run(kind, func(t *testing.T) {
 			n := servicetest.StartNode(t, kind)
