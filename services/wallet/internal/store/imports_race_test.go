@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -20,6 +21,7 @@ import (
 	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/services/internal/requests"
 	"github.com/purserhq/purser/services/wallet/internal/importing"
+	"github.com/purserhq/purser/services/wallet/internal/priceimport"
 	"github.com/purserhq/purser/services/wallet/internal/store"
 	"github.com/purserhq/purser/services/wallet/internal/transaction"
 )
@@ -27,21 +29,29 @@ import (
 // importsPerProcess is how many imports a process has under way.
 const importsPerProcess = 8
 
-// jobs of an import: number n is the same for every process, and one of ten has the id of the one before.
+// importJob are imports of transactions, of a balance and of a price.
 type importJob struct {
-	wallet, request uuid.UUID
-	rows            []importing.Transaction
+	wallet      uuid.UUID
+	request     func(kind string) requests.Request
+	transaction []importing.Transaction
+	balance     []importing.Balance
+	price       []priceimport.Row
 }
 
-func importJobOf(n int, wallets []string, k string) importJob {
+// importJobOf is the same for every process, and one of ten has the rows and the ids of the one before.
+func importJobOf(n int, wallets, tokens []string) importJob {
 	if n%10 == 9 {
 		n--
 	}
 	j := importJob{wallet: uuid.MustParse(wallets[n%len(wallets)]),
-		request: uuid.NewSHA1(uuid.NameSpaceOID, []byte(strconv.Itoa(n)))}
+		request: func(kind string) requests.Request {
+			return *requests.New(uuid.NewSHA1(uuid.NameSpaceOID, fmt.Append(nil, kind, n)), kind, strconv.Itoa(n))
+		},
+		balance: []importing.Balance{{Row: 1, Token: tokens[1], Amount: *uint256.NewInt(uint64(n + 1)), At: at(n)}},
+		price:   []priceimport.Row{{TokenID: tokens[2], Price: strconv.Itoa(n + 1), At: at(n)}}}
 	for i := range 5 {
-		j.rows = append(j.rows, importing.Transaction{Row: i + 1, ID: fmt.Sprintf("import-%d-%d", n, i), Token: k,
-			Kind: transaction.Transfer, Amount: *uint256.NewInt(uint64(n*5 + i + 1)), At: at(n)})
+		j.transaction = append(j.transaction, importing.Transaction{Row: i + 1, ID: fmt.Sprintf("import-%d-%d", n, i),
+			Token: tokens[0], Kind: transaction.Transfer, Amount: *uint256.NewInt(uint64(n*5 + i + 1)), At: at(n)})
 	}
 	return j
 }
@@ -57,13 +67,15 @@ func importer(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	wallets := store.NewWallets(db, store.NewCaches(client, store.CacheOptions{Wallets: time.Hour, Token: time.Hour,
-		Log: slog.New(slog.DiscardHandler)}))
-	owner := uuid.MustParse(args[1])
+	i := imports{db: db, owner: uuid.MustParse(args[1]), ids: strings.Split(args[2], ","),
+		tokens: strings.Split(args[3], ","),
+		wallets: store.NewWallets(db, store.NewCaches(client, store.CacheOptions{Wallets: time.Hour, Token: time.Hour,
+			Log: slog.New(slog.DiscardHandler)})),
+		prices: store.NewImportedPrices(db, nil, time.Hour, time.Now)}
 	var all sync.WaitGroup
 	errors := make(chan error, importsPerProcess)
 	for range importsPerProcess {
-		all.Go(func() { errors <- importAll(ctx, db, wallets, owner, strings.Split(args[2], ","), args[3]) })
+		all.Go(func() { errors <- i.makeAll(ctx) })
 	}
 	all.Wait()
 	close(errors)
@@ -75,31 +87,53 @@ func importer(ctx context.Context, args []string) error {
 	return nil
 }
 
-func importAll(ctx context.Context, db *postgres.DB, wallets *store.Wallets, owner uuid.UUID, ids []string,
-	k string) error {
+// imports are those of a process.
+type imports struct {
+	db          *postgres.DB
+	wallets     *store.Wallets
+	prices      *store.ImportedPrices
+	owner       uuid.UUID
+	ids, tokens []string
+}
+
+func (i imports) makeAll(ctx context.Context) error {
 	for {
 		var n []int
-		err := db.Gorm(ctx).Raw(`UPDATE import_queue SET taken = taken + 1 WHERE n = (
+		err := i.db.Gorm(ctx).Raw(`UPDATE import_queue SET taken = taken + 1 WHERE n = (
 			SELECT n FROM import_queue WHERE NOT done ORDER BY taken, n LIMIT 1) RETURNING n`).Scan(&n).Error
 		if err != nil || len(n) == 0 {
 			return err
 		}
-		j := importJobOf(n[0], ids, k)
-		r := requests.New(j.request, "ImportTransactions", fmt.Sprint(j.rows))
-		result, err := wallets.ImportTransactions(ctx, owner, j.wallet, j.rows, nil, r)
+		err = i.make(ctx, importJobOf(n[0], i.ids, i.tokens))
 		if errs.Is(postgres.Translate(err), errs.KindUnavailable) {
 			continue // another writer had the wallet for too long: it is tried again
 		}
 		if err != nil {
-			return err
+			return fmt.Errorf("import %d: %w", n[0], err)
 		}
-		if result.Stored != len(j.rows) {
-			return fmt.Errorf("import %d says %+v", n[0], result)
-		}
-		if err := db.Gorm(ctx).Exec("UPDATE import_queue SET done = true WHERE n = ?", n[0]).Error; err != nil {
+		if err := i.db.Gorm(ctx).Exec("UPDATE import_queue SET done = true WHERE n = ?", n[0]).Error; err != nil {
 			return err
 		}
 	}
+}
+
+func (i imports) make(ctx context.Context, j importJob) error {
+	r := j.request("ImportTransactions")
+	result, err := i.wallets.ImportTransactions(ctx, i.owner, j.wallet, j.transaction, nil, &r)
+	if err != nil || result.Stored != len(j.transaction) {
+		return cmp.Or(err, fmt.Errorf("transactions: %+v", result))
+	}
+	r = j.request("ImportBalances")
+	result, err = i.wallets.ImportBalances(ctx, i.owner, j.wallet, j.balance, nil, &r)
+	if err != nil || result.Stored != len(j.balance) {
+		return cmp.Or(err, fmt.Errorf("balances: %+v", result))
+	}
+	r = j.request("ImportPrices")
+	prices, err := i.prices.Import(ctx, i.owner, r, j.price, false, nil)
+	if err != nil || prices.Imported != len(j.price) {
+		return cmp.Or(err, fmt.Errorf("prices: %+v", prices))
+	}
+	return nil
 }
 
 // 64 writers at full size, of whose imports one in ten repeats another's request, and which are killed while they
@@ -128,7 +162,8 @@ func TestImportsAreStoredOnceWhateverIsKilled(t *testing.T) {
 		"DEFAULT false)")
 	exec("INSERT INTO import_queue SELECT generate_series(0, $1::int - 1)", imports)
 	spawn := func() *testkit.Child {
-		return testkit.Spawn(t, "importer", f.db.URL, f.owner.String(), strings.Join(wallets, ","), f.tokens[0].ID)
+		return testkit.Spawn(t, "importer", f.db.URL, f.owner.String(), strings.Join(wallets, ","),
+			strings.Join([]string{f.tokens[0].ID, f.tokens[1].ID, f.tokens[2].ID}, ","))
 	}
 	running := make([]*testkit.Child, processes)
 	for i := range running {
@@ -148,9 +183,10 @@ func TestImportsAreStoredOnceWhateverIsKilled(t *testing.T) {
 		}
 	}
 	f.checkSums(t)
-	want, sum := 0, 0
+	want, sum, balances := 0, 0, 0
 	for n := range imports {
 		if n%10 != 9 {
+			balances++
 			want += 5
 			for i := range 5 {
 				sum += n*5 + i + 1
@@ -158,15 +194,24 @@ func TestImportsAreStoredOnceWhateverIsKilled(t *testing.T) {
 		}
 	}
 	got := one("SELECT count(*) FROM transactions WHERE kind <> 'ADJUSTMENT'")
-	if total := one("SELECT sum(amount)::bigint FROM balances"); got != want || total != sum {
+	total := one("SELECT sum(amount)::bigint FROM balances WHERE token_id = '" + f.tokens[0].ID + "'")
+	if got != want || total != sum {
 		t.Errorf("%d movements of %d are stored, and add up to %d of %d", got, want, total, sum)
 	}
-	if adjusted := one("SELECT count(*) FROM transactions WHERE kind = 'ADJUSTMENT'"); adjusted > 0 {
-		t.Errorf("%d adjustments", adjusted)
+	// A balance that was imported differs from the one before by no movement.
+	if n := one("SELECT count(*) FROM transactions WHERE kind = 'ADJUSTMENT' AND token_id <> '" + f.tokens[1].ID +
+		"'"); n > 0 {
+		t.Errorf("%d adjustments", n)
+	}
+	if n := one("SELECT count(*) FROM transactions WHERE kind = 'ADJUSTMENT'"); n != balances {
+		t.Errorf("%d adjustments for %d imported balances", n, balances)
+	}
+	if n := one("SELECT count(*) FROM imported_prices"); n != balances {
+		t.Errorf("%d prices of %d are stored", n, balances)
 	}
 	again := one("SELECT count(*) FROM import_queue WHERE taken > 1")
-	testkit.Figure(t, "%d writers, %d SIGKILLs, %d imports of which a tenth repeats a request id and %d were made "+
-		"again after a kill: each stored once, sums conserved", processes*importsPerProcess, kills, imports, again)
+	testkit.Figure(t, "%d writers, %d SIGKILLs, %d imports of transactions, balances and prices each, of which a tenth "+
+		"repeats a request id and %d were made again after a kill: each stored once, sums conserved", processes*importsPerProcess, kills, imports, again)
 }
 
 // Two imports at once under one id: the same rows are stored once, and other rows are refused.
