@@ -210,8 +210,9 @@ func TestImportsAreStoredOnceWhateverIsKilled(t *testing.T) {
 		t.Errorf("%d prices of %d are stored", n, balances)
 	}
 	again := one("SELECT count(*) FROM import_queue WHERE taken > 1")
-	testkit.Figure(t, "%d writers, %d SIGKILLs, %d imports of transactions, balances and prices each, of which a tenth "+
-		"repeats a request id and %d were made again after a kill: each stored once, sums conserved", processes*importsPerProcess, kills, imports, again)
+	testkit.Figure(t, "%d writers, %d SIGKILLs, %d imports of transactions, balances and prices each, of which a "+
+		"tenth repeats a request id and %d were made again after a kill: each stored once, sums conserved",
+		processes*importsPerProcess, kills, imports, again)
 }
 
 // Two imports at once under one id: the same rows are stored once, and other rows are refused.
