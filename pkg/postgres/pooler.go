@@ -28,10 +28,13 @@ const (
 // connection, gives the server's connection to others between two transactions, so that a
 // prepared statement is missing once in a while, or drops the timeouts.
 func (d *DB) Accepts(ctx context.Context) error {
-	if err := d.Probe(ctx); err != nil {
+	pooler := make(chan error, 1)
+	go func() { pooler <- d.checkPooler(ctx) }() // beside the other, since a connection takes its time
+	err, poolerErr := d.Probe(ctx), <-pooler
+	if err != nil {
 		return err
 	}
-	return d.checkPooler(ctx)
+	return poolerErr
 }
 
 func poolerError(what string) *errs.Error {

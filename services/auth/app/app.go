@@ -94,10 +94,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, err
 	}
 
-	hasher, err := newHasher(b, cfg)
-	if err != nil {
-		return nil, err
-	}
+	hasher := newHasher(b, cfg)
 	auditEvents := store.NewAudit(b.DB)
 	secondFactors := totp.NewService(store.NewSecondFactors(b.DB), sealer, cfg.TOTPName)
 	accounts, err := newAccounts(accountStore, texts, hasher, auditEvents, cfg)

@@ -8,20 +8,16 @@ import (
 )
 
 // newHasher returns what hashes passwords, in a process of its own unless cfg says otherwise.
-func newHasher(b *chassis.Builder, cfg Config) (*password.Hasher, error) {
-	slots := cmp.Or(cfg.HashesAtOnce, password.MaxConcurrent())
-	hasher, err := password.New(slots, hashSource)
-	if err != nil {
-		return nil, err
-	}
-	if cfg.CheapHashes {
-		return hasher, hasher.UseCheapHashes()
-	}
-	if !cfg.PasswordProcess {
+func newHasher(b *chassis.Builder, cfg Config) *password.Hasher {
+	hasher := password.New(cmp.Or(cfg.HashesAtOnce, password.MaxConcurrent()), hashSource)
+	switch {
+	case cfg.CheapHashes:
+		hasher.UseCheapHashes()
+	case cfg.PasswordProcess:
+		hasher.UseProcess(b.Log)
+		b.OnClose("password process", hasher.Close)
+	default:
 		password.ShareProcessor()
-		return hasher, nil
 	}
-	hasher.UseProcess(b.Log)
-	b.OnClose("password process", hasher.Close)
-	return hasher, nil
+	return hasher
 }

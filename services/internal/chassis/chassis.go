@@ -74,7 +74,7 @@ func Open(ctx context.Context, name string, migrations fs.FS, cfg Config, log *s
 		return nil, errors.Join(fmt.Errorf("open Redis: %w", err), b.Group.CloseAll())
 	}
 	b.Group.Close("redis", b.Redis.Close)
-	b.needDatabase(migrations)
+	b.needDatabase(ctx, migrations)
 	b.Group.Loop("eviction policy of Redis", func(ctx context.Context) error {
 		return redisx.WarnOfEviction(ctx, b.Redis, log)
 	})

@@ -53,9 +53,9 @@ func (b *Builder) tryToStart(ctx context.Context) {
 
 // needDatabase has the service wait for its database: a login that works, a server that
 // takes writes, and the schema of these migrations.
-func (b *Builder) needDatabase(migrations fs.FS) {
+func (b *Builder) needDatabase(ctx context.Context, migrations fs.FS) {
 	secrets := []string{b.cfg.Database.URL.Reveal()}
-	b.Needs(startup.Check{
+	b.gate.Begin(ctx, startup.Check{
 		Name: postgresReady, Settings: "PURSER_DATABASE_URL, PURSER_DATABASE_PGBOUNCER", Secrets: secrets,
 		Probe: b.DB.Accepts,
 	})

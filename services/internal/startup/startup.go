@@ -8,7 +8,7 @@
 // missing is logged once, by name. A check that fails is repeated until it passes, also
 // one that only a person can mend.
 //
-// Limits: checks are asked one after the other.
+// Limits: checks are asked one after the other, except the first time those of Begin.
 package startup
 
 import (
@@ -47,6 +47,8 @@ type Check struct {
 	Probe func(ctx context.Context) error
 	// Secrets are texts and URLs that must not be logged, see package redact.
 	Secrets []string
+
+	first <-chan error // the answer that Begin waits for; nil for a check of Add, and once it was used
 }
 
 // Gate is closed until all checks have passed. Add the checks from one goroutine, then
@@ -73,6 +75,21 @@ func New(log *slog.Logger) *Gate {
 
 // Add adds a check.
 func (g *Gate) Add(c Check) { g.checks = append(g.checks, c) }
+
+// Begin adds a check and asks it at once, in the background: the first Try uses that answer. It is for what takes time
+// while the service is being built.
+func (g *Gate) Begin(ctx context.Context, c Check) {
+	answer := make(chan error, 1)
+	go func() { answer <- c.ask(ctx) }()
+	c.first = answer
+	g.Add(c)
+}
+
+func (c *Check) ask(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	return c.Probe(ctx)
+}
 
 // Err returns errs.Unavailable (STARTING) until the gate opens, and nil from then on.
 func (g *Gate) Err() error {
@@ -120,8 +137,8 @@ func (g *Gate) Try(ctx context.Context) bool {
 		return true
 	}
 	all := true
-	for _, c := range g.checks {
-		all = g.try(ctx, c) && all
+	for i := range g.checks {
+		all = g.try(ctx, &g.checks[i]) && all
 	}
 	if all {
 		close(g.opened)
@@ -131,7 +148,7 @@ func (g *Gate) Try(ctx context.Context) bool {
 }
 
 // try asks one check, unless it has passed or has to wait for another.
-func (g *Gate) try(ctx context.Context, c Check) bool {
+func (g *Gate) try(ctx context.Context, c *Check) bool {
 	if g.hasPassed(c.Name) {
 		return true
 	}
@@ -140,9 +157,17 @@ func (g *Gate) try(ctx context.Context, c Check) bool {
 			return false
 		}
 	}
-	limited, cancel := context.WithTimeout(ctx, checkTimeout)
-	err := c.Probe(limited)
-	cancel()
+	var err error
+	if c.first == nil {
+		err = c.ask(ctx)
+	} else {
+		select {
+		case err = <-c.first:
+			c.first = nil
+		case <-ctx.Done():
+			return false
+		}
+	}
 	if ctx.Err() != nil && err != nil {
 		return false // the process ends, or has no more time, which says nothing of the check
 	}

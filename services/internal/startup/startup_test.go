@@ -94,3 +94,38 @@ func TestAGateThatNeverOpensEndsWithItsProcess(t *testing.T) {
 		t.Errorf("it ended with %v", err)
 	}
 }
+
+// What takes time is asked while the rest of the service is built, and not again by the first Try.
+func TestACheckCanBeginBeforeTheFirstTry(t *testing.T) {
+	g := startup.New(slog.New(slog.DiscardHandler))
+	var database, schema thing
+	database.works.Store(true)
+	schema.works.Store(true)
+	begun, answer := make(chan struct{}), make(chan struct{})
+	g.Begin(t.Context(), startup.Check{Name: "database", Probe: func(ctx context.Context) error {
+		close(begun) // which fails the second time
+		<-answer
+		return database.ask(ctx)
+	}})
+	g.Add(startup.Check{Name: "schema", After: []string{"database"}, Probe: schema.ask})
+	testkit.Receive(t, begun, 10*time.Second)
+	ended, stop := context.WithCancel(t.Context())
+	stop()
+	if g.Try(ended) || schema.asked.Load() > 0 {
+		t.Error("the gate opened before the check had its answer")
+	}
+	close(answer)
+	if !g.Try(t.Context()) || database.asked.Load() != 1 || schema.asked.Load() != 1 {
+		t.Errorf("the checks were asked %d and %d times, want once", database.asked.Load(), schema.asked.Load())
+	}
+	failing := startup.New(slog.New(slog.DiscardHandler))
+	var keys thing
+	failing.Begin(t.Context(), startup.Check{Name: "keys", Probe: keys.ask})
+	if failing.Try(t.Context()) {
+		t.Error("a gate opened without its keys")
+	}
+	keys.works.Store(true)
+	if !failing.Try(t.Context()) || keys.asked.Load() != 2 {
+		t.Errorf("keys that failed at first were asked %d times", keys.asked.Load())
+	}
+}

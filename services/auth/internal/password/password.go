@@ -18,11 +18,14 @@ package password
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
 
 	"github.com/alexedwards/argon2id"
+	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/bcrypt"
 )
 
@@ -66,23 +69,28 @@ func (here) compare(p parsed, password string) (bool, error) { return p.matches(
 
 // New returns a hasher with slots of MemoryKiB. source says where a call comes from, such
 // as the client's address: sources get slots in turn.
-func New(slots int, source func(context.Context) string) (*Hasher, error) {
+func New(slots int, source func(context.Context) string) *Hasher {
 	h := &Hasher{queue: newQueue(int64(slots)), source: source}
-	return h, h.hashHere(parameters())
+	h.hashHere(parameters())
+	return h
 }
 
 // UseCheapHashes makes hashes that are as quick to guess as to make: for tests of what is not about hashing. Call it
 // before the first hash, and not with UseProcess.
-func (h *Hasher) UseCheapHashes() error { return h.hashHere(cheapParameters()) }
+func (h *Hasher) UseCheapHashes() { h.hashHere(cheapParameters()) }
 
-func (h *Hasher) hashHere(params *argon2id.Params) error {
-	h.params, h.hashing = *params, here{*params}
-	decoy, err := h.hashing.hash("nobody's password")
-	if err != nil {
-		return fmt.Errorf("decoy hash: %w", err)
-	}
-	h.decoy = decoy
-	return nil
+func (h *Hasher) hashHere(params *argon2id.Params) {
+	h.params, h.hashing, h.decoy = *params, here{*params}, decoyOf(params)
+}
+
+// decoyOf returns what looks like a hash with these parameters, of a key and a salt that are random: no password is
+// known to have it, and a comparison takes as long as with a hash. A hash would cost a start its time.
+func decoyOf(p *argon2id.Params) string {
+	random := make([]byte, p.SaltLength+p.KeyLength)
+	_, _ = rand.Read(random) // never fails
+	text := base64.RawStdEncoding.EncodeToString
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, p.Memory, p.Iterations, p.Parallelism,
+		text(random[:p.SaltLength]), text(random[p.SaltLength:]))
 }
 
 // UseProcess hashes in a process of low priority, so that a flood of passwords hardly takes processors that others

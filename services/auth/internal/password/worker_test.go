@@ -21,10 +21,7 @@ import (
 
 func inProcess(t *testing.T, log *testkit.LogBuffer) *password.Hasher {
 	t.Helper()
-	h, err := password.New(2, func(context.Context) string { return "" })
-	if err != nil {
-		t.Fatal(err)
-	}
+	h := password.New(2, func(context.Context) string { return "" })
 	h.UseProcess(slog.New(slog.NewTextHandler(log, nil)))
 	t.Cleanup(h.Close)
 	return h
