@@ -301,3 +301,41 @@ func TestATransactionThatIsRolledBackAfterCommitIsTriedAgain(t *testing.T) {
 		t.Errorf("%d effects of the second attempt", n)
 	}
 }
+
+// stopNoticed is a scheduler that says when it is told to stop.
+type stopNoticed struct {
+	gocron.Scheduler
+	told chan struct{}
+}
+
+func (s *stopNoticed) ShutdownWithContext(ctx context.Context) error {
+	close(s.told)
+	return s.Scheduler.ShutdownWithContext(ctx)
+}
+
+// gocron 2.21.2 keeps a processor busy while it waits for a task: for as long as a poll waits for a database that
+// doesn't answer, when the runs in progress need the processor to end.
+func TestGocronIsToldToStopWhenNoPollRuns(t *testing.T) {
+	r := New(setup(t).DB.DB, Options{PollInterval: time.Hour})
+	if err := r.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s := &stopNoticed{r.scheduler, make(chan struct{})}
+	r.scheduler = s
+	r.polling.Lock() // as a poll does
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := r.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Shutdown returned %v while a poll ran", err)
+	}
+	select {
+	case <-s.told:
+		t.Error("gocron was told to stop while a poll ran")
+	default:
+	}
+	r.polling.Unlock()
+	testkit.Receive(t, s.told, 10*time.Second)
+	if err := r.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

@@ -281,19 +281,22 @@ func (r *Runner) Shutdown(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// stopTimeout bounds gocron's shutdown, which waits up to 10 s for a running poll.
+// stopTimeout bounds gocron's shutdown, which waits up to 10 s for a poll.
 const stopTimeout = 15 * time.Second
 
 // stopScheduler stops gocron and waits until it has shut down or ctx ends. It
 // calls gocron's shutdown once: a second call can find gocron stopped but not yet
-// marked as such, and then waits for a signal that the first call has consumed.
+// marked as such, and then waits for a signal that the first call has consumed. It
+// calls it when no poll runs: gocron waits for one in a loop that keeps a processor busy.
 func (r *Runner) stopScheduler(ctx context.Context, scheduler gocron.Scheduler) {
 	r.stopping.Do(func() {
 		go func() {
 			defer close(r.stopped)
+			r.polling.Lock()
+			r.polling.Unlock() //nolint:staticcheck // from here on polls have nothing to do
 			limited, cancel := context.WithTimeout(context.Background(), stopTimeout)
 			defer cancel()
-			_ = scheduler.ShutdownWithContext(limited) // Shutdown waits for a running poll itself
+			_ = scheduler.ShutdownWithContext(limited) // Shutdown waits for polls itself
 		}()
 	})
 	select {
