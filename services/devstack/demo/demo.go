@@ -25,8 +25,10 @@ import (
 // Options of a demo.
 type Options struct {
 	Endpoints suite.Endpoints
-	Email     string
-	Password  string
+	// Dial connects to the endpoints; without TLS when nil.
+	Dial     func(suite.Endpoints) (*Clients, error)
+	Email    string
+	Password string
 	// Accounts to add as wallets, CAIP-10.
 	Accounts []string
 	// Rotate activates the next signing key, as `auth keys rotate` does; nil skips the step.
@@ -69,7 +71,10 @@ func Dial(e suite.Endpoints) (*Clients, error) {
 
 // Run runs all steps and prints each.
 func Run(ctx context.Context, o Options) (_ *Result, err error) {
-	c, err := Dial(o.Endpoints)
+	if o.Dial == nil {
+		o.Dial = Dial
+	}
+	c, err := o.Dial(o.Endpoints)
 	if err != nil {
 		return nil, err
 	}

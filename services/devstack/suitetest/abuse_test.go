@@ -67,7 +67,12 @@ func TestTheServicesSurviveHostilePeers(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := abused{}
-	a.e, a.processes = startProcesses(t, b, asItIs)
+	a.e, a.processes = startProcesses(t, b, func(service string, environ []string) []string {
+		if service == "auth" {
+			return append(environ, "PURSER_ACCESS_TTL=2h") // 10,000 requests of each method take 20 minutes
+		}
+		return environ
+	})
 	a.c = dial(t, a.e)
 	a.honest, _ = signIn(t, a.c)
 	a.works(t)

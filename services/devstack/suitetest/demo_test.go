@@ -10,30 +10,33 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/pkg/testkit/testca"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/devstack/chain"
 	"github.com/purserhq/purser/services/devstack/demo"
 	"github.com/purserhq/purser/services/devstack/prices"
+	"github.com/purserhq/purser/services/devstack/programs"
 	"github.com/purserhq/purser/services/devstack/progress"
 	"github.com/purserhq/purser/services/devstack/suite"
 )
 
-// The main job, once with the three services in one process and once as three
-// programs with a database each, and every number of it against what the
-// chain and the feed were seeded with.
+// The main job, once with the three services in one process and as three programs
+// with a database each, without TLS and with mutual TLS, and every number of it
+// against what the chain and the feed were seeded with.
 func TestTheDemosValuesMatchChainAndPriceFeed(t *testing.T) {
 	t.Parallel()
 	t.Run("in one process", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, func(o *suite.Options) { o.Extra = map[string][]string{"auth": suite.ShortKeys()} })
-		runDemoAndCheck(t, s.Infrastructure, s.Endpoints, func(ctx context.Context) error {
-			_, err := s.AuthCommand(ctx, "keys", "rotate")
-			return err
-		})
+		runDemoAndCheck(t, s.Infrastructure, demo.Options{Endpoints: s.Endpoints,
+			Rotate: func(ctx context.Context) error {
+				_, err := s.AuthCommand(ctx, "keys", "rotate")
+				return err
+			}})
 	})
-	t.Run("as three programs", func(t *testing.T) {
-		t.Parallel()
+	infrastructure := func(t *testing.T) *suite.Infrastructure {
+		t.Helper()
 		b, err := suite.StartInfrastructure(t.Context(), suite.Options{Dir: testkit.Folder(t), History: history})
 		t.Cleanup(func() {
 			if err := b.Close(context.Background()); err != nil {
@@ -43,23 +46,45 @@ func TestTheDemosValuesMatchChainAndPriceFeed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		runDemoAndCheck(t, b, startPrograms(t, b), nil)
+		return b
+	}
+	t.Run("as three programs", func(t *testing.T) {
+		t.Parallel()
+		b := infrastructure(t)
+		runDemoAndCheck(t, b, demo.Options{Endpoints: startPrograms(t, b)})
+	})
+	t.Run("as three programs with mutual TLS", func(t *testing.T) {
+		t.Parallel()
+		b := infrastructure(t)
+		certificates, err := programs.NewCertificates(t.TempDir(), testca.New(t, "main"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := programs.StartSecured(t.Context(), builtPrograms(t), b, certificates)
+		t.Cleanup(func() {
+			if err := s.Stop(); err != nil {
+				t.Error(err)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		runDemoAndCheck(t, b, demo.Options{Endpoints: s.Endpoints, Dial: certificates.Dial})
 	})
 }
 
 // runDemoAndCheck drives the demo; its step that rotates the signing key under
 // calls fails when one of them does.
-func runDemoAndCheck(t *testing.T, b *suite.Infrastructure, e suite.Endpoints, rotate func(context.Context) error) {
+func runDemoAndCheck(t *testing.T, b *suite.Infrastructure, o demo.Options) {
 	t.Helper()
 	var accounts []string
 	for _, h := range b.Chain.Holders() {
 		accounts = append(accounts, "eip155:31337:"+h.Hex())
 	}
 	var out strings.Builder
-	r, err := demo.Run(t.Context(), demo.Options{
-		Endpoints: e, Email: "demo@example.com", Password: "a password of a test",
-		Accounts: accounts, Rotate: rotate, Mails: b.Mail, History: history, Out: progress.New(&out),
-	})
+	o.Email, o.Password, o.Accounts = "demo@example.com", "a password of a test", accounts
+	o.Mails, o.History, o.Out = b.Mail, history, progress.New(&out)
+	r, err := demo.Run(t.Context(), o)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
@@ -72,7 +97,7 @@ func runDemoAndCheck(t *testing.T, b *suite.Infrastructure, e suite.Endpoints, r
 			t.Errorf("the output lacks %q:\n%s", want, out.String())
 		}
 	}
-	if rotated := strings.Contains(out.String(), "calls during the rotation, 0 failed"); rotated != (rotate != nil) {
+	if rotated := strings.Contains(out.String(), "calls during the rotation, 0 failed"); rotated != (o.Rotate != nil) {
 		t.Errorf("the key was rotated: %v\n%s", rotated, out.String())
 	}
 	for _, w := range r.Wallets {

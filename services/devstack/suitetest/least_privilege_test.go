@@ -238,7 +238,7 @@ func TestTheSuiteNeedsNoMoreThanItsPageAllows(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	runDemoAndCheck(t, b, e, nil)
+	runDemoAndCheck(t, b, demo.Options{Endpoints: e})
 	startAndRefuseWalletLogin(t, dial(t, e), b)
 
 	for service, r := range redises {
