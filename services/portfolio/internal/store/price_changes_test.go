@@ -292,11 +292,14 @@ func TestAFloodOfMendedPricesIsBounded(t *testing.T) {
 	if err := follower.Follow(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	followed := time.Since(begun)
-	if err := follower.Reprice(t.Context(), 0, 1); err != nil {
-		t.Fatal(err)
+	followed, limit := time.Since(begun), time.Duration(testkit.Size(1, 10))*time.Minute
+	old := func() int { return f.count(t, "SELECT count(*) FROM snapshots WHERE total <> 84") }
+	for again := true; again; again = old() > 0 && time.Since(begun) < limit { // a run has a bound of time
+		if err := follower.Reprice(t.Context(), 0, 1); err != nil {
+			t.Fatal(err)
+		}
 	}
-	took, limit := time.Since(begun), time.Duration(testkit.Size(1, 10))*time.Minute
+	took := time.Since(begun)
 	testkit.Figure(t, "%d prices of 12 tokens, %d snapshots of %d portfolios: compared in %s, valued in %s (limit %s)",
 		12*hours, hours*holders, holders, followed.Round(time.Millisecond), (took - followed).Round(time.Millisecond),
 		limit)
@@ -306,7 +309,7 @@ func TestAFloodOfMendedPricesIsBounded(t *testing.T) {
 	if n := f.count(t, "SELECT count(*) FROM hour_prices"); n != 2*12*hours {
 		t.Errorf("%d prices are stored, want the old and the new ones, %d", n, 2*12*hours)
 	}
-	if n := f.count(t, "SELECT count(*) FROM snapshots WHERE total <> 84"); n != 0 {
+	if n := old(); n != 0 {
 		t.Errorf("%d snapshots have old prices", n)
 	}
 }
