@@ -3,9 +3,9 @@
 //
 // It promises: a chain is followed by one replica at a time, by a lease in the database; when that ends, another goes
 // on from where it was. A poll costs each chain one question for the newest block, and one for the transactions and
-// one for the events of all blocks since the last poll, whatever the number of wallets. A touched wallet is synced at
-// that block or later, with the same quorum as the job. After a reorg of the last blocks, what the blocks that are
-// gone have touched is synced too.
+// one for the events of all blocks since the last poll, whatever the number of wallets; more for the events where a
+// provider refuses so many blocks. A touched wallet is synced at that block or later, with the same quorum as the job.
+// After a reorg of the last blocks, what the blocks that are gone have touched is synced too.
 //
 // It is there to be quick, not complete: what it doesn't see, as coins that a contract sends, rebasing tokens, and
 // blocks beyond the last MaxBlocks after a pause, the job finds. What blocks touch is believed to a single node, which
