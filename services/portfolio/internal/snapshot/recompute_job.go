@@ -133,8 +133,8 @@ func (j *RecomputeJob) recompute(ctx context.Context, p ToRecompute) (stored int
 		return b.stored, j.store.Recomputed(ctx, p, first, now.Add(skippedRetry))
 	case b.next.Before(until): // there was no more time
 		return b.stored, j.store.Recomputed(ctx, p, b.next, now)
-	case !until.After(now): // the present hour can't be read yet
-		return b.stored, j.store.Recomputed(ctx, p, later(first, until), now.Add(minHourAge))
+	case !until.After(now): // the present hour, which is until, can't be read yet
+		return b.stored, j.store.Recomputed(ctx, p, later(first, until), until.Add(minHourAge))
 	default:
 		return b.stored, j.store.Recomputed(ctx, p, time.Time{}, now)
 	}

@@ -103,10 +103,10 @@ func TestTheRecomputeJobTakesTheHoursThatAreOutOfDateAndNoOthers(t *testing.T) {
 	}
 }
 
-// Within the first minutes of an hour it can't be read: it may be out of date, and is looked at when it can.
+// In its first quarter an hour can't be read: it may be out of date, and is looked at as soon as it can.
 func TestTheRecomputeJobComesBackForThePresentHour(t *testing.T) {
 	noted, stored, _ := recompute(t, 0, &fakeHistory{at: rising})
-	if noted != "-0.02 0.25" || !slices.Equal(stored, []int{2, 3, 7}) {
+	if noted != "-0.02 0.23" || !slices.Equal(stored, []int{2, 3, 7}) {
 		t.Errorf("noted %s, stored %v", noted, stored)
 	}
 }
