@@ -96,7 +96,7 @@ func handlerCalls(t *testing.T) map[string][]string {
 	t.Helper()
 	out := map[string][]string{}
 	for _, s := range sources(t, ".go") {
-		if s.isTest() || !strings.Contains(s.path, "/internal/rpc/") && !s.under("pkg/jobs") {
+		if s.isTest() || !strings.Contains(s.path, "/internal/rpc/") {
 			continue
 		}
 		f, err := parser.ParseFile(token.NewFileSet(), s.path, s.text, parser.SkipObjectResolution)

@@ -61,11 +61,7 @@ func (a abused) works(t *testing.T) {
 // What hostile peers send to the three services costs them their own calls or connections, and nobody else theirs.
 func TestTheServicesSurviveHostilePeers(t *testing.T) {
 	t.Parallel()
-	b, err := suite.StartInfrastructure(t.Context(), suite.Options{Dir: testkit.Folder(t), History: history})
-	t.Cleanup(func() { _ = b.Close(context.WithoutCancel(t.Context())) })
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := startInfrastructure(t, suite.Options{})
 	a := abused{}
 	a.e, a.processes = startProcesses(t, b, func(service string, environ []string) []string {
 		if service == "auth" {

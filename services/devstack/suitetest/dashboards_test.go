@@ -1,7 +1,6 @@
 package suitetest
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -19,7 +18,6 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/emptypb"
 
-	"github.com/purserhq/purser/pkg/testkit"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	"github.com/purserhq/purser/services/devstack/dashboards"
 	"github.com/purserhq/purser/services/devstack/suite"
@@ -41,22 +39,14 @@ func TestEveryQueryOfTheDashboardsReturnsDataFromTheRunningSuite(t *testing.T) {
 	if err != nil {
 		t.Skip("prometheus is not installed, so the dashboards are not queried: run `apt-get install prometheus`")
 	}
-	o := suite.Options{Dir: testkit.Folder(t), History: history, Extra: map[string][]string{}}
+	o := suite.Options{Extra: map[string][]string{}}
 	metrics := map[string]string{}
 	for _, service := range []string{"auth", "wallet", "portfolio"} {
 		metrics[service] = unusedAddr(t)
 		o.Extra[service] = []string{"PURSER_METRICS_ADDR=" + metrics[service]}
 	}
 	o.Extra["wallet"] = append(o.Extra["wallet"], "PURSER_SYNC_CRON=* * * * *")
-	b, err := suite.StartInfrastructure(t.Context(), o)
-	t.Cleanup(func() {
-		if err := b.Close(context.Background()); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := startInfrastructure(t, o)
 	e := startPrograms(t, b)
 	c := dial(t, e)
 	plain := func(addr string) *grpc.ClientConn { // a client that makes no spans

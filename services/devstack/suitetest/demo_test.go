@@ -9,7 +9,6 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
-	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/pkg/testkit/testca"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
@@ -35,27 +34,14 @@ func TestTheDemosValuesMatchChainAndPriceFeed(t *testing.T) {
 				return err
 			}})
 	})
-	infrastructure := func(t *testing.T) *suite.Infrastructure {
-		t.Helper()
-		b, err := suite.StartInfrastructure(t.Context(), suite.Options{Dir: testkit.Folder(t), History: history})
-		t.Cleanup(func() {
-			if err := b.Close(context.Background()); err != nil {
-				t.Errorf("close: %v", err)
-			}
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
 	t.Run("as three programs", func(t *testing.T) {
 		t.Parallel()
-		b := infrastructure(t)
+		b := startInfrastructure(t, suite.Options{})
 		runDemoAndCheck(t, b, demo.Options{Endpoints: startPrograms(t, b)})
 	})
 	t.Run("as three programs with mutual TLS", func(t *testing.T) {
 		t.Parallel()
-		b := infrastructure(t)
+		b := startInfrastructure(t, suite.Options{})
 		certificates, err := programs.NewCertificates(t.TempDir(), testca.New(t, "main"))
 		if err != nil {
 			t.Fatal(err)

@@ -204,15 +204,7 @@ func setting(environ []string, name string) string {
 
 func TestTheSuiteNeedsNoMoreThanItsPageAllows(t *testing.T) {
 	t.Parallel()
-	b, err := suite.StartInfrastructure(t.Context(), suite.Options{Dir: testkit.Folder(t), History: history})
-	t.Cleanup(func() {
-		if err := b.Close(context.Background()); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := startInfrastructure(t, suite.Options{})
 	redises, databases := map[string]restrictedRedis{}, map[string]string{}
 	start := func(service string, environ []string) map[string]string {
 		redises[service] = restrictRedis(t, service)

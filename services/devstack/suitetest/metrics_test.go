@@ -1,7 +1,6 @@
 package suitetest
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -13,7 +12,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/purserhq/purser/pkg/testkit"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	"github.com/purserhq/purser/services/devstack/suite"
 )
@@ -27,21 +25,13 @@ var (
 // What services export is read as Prometheus does. A counter that begins with its first error has no rate then.
 func TestCountersBeginAtZeroAndHistogramsTellMillisecondsApart(t *testing.T) {
 	t.Parallel()
-	o := suite.Options{Dir: testkit.Folder(t), History: history, Extra: map[string][]string{}}
+	o := suite.Options{Extra: map[string][]string{}}
 	admin := map[string]string{}
 	for _, service := range []string{"auth", "wallet", "portfolio"} {
 		admin[service] = unusedAddr(t)
 		o.Extra[service] = []string{"PURSER_ADMIN_ADDR=" + admin[service]}
 	}
-	b, err := suite.StartInfrastructure(t.Context(), o)
-	t.Cleanup(func() {
-		if err := b.Close(context.Background()); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := startInfrastructure(t, o)
 	e := startPrograms(t, b)
 	exported := map[string]bool{}
 	for _, addr := range admin { // nobody has called yet

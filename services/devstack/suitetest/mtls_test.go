@@ -128,11 +128,7 @@ func oneOfEach(ctx context.Context, c *client.Clients) error {
 // calls are made over old and new connections. The last phase is longer than connections
 // live, so that those between the services are opened anew.
 func TestNoCallFailsWhileAllCertificatesAreReplaced(t *testing.T) {
-	b, err := suite.StartInfrastructure(t.Context(), suite.Options{Dir: testkit.Folder(t), History: history})
-	t.Cleanup(func() { _ = b.Close(context.WithoutCancel(t.Context())) })
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := startInfrastructure(t, suite.Options{})
 	first, second := testca.New(t, "first"), testca.New(t, "second")
 	s := startSecured(t, b, first)
 	kept, err := s.dial()

@@ -222,11 +222,7 @@ func (l *load) reaches(t *testing.T, i int) {
 }
 
 func TestNoCallIsLostWhileReplicasAreRestarted(t *testing.T) {
-	b, err := suite.StartInfrastructure(t.Context(), suite.Options{Dir: testkit.Folder(t), History: history})
-	t.Cleanup(func() { _ = b.Close(context.WithoutCancel(t.Context())) })
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := startInfrastructure(t, suite.Options{})
 	e := startPrograms(t, b)
 	environ := map[string][]string{"portfolio": b.PortfolioEnviron(e), "wallet": b.WalletEnviron(e),
 		"auth": b.AuthEnviron()}

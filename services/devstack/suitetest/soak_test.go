@@ -102,17 +102,13 @@ func (s *soak) steadily(rate float64, lasts time.Duration, fifth func()) {
 // Under a steady load of 70 % of what they can serve, for ten minutes at full size, the services don't grow.
 func TestUnderASteadyLoadTheServicesDoNotGrow(t *testing.T) {
 	unlimited := []string{"PURSER_GRPC_RATE_PER_SECOND=100000", "PURSER_GRPC_BURST=100000"}
-	o := suite.Options{Dir: testkit.Folder(t), History: history, Extra: map[string][]string{}}
+	o := suite.Options{Extra: map[string][]string{}}
 	admin := make([]string, 3)
 	for i, service := range []string{"auth", "wallet", "portfolio"} {
 		admin[i] = unusedAddr(t)
 		o.Extra[service] = append(slices.Clone(unlimited), "PURSER_ADMIN_ADDR="+admin[i])
 	}
-	b, err := suite.StartInfrastructure(t.Context(), o)
-	t.Cleanup(func() { _ = b.Close(context.WithoutCancel(t.Context())) })
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := startInfrastructure(t, o)
 	e, processes := startProcesses(t, b, asItIs)
 	idle := make([]used, 3)
 	for i, p := range processes {

@@ -178,6 +178,23 @@ func start(t *testing.T, change ...func(*suite.Options)) *suite.Suite {
 	return s
 }
 
+// startInfrastructure runs what the services of one test stand on, in a folder of its own and with the chain's history
+// of all tests, for services that the test starts as programs.
+func startInfrastructure(t *testing.T, o suite.Options) *suite.Infrastructure {
+	t.Helper()
+	o.Dir, o.History = testkit.Folder(t), history
+	b, err := suite.StartInfrastructure(t.Context(), o)
+	t.Cleanup(func() {
+		if err := b.Close(context.Background()); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 func dial(t *testing.T, e suite.Endpoints) *demo.Clients {
 	t.Helper()
 	c, err := demo.Dial(e)

@@ -61,11 +61,7 @@ func TestNoCallFailsBesideTheReleaseBefore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b, err := suite.StartInfrastructure(t.Context(), suite.Options{Dir: testkit.Folder(t), History: history})
-	t.Cleanup(func() { _ = b.Close(context.WithoutCancel(t.Context())) })
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := startInfrastructure(t, suite.Options{})
 	// Migrates, as is done before a rollout, and makes the accounts of the services.
 	e := startPrograms(t, b)
 	c := dial(t, e)

@@ -48,7 +48,7 @@ type Check struct {
 	// Secrets are texts and URLs that must not be logged, see package redact.
 	Secrets []string
 
-	first <-chan error // the answer that Begin waits for; nil for a check of Add, and once it was used
+	first <-chan error // the answer to the question of Begin; nil for a check of Add, and once Try used it
 }
 
 // Gate is closed until all checks have passed. Add the checks from one goroutine, then
