@@ -64,6 +64,10 @@ var (
 // of the next release too.
 var insertsAll = regexp.MustCompile(`INSERT INTO\s+[a-z_.]+(\s+AS\s+[a-z_]+)?\s+(SELECT|VALUES)\b`)
 
+// claimsIn matches a claim whose rows are locked within IN. Postgres may look for them anew for each row of the table,
+// skips those that it has locked, and so claims more than LIMIT (findings/postgres-limit-of-a-claim-is-not-kept.sh).
+var claimsIn = regexp.MustCompile(`(?i)\bIN\s*\(\s*SELECT\b[^)]*\bLIMIT\b[^)]*\bSKIP LOCKED`)
+
 // codeViolations checks a Go file against the rules on sleeping, panics, floats, statements and length.
 func codeViolations(s source) []string {
 	var found []string
@@ -100,6 +104,9 @@ func codeViolations(s source) []string {
 		for _, at := range insertsAll.FindAllStringIndex(s.text, -1) {
 			tell(1+strings.Count(s.text[:at[0]], "\n"), "an INSERT names its columns: otherwise it fails while the "+
 				"table has those of the next release")
+		}
+		for _, at := range claimsIn.FindAllStringIndex(s.text, -1) {
+			tell(1+strings.Count(s.text[:at[0]], "\n"), "a claim locks its rows in WITH: in IN its LIMIT isn't kept")
 		}
 	}
 	if number > maxLines {
@@ -164,9 +171,13 @@ func TestViolationsOfTheCodeRulesAreReported(t *testing.T) {
 		"an INSERT of all values": {"services/x/x.go", "const s = `INSERT INTO a AS x VALUES (1)`",
 			"names its columns"},
 		"an INSERT of named columns": {"services/x/x.go", "const s = `INSERT INTO a (b) VALUES (1)`", ""},
-		"a file of 401 lines":        {"pkg/x/x.go", strings.Repeat("\n", 400), "at most 400 lines"},
-		"a file of 400 lines":        {"pkg/x/x.go", strings.Repeat("\n", 399), ""},
-		"a file that is no Go":       {"pkg/x/x.go", "func {", "expected"},
+		"a claim within IN": {"services/x/x.go", "const s = `\n\tUPDATE a SET b = 1 WHERE id IN (\n" +
+			"SELECT id FROM a ORDER BY b LIMIT 2 FOR UPDATE SKIP LOCKED)`", "x.go:3: a claim locks its rows in WITH"},
+		"a claim in WITH": {"services/x/x.go", "const s = `WITH c AS (SELECT id FROM a LIMIT 2 FOR UPDATE SKIP " +
+			"LOCKED) UPDATE a SET b = 1 FROM c WHERE a.id = c.id`", ""},
+		"a file of 401 lines":  {"pkg/x/x.go", strings.Repeat("\n", 400), "at most 400 lines"},
+		"a file of 400 lines":  {"pkg/x/x.go", strings.Repeat("\n", 399), ""},
+		"a file that is no Go": {"pkg/x/x.go", "func {", "expected"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := strings.Join(codeViolations(source{tt.path, "package x\n" + tt.body}), "\n")

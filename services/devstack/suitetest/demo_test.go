@@ -9,6 +9,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
+	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/pkg/testkit/testca"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
@@ -21,8 +22,8 @@ import (
 )
 
 // The main job, once with the three services in one process and as three programs
-// with a database each, without TLS and with mutual TLS, and every number of it
-// against what the chain and the feed were seeded with.
+// with a database each: as they are, behind PgBouncer, and with mutual TLS. Every number
+// of it is held against what the chain and the feed were seeded with.
 func TestTheDemosValuesMatchChainAndPriceFeed(t *testing.T) {
 	t.Parallel()
 	t.Run("in one process", func(t *testing.T) {
@@ -38,6 +39,12 @@ func TestTheDemosValuesMatchChainAndPriceFeed(t *testing.T) {
 		t.Parallel()
 		b := startInfrastructure(t, suite.Options{})
 		runDemoAndCheck(t, b, demo.Options{Endpoints: startPrograms(t, b)})
+	})
+	t.Run("as three programs, each behind PgBouncer in transaction mode", func(t *testing.T) {
+		t.Parallel()
+		b := startInfrastructure(t, suite.Options{})
+		e, _ := startProcesses(t, b, behindPgBouncer(t))
+		runDemoAndCheck(t, b, demo.Options{Endpoints: e})
 	})
 	t.Run("as three programs with mutual TLS", func(t *testing.T) {
 		t.Parallel()
@@ -57,6 +64,18 @@ func TestTheDemosValuesMatchChainAndPriceFeed(t *testing.T) {
 		}
 		runDemoAndCheck(t, b, demo.Options{Endpoints: s.Endpoints, Dial: certificates.Dial})
 	})
+}
+
+// behindPgBouncer puts one before the database of each service, which migrates past it. Two connections are for all
+// that happens at once, so that any transaction may be on any of them.
+func behindPgBouncer(t *testing.T) func(string, []string) []string {
+	return func(_ string, environ []string) []string {
+		direct := setting(environ, "PURSER_DATABASE_URL")
+		return suite.Override(environ, []string{
+			"PURSER_DATABASE_URL=" + testkit.PgBouncer(t, direct, "transaction", false, "default_pool_size = 2"),
+			"PURSER_DATABASE_PGBOUNCER=true", "PURSER_MIGRATE_DATABASE_URL=" + direct,
+		})
+	}
 }
 
 // runDemoAndCheck drives the demo; its step that rotates the signing key under

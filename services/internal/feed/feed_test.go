@@ -306,6 +306,9 @@ func TestTheDelayFromTheCommitToAStreamOfAnotherReplica(t *testing.T) {
 	p50, p99 := delays[n/2], delays[n*99/100]
 	testkit.Figure(t, "from a commit to the stream of another replica: p50 %s, p99 %s, most %s, of %d (the bound is "+
 		"250ms)", p50.Round(time.Microsecond), p99.Round(time.Microsecond), delays[n-1].Round(time.Microsecond), n)
+	if n == 1000 && p99 > 250*time.Millisecond { // of fewer it is the slowest one
+		t.Errorf("p99 is %s", p99)
+	}
 	if p90 := delays[n*9/10]; p90 > Poll/2 { // without a wake, half of them take longer
 		t.Errorf("one of ten changes took more than %s: not all wakes arrive", p90)
 	}

@@ -115,11 +115,12 @@ func lockMailbox(tx *gorm.DB, email string) (m account.Mailbox, err error) {
 // Claim implements mail.Store.
 func (s *Mails) Claim(ctx context.Context, n int, lease time.Duration) ([]mail.Claimed, error) {
 	var rows []mailRow
-	err := s.db.Gorm(ctx).Raw(`UPDATE mails
-		SET attempts = attempts + 1, due_at = clock_timestamp() + ? * interval '1 microsecond'
-		WHERE id IN (SELECT id FROM mails WHERE sent_at IS NULL AND dead_at IS NULL AND due_at <= clock_timestamp()
+	err := s.db.Gorm(ctx).Raw(`WITH due AS (
+			SELECT id FROM mails WHERE sent_at IS NULL AND dead_at IS NULL AND due_at <= clock_timestamp()
 			ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED)
-		RETURNING id, user_id, kind, recipient, subject, body, attempts`, lease.Microseconds(), n).Scan(&rows).Error
+		UPDATE mails m SET attempts = attempts + 1, due_at = clock_timestamp() + ? * interval '1 microsecond'
+		FROM due WHERE m.id = due.id
+		RETURNING m.id, user_id, kind, recipient, subject, body, attempts`, n, lease.Microseconds()).Scan(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("claim mails: %w", err)
 	}

@@ -79,10 +79,10 @@ func (v *values) Of(token string, at time.Time, amount *big.Int) (*big.Int, stri
 	return value, ""
 }
 
-// maxValue is valuation.MaxValue in units of 10^-8.
+// maxValue is 10^valuation.MaxDigits in units of 10^-8.
 var maxValue = new(big.Int).Exp(big.NewInt(10), big.NewInt(38), nil)
 
-// worth is what an amount is worth at a price and a rate, in units of 10^-8; nil for valuation.MaxValue or more.
+// worth is what an amount is worth at a price and a rate, in units of 10^-8; nil for maxValue or more.
 func worth(amount *big.Int, decimals uint8, price string, rate currency.Rate) (*big.Int, error) {
 	usd, err := valuation.Worth(amount, decimals, price)
 	if err != nil {

@@ -40,10 +40,11 @@ func (s *Alerts) Claim(ctx context.Context, now, until time.Time, n int,
 	without []uuid.UUID) ([]alert.DueOwner, error) {
 	until = until.UTC().Truncate(time.Microsecond)
 	var owners []uuid.UUID
-	err := s.db.Gorm(ctx).Raw(`UPDATE alert_owners SET due_at = ? WHERE owner_id IN (
+	err := s.db.Gorm(ctx).Raw(`WITH due AS (
 			SELECT owner_id FROM alert_owners WHERE due_at <= ? AND owner_id NOT IN ? ORDER BY due_at LIMIT ?
 			FOR UPDATE SKIP LOCKED)
-		RETURNING owner_id`, until, now.UTC(), append(without, uuid.Nil), n).Scan(&owners).Error
+		UPDATE alert_owners a SET due_at = ? FROM due WHERE a.owner_id = due.owner_id
+		RETURNING a.owner_id`, now.UTC(), append(without, uuid.Nil), n, until).Scan(&owners).Error
 	if err != nil {
 		return nil, fmt.Errorf("claim owners with rules: %w", err)
 	}

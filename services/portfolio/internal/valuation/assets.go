@@ -52,17 +52,18 @@ func (a Assets) Value() (Valuation, error) {
 		v.checkWallet(w)
 	}
 	v.Positions = slices.Clone(a.Positions)
+	c := decimalContext()
 	for i := range v.Positions {
-		if err := setValue(&v.Positions[i]); err != nil {
+		if err := setValue(c, &v.Positions[i]); err != nil {
 			return Valuation{}, err
 		}
-		v.count(v.Positions[i])
+		v.count(c, &v.Positions[i])
 	}
 	slices.SortFunc(v.Positions, byValue)
 	v.setShares()
 	v.Receipts = slices.Clone(a.Receipts)
 	for i := range v.Receipts {
-		if err := setValue(&v.Receipts[i]); err != nil {
+		if err := setValue(c, &v.Receipts[i]); err != nil {
 			return Valuation{}, err
 		}
 	}

@@ -11,10 +11,9 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/decimal"
 )
 
-// MaxValue is the limit that a position's value has to stay below. A value at or
-// above it most likely comes from a broken price: the position is unpriced, with
-// ReasonOutOfRange.
-const MaxValue = "1e30"
+// MaxDigits is how many digits a position's value may have before the point: 1e30 most likely comes from a broken
+// price, and the position is unpriced, with ReasonOutOfRange.
+const MaxDigits = 30
 
 // Reasons why a position is unpriced. ReasonSourceUnavailable is one of the wallet
 // service; it passes, as the others don't.
@@ -66,7 +65,7 @@ func (p Price) rank() int {
 }
 
 // setValue computes the value of a position, or sets why it has none.
-func setValue(p *Position) error {
+func setValue(c *apd.Context, p *Position) error {
 	if !p.Price.Known() {
 		p.Price.UnpricedReason = cmp.Or(p.Price.UnpricedReason, ReasonNoPrice)
 		return nil
@@ -75,15 +74,11 @@ func setValue(p *Position) error {
 	if err != nil {
 		return fmt.Errorf("price of %s: %w", p.TokenID, err)
 	}
-	limit, _, err := apd.NewFromString(MaxValue)
-	if err != nil {
-		return fmt.Errorf("MaxValue: %w", err)
-	}
-	if exact.Cmp(limit) >= 0 {
+	if !exact.IsZero() && exact.NumDigits()+int64(exact.Exponent) > MaxDigits {
 		p.Price.UnpricedReason = ReasonOutOfRange
 		return nil
 	}
-	if p.Value, err = round(exact); err != nil {
+	if p.Value, err = round(c, exact); err != nil {
 		return fmt.Errorf("round the value of %s: %w", p.TokenID, err)
 	}
 	if p.Place.Owed() && !p.Value.IsZero() {
@@ -100,7 +95,7 @@ func Worth(amount *big.Int, decimals uint8, price string) (*apd.Decimal, error) 
 	if err != nil {
 		return nil, err
 	}
-	return round(exact)
+	return round(decimalContext(), exact)
 }
 
 // exactValue is an exact product of two integers; the exponent is applied afterwards.
@@ -114,13 +109,13 @@ func exactValue(amount *big.Int, decimals uint8, price string) (*apd.Decimal, er
 	return apd.NewWithBigInt(coeff, unit.Exponent-int32(decimals)), nil
 }
 
-func round(exact *apd.Decimal) (*apd.Decimal, error) {
+func round(c *apd.Context, exact *apd.Decimal) (*apd.Decimal, error) {
 	value := new(apd.Decimal)
-	_, err := decimalContext().Quantize(value, exact, -Scale)
+	_, err := c.Quantize(value, exact, -Scale)
 	return value, err
 }
 
-// decimalContext has room for sums of many values below MaxValue.
+// decimalContext has room for sums of many values of MaxDigits.
 func decimalContext() *apd.Context {
 	c := decimal.Context(80)
 	c.MinExponent, c.MaxExponent = -2000, 2000

@@ -206,7 +206,7 @@ func (v *Valuation) checkWallet(w Wallet) {
 }
 
 // count adds a position to the total, or to the positions that are left out.
-func (v *Valuation) count(p Position) {
+func (v *Valuation) count(c *apd.Context, p *Position) {
 	switch {
 	case !p.Verified:
 		v.Unverified++
@@ -223,15 +223,16 @@ func (v *Valuation) count(p Position) {
 		v.StalePrices++
 		v.IncompleteReasons = append(v.IncompleteReasons, "the price of "+p.Symbol+" is stale")
 	}
-	sum, add := v.Assets, decimalContext().Add
-	if p.Place.Owed() {
-		sum, add = v.Liabilities, decimalContext().Sub
-	}
-	_, err := decimalContext().Add(v.Total, v.Total, p.Value)
+	_, err := c.Add(v.Total, v.Total, p.Value)
 	if err == nil && p.Place.Collateral {
-		_, err = decimalContext().Add(v.Collateral, v.Collateral, p.Value)
+		_, err = c.Add(v.Collateral, v.Collateral, p.Value)
 	}
-	if _, sumErr := add(sum, sum, p.Value); err != nil || sumErr != nil {
+	if err == nil && p.Place.Owed() {
+		_, err = c.Sub(v.Liabilities, v.Liabilities, p.Value)
+	} else if err == nil {
+		_, err = c.Add(v.Assets, v.Assets, p.Value)
+	}
+	if err != nil {
 		v.IncompleteReasons = append(v.IncompleteReasons, p.Symbol+" could not be added to the total")
 	}
 }
@@ -241,12 +242,21 @@ func (v *Valuation) setShares() {
 	if v.Assets.IsZero() {
 		return
 	}
-	assets := v.Assets.Coeff.MathBigInt()
 	for i := range v.Positions {
 		if p := &v.Positions[i]; p.Counted() && !p.Place.Owed() {
-			p.Share, _ = new(big.Rat).SetFrac(p.Value.Coeff.MathBigInt(), assets).Float64()
+			p.Share = quotient(&p.Value.Coeff, &v.Assets.Coeff)
 		}
 	}
+}
+
+// quotient returns a / b as the nearest float.
+func quotient(a, b *apd.BigInt) float64 {
+	const exact = 1 << 53 // integers up to it are floats, whose quotient is rounded once
+	if a.IsInt64() && b.IsInt64() && a.Int64() <= exact && b.Int64() <= exact {
+		return float64(a.Int64()) / float64(b.Int64())
+	}
+	f, _ := new(big.Rat).SetFrac(a.MathBigInt(), b.MathBigInt()).Float64()
+	return f
 }
 
 // byValue orders positions as Valuation.Positions says.

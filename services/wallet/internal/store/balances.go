@@ -142,7 +142,6 @@ func upsertBalances(ctx context.Context, conn *pgx.Conn, balances []walletBalanc
 		  SELECT b.wallet_id, b.token_id, b.amount, b.block_number, coalesce(s.scanned_block, 0) AS scanned
 		  FROM balances b LEFT JOIN transaction_scans s ON s.wallet_id = b.wallet_id
 		  WHERE b.wallet_id = ANY($1::uuid[])),
-		known AS (SELECT DISTINCT wallet_id FROM before),
 		stored AS (
 		  INSERT INTO balances (wallet_id, token_id, amount, block_number, block_hash, block_time)
 		  SELECT * FROM input ORDER BY wallet, token
@@ -161,13 +160,13 @@ func upsertBalances(ctx context.Context, conn *pgx.Conn, balances []walletBalanc
 		  RETURNING wallet_id, token_id, amount, block_number),
 		compared AS (
 		  SELECT s.wallet_id, s.token_id, s.block_number, least(s.block_number, b.block_number) AS since,
-		         s.amount <> coalesce(b.amount, 0) OR k.wallet_id IS NULL AS changed,
+		         s.amount <> coalesce(b.amount, 0)
+		         OR b.amount IS NULL AND s.wallet_id NOT IN (SELECT wallet_id FROM before) AS changed,
 		         s.amount <> coalesce(b.amount, 0) OR coalesce(b.block_number > s.block_number, false)
 		         OR coalesce(b.block_number < b.scanned, false)
 		         OR b.amount IS NULL AND EXISTS (SELECT FROM transactions t WHERE t.wallet_id = s.wallet_id
 		                                         AND t.token_id = s.token_id) AS moved
-		  FROM stored s LEFT JOIN known k ON k.wallet_id = s.wallet_id
-		  LEFT JOIN before b ON b.wallet_id = s.wallet_id AND b.token_id = s.token_id)
+		  FROM stored s LEFT JOIN before b ON b.wallet_id = s.wallet_id AND b.token_id = s.token_id)
 		SELECT wallet_id, token_id, block_number, since, changed, moved FROM compared WHERE changed OR moved
 		ORDER BY wallet_id, token_id`,
 		wallets, tokens, amounts, blocks, hashes, times)
