@@ -82,10 +82,10 @@ func serve(b *testing.B, s interface {
 	grpc.ServiceRegistrar
 	Serve(net.Listener) error
 	Stop()
-}) string {
+}, a *answering) string {
 	b.Helper()
 	l := listen(b)
-	portfoliov1.RegisterPortfolioServiceServer(s, newAnswering())
+	portfoliov1.RegisterPortfolioServiceServer(s, a)
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	b.Cleanup(func() {
@@ -98,7 +98,7 @@ func serve(b *testing.B, s interface {
 }
 
 func bare(b *testing.B) portfoliov1.PortfolioServiceClient {
-	addr := serve(b, grpc.NewServer())
+	addr := serve(b, grpc.NewServer(), newAnswering())
 	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		b.Fatal(err)
@@ -108,7 +108,7 @@ func bare(b *testing.B) portfoliov1.PortfolioServiceClient {
 }
 
 // purser is a server and a client with all interceptors of Purser's, and a token.
-func purser(b *testing.B) (portfoliov1.PortfolioServiceClient, string) {
+func purser(b *testing.B, a *answering) (portfoliov1.PortfolioServiceClient, string) {
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		b.Fatal(err)
@@ -134,7 +134,7 @@ func purser(b *testing.B) (portfoliov1.PortfolioServiceClient, string) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	conn, err := grpcclient.Dial(grpcclient.Config{Addr: serve(b, s), Plaintext: true}, nil)
+	conn, err := grpcclient.Dial(grpcclient.Config{Addr: serve(b, s, a), Plaintext: true}, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func BenchmarkCall(b *testing.B) {
 	otel.SetTracerProvider(provider)
 	defer func() { otel.SetTracerProvider(before); _ = provider.Shutdown(context.Background()) }()
 	raw := bare(b)
-	ours, token := purser(b)
+	ours, token := purser(b, newAnswering())
 	request := &portfoliov1.GetValuationRequest{PortfolioId: uuid.NewString()}
 	ctx := context.Background()
 	authorized := grpcclient.WithToken(ctx, token)
