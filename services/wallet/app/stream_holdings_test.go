@@ -42,6 +42,12 @@ func TestAllHoldingsAreStreamedByShardsInBoundedMemory(t *testing.T) {
 	s := replica(t, testkit.Postgres(t, migrations.FS), servicetest.NewIssuer(t), testkit.Redis(t).URL(), tokenList,
 		io.Discard)
 	s.holdOfMany(t, owners, tokens)
+	var size int64
+	if err := s.db.SQL().QueryRowContext(t.Context(), "SELECT pg_total_relation_size('balances')").
+		Scan(&size); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Figure(t, "%d bytes a balance on disk, indexes counted", size/int64(owners*tokens))
 	service := s.may(t, "wallet:any")
 	debug.FreeOSMemory()
 	resetPeak(t)
