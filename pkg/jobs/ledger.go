@@ -140,12 +140,14 @@ func (l ledger) insertManual(ctx context.Context, j *job, also func(tx *gorm.DB)
 var errWholeSecond = errors.New("jobs: a whole second")
 
 // claimQuery claims the oldest run that is due and whose shard has no other run
-// running. Rows that another replica is claiming are skipped.
+// running. Rows that another replica is claiming are skipped. It reads the runs in
+// the order of job_runs_open up to the first, however many are due: what runs is
+// counted, since the planner may make a join of all due runs of NOT EXISTS.
 const claimQuery = `
 	WITH next AS (
 	  SELECT job, scheduled_at, shard FROM job_runs r
 	  WHERE job = @job AND state = 'due' AND next_attempt_at <= {now}
-	    AND NOT EXISTS (SELECT FROM job_runs o WHERE o.job = r.job AND o.shard = r.shard AND o.state = 'running')
+	    AND (SELECT count(*) FROM job_runs o WHERE o.job = r.job AND o.shard = r.shard AND o.state = 'running') = 0
 	  ORDER BY scheduled_at, shard LIMIT 1 FOR UPDATE SKIP LOCKED)
 	UPDATE job_runs r SET state = 'running', sequence = nextval('job_runs_sequence'), attempt = attempt + 1,
 	  claimed_by = @by, started_at = {now}, finished_at = NULL, lease_until = {now} + @lease * interval '1 microsecond'

@@ -353,7 +353,7 @@ CREATE TABLE job_runs (
 -- A retry of one tick never runs beside the next tick.
 CREATE UNIQUE INDEX job_runs_one_running ON job_runs (job, shard) WHERE state = 'running';
 
-CREATE INDEX job_runs_open ON job_runs (job, scheduled_at) WHERE state IN ('due', 'running');
+CREATE INDEX job_runs_open ON job_runs (job, scheduled_at, shard) WHERE state IN ('due', 'running');
 
 CREATE INDEX job_runs_history ON job_runs (scheduled_at, job, shard);
 

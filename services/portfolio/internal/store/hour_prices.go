@@ -110,33 +110,42 @@ type assetPrice struct {
 	price valuation.Price
 }
 
-// storeHourPrices adds those of the prices that differ from the last ones of their hours,
-// and returns a number up to which all are the last ones.
-func storeHourPrices(ctx context.Context, conn *pgx.Conn, prices []assetPrice) (int64, error) {
+// storeHourPrices adds those of the prices that differ from the last ones of their hours, and returns a number up to
+// which all are the last ones. A price that another one has replaced since it was adopted isn't brought back: the
+// number is then that before the first replacement, and the hours are to be valued anew.
+func storeHourPrices(ctx context.Context, conn *pgx.Conn, prices []assetPrice) (seq int64, replaced bool, err error) {
 	wanted := make(map[priceKey]bool)
 	for _, p := range prices {
 		wanted[priceKey{p.assetHour, latest}] = true
 	}
 	known, err := readHourPrices(ctx, conn, wanted)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	different, err := differing(prices, known)
 	if err != nil || len(different) == 0 {
-		return known.seq, err
+		return known.seq, false, err
 	}
-	seq, err := lockPrices(ctx, conn)
-	if err != nil {
-		return 0, err
+	if seq, err = lockPrices(ctx, conn); err != nil {
+		return 0, false, err
 	}
 	// Others may have added some in the meantime.
 	if known, err = readHourPrices(ctx, conn, wanted); err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	if different, err = differing(prices, known); err != nil {
-		return 0, err
+	if different, err = differing(prices, known); err != nil || len(different) == 0 {
+		return seq, false, err
 	}
-	return seq, addHourPrices(ctx, conn, seq, different)
+	if slices.ContainsFunc(different, func(p assetPrice) bool {
+		_, ok := known.of[priceKey{p.assetHour, latest}]
+		return ok
+	}) {
+		before, replaced, err := beforeReplacement(ctx, conn, prices)
+		if err != nil || replaced {
+			return before, replaced, err
+		}
+	}
+	return seq, false, addHourPrices(ctx, conn, seq, different)
 }
 
 func addHourPrices(ctx context.Context, conn *pgx.Conn, seq int64, prices []assetPrice) error {

@@ -227,13 +227,18 @@ func upsertCandidates(ctx context.Context, conn *pgx.Conn, batch []portfolioCand
 		c.lines, lines = lines[:n:n], lines[n:]
 		c.row.HeldDigest = c.heldDigest()
 	}
-	seq, err := storeHourPrices(ctx, conn, pricesOf(candidates))
+	seq, replaced, err := storeHourPrices(ctx, conn, pricesOf(candidates))
 	if err != nil {
 		return nil, nil, err
 	}
 	stored, err := upsertRows(ctx, conn, candidates, seq, ties)
 	if err != nil || len(stored) == 0 {
 		return existing, nil, err
+	}
+	if replaced {
+		if err := noteReprice(ctx, conn, stored); err != nil {
+			return nil, nil, err
+		}
 	}
 	if err := storeAround(ctx, conn, stored); err != nil {
 		return nil, nil, err
