@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/purserhq/purser/pkg/config"
+	"github.com/purserhq/purser/pkg/httpx"
 	"github.com/purserhq/purser/pkg/tlsfiles"
 )
 
@@ -47,7 +48,7 @@ func (c Config) Check() error {
 // a copy of the default transport.
 func (c Config) Transport(log *slog.Logger) (http.RoundTripper, error) {
 	if c.JWKSCAFile == "" {
-		return ownTransport(), nil
+		return httpx.Default(), nil
 	}
 	roots, err := tlsfiles.LoadRoots(c.JWKSCAFile, log)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/httpx"
 	"github.com/purserhq/purser/pkg/redact"
 )
 
@@ -67,7 +68,7 @@ type RemoteKeys struct {
 // NewRemoteKeys reads the JWKS document at url. The first fetch is that of the
 // first call of Key, or of the first refresh.
 func NewRemoteKeys(url string, log *slog.Logger) *RemoteKeys {
-	return newRemoteKeys(url, log, ownTransport())
+	return newRemoteKeys(url, log, httpx.Default())
 }
 
 func newRemoteKeys(url string, log *slog.Logger, transport http.RoundTripper) *RemoteKeys {
@@ -85,15 +86,6 @@ func newRemoteKeys(url string, log *slog.Logger, transport http.RoundTripper) *R
 	}
 	go r.refresh()
 	return r
-}
-
-// ownTransport returns a copy of the default transport, so that Close closes no
-// connection of others.
-func ownTransport() http.RoundTripper {
-	if t, ok := http.DefaultTransport.(*http.Transport); ok {
-		return t.Clone()
-	}
-	return http.DefaultTransport
 }
 
 // Close ends the refreshing, cancels a fetch in progress and waits for it. Keys

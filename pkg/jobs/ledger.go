@@ -141,8 +141,8 @@ var errWholeSecond = errors.New("jobs: a whole second")
 
 // claimQuery claims the oldest run that is due and whose shard has no other run
 // running. Rows that another replica is claiming are skipped. It reads the runs in
-// the order of job_runs_open up to the first, however many are due: what runs is
-// counted, since the planner may make a join of all due runs of NOT EXISTS.
+// the order of the index job_runs_open up to the first, however many are due: what
+// runs is counted, since the planner may make a join of all due runs of NOT EXISTS.
 const claimQuery = `
 	WITH next AS (
 	  SELECT job, scheduled_at, shard FROM job_runs r

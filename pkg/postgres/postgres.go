@@ -11,7 +11,9 @@
 // closing its connections, only the caller's deadline ends a statement. Behind
 // PgBouncer the timeouts have to be set on the role, and migrations need a direct
 // connection, since they hold a session lock. No timeout
-// but the caller's bounds a commit that waits for a synchronous standby.
+// but the caller's bounds a commit that waits for a synchronous standby. No timeout of
+// the server ends a statement whose result this process has stopped to read, as while
+// it stands still: its locks are kept until the process goes on or is killed.
 //
 // Source: PostgreSQL documentation, appendix A (error codes) and "Serializable
 // Isolation Level"; pgx and gorm documentation.

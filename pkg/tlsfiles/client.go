@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+
+	"github.com/purserhq/purser/pkg/httpx"
 )
 
 // Client is what a client's side of TLS needs.
@@ -115,10 +117,7 @@ func (t *Transport) current() *http.Transport {
 	if t.inner != nil {
 		t.inner.CloseIdleConnections()
 	}
-	t.inner, t.pool = &http.Transport{}, pool
-	if def, ok := http.DefaultTransport.(*http.Transport); ok {
-		t.inner = def.Clone()
-	}
+	t.inner, t.pool = httpx.Default(), pool
 	t.inner.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}
 	return t.inner
 }

@@ -68,6 +68,10 @@ var insertsAll = regexp.MustCompile(`INSERT INTO\s+[a-z_.]+(\s+AS\s+[a-z_]+)?\s+
 // skips those that it has locked, and so claims more than LIMIT (findings/postgres-limit-of-a-claim-is-not-kept.sh).
 var claimsIn = regexp.MustCompile(`(?i)\bIN\s*\(\s*SELECT\b[^)]*\bLIMIT\b[^)]*\bSKIP LOCKED`)
 
+// mayLoseConnections matches a transport that goes on with a connection that passes nothing any more.
+var mayLoseConnections = regexp.MustCompile(`http\.DefaultTransport\b|http\.DefaultClient\b|` +
+	`(^|[^(]|[^t]\()&http\.Transport\{`)
+
 // codeViolations checks a Go file against the rules on sleeping, panics, floats, statements and length.
 func codeViolations(s source) []string {
 	var found []string
@@ -99,6 +103,12 @@ func codeViolations(s source) []string {
 		!s.under("services/internal/servicetest") && !strings.Contains(s.text, "httponly.Transport(") {
 		tell(1+strings.Count(s.text[:at], "\n"), "no timeout ends the read of an answer that ends HTTP: make the "+
 			"client's transport with httponly.Transport")
+	}
+	if at := mayLoseConnections.FindStringIndex(s.text); at != nil && !s.isTest() &&
+		s.under("pkg", "services/auth", "services/wallet", "services/portfolio", "services/internal") &&
+		!s.under("pkg/httpx", "services/internal/servicetest") {
+		tell(1+strings.Count(s.text[:at[1]], "\n"), "an HTTP/2 connection that is lost is used for ever: make the "+
+			"transport with httpx.Default or httpx.NoticeLost")
 	}
 	if !s.isTest() {
 		for _, at := range insertsAll.FindAllStringIndex(s.text, -1) {
@@ -162,7 +172,11 @@ func TestViolationsOfTheCodeRulesAreReported(t *testing.T) {
 			"x.go:2: no timeout ends the read"},
 		"a client that keeps to HTTP": {"services/wallet/x.go",
 			"var c = http.Client{Transport: httponly.Transport(next)}", ""},
-		"a client of the library": {"pkg/x/x.go", "var c = http.Client{Timeout: 1}", ""},
+		"a client of the default transport": {"pkg/x/x.go", "var t = http.DefaultTransport",
+			"x.go:2: an HTTP/2 connection that is lost"},
+		"a transport of its own":   {"services/auth/x.go", "var t = &http.Transport{}", "an HTTP/2 connection"},
+		"a transport that notices": {"services/auth/x.go", "var t = httpx.NoticeLost(&http.Transport{})", ""},
+		"a client of the library":  {"pkg/x/x.go", "var c = http.Client{Timeout: 1}", ""},
 		"a share as a float": {"services/portfolio/x.go",
 			"type t struct { Share float64 } // of the value", ""},
 		"a price as a float, not of a token": {"pkg/x/x.go", "type t struct { Price float64 }", ""},

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/httpx"
 	"github.com/purserhq/purser/services/internal/httponly"
 )
 
@@ -60,7 +61,7 @@ type Contracts struct {
 func NewContracts(nodes map[uint64][]string, log *slog.Logger) *Contracts {
 	client := &http.Client{
 		Timeout:       callTimeout,
-		Transport:     httponly.Transport(http.DefaultTransport),
+		Transport:     httponly.Transport(httpx.Default()),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("a node may not redirect") },
 	}
 	byChain := map[uint64][]Node{}

@@ -20,6 +20,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/purserhq/purser/pkg/httpx"
 	"github.com/purserhq/purser/services/internal/dependency"
 	"github.com/purserhq/purser/services/internal/httponly"
 )
@@ -32,8 +33,8 @@ const maxReplyBytes = 1 << 20
 var client = newClient()
 
 func newClient() *http.Client {
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 1,
-		IdleConnTimeout: 90 * time.Second}
+	transport := httpx.NoticeLost(&http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
+		MaxIdleConnsPerHost: 1, IdleConnTimeout: 90 * time.Second})
 	return &http.Client{Transport: httponly.Transport(transport),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("it may not redirect") }}
 }

@@ -24,6 +24,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4/json"
 
+	"github.com/purserhq/purser/pkg/httpx"
 	"github.com/purserhq/purser/pkg/redact"
 	"github.com/purserhq/purser/services/internal/httponly"
 )
@@ -74,10 +75,10 @@ func newClient(allowPrivate bool) *http.Client {
 	}
 	return &http.Client{
 		Timeout: timeout,
-		Transport: guardedTransport{allowHTTP: allowPrivate, next: httponly.Transport(&http.Transport{
+		Transport: guardedTransport{allowHTTP: allowPrivate, next: httponly.Transport(httpx.NoticeLost(&http.Transport{
 			DialContext: dialer.DialContext, ForceAttemptHTTP2: true, TLSHandshakeTimeout: timeout,
 			MaxResponseHeaderBytes: maxHeaderBytes, MaxConnsPerHost: 32, MaxIdleConns: 8, IdleConnTimeout: time.Minute,
-		})},
+		}))},
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
 			if len(via) > 3 || r.URL.Host != via[0].URL.Host {
 				return errors.New("a redirect to another host, or one too many")

@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/purserhq/purser/pkg/httpx"
 	"github.com/purserhq/purser/services/internal/httponly"
 )
 
@@ -48,7 +49,7 @@ type Breaches struct {
 // password's SHA-1; "" for none.
 func NewBreaches(api string) (*Breaches, error) {
 	b := &Breaches{common: &bloom.BloomFilter{}, api: strings.TrimRight(api, "/"),
-		client: &http.Client{Timeout: apiTimeout, Transport: httponly.Transport(http.DefaultTransport)}}
+		client: &http.Client{Timeout: apiTimeout, Transport: httponly.Transport(httpx.Default())}}
 	if _, err := b.common.ReadFrom(bytes.NewReader(common)); err != nil {
 		return nil, fmt.Errorf("filter of common passwords: %w", err)
 	}

@@ -24,8 +24,8 @@ FROM unnest($1::integer[], $2::timestamptz[]) AS w (asset, bucket)
 JOIN hour_prices h ON h.bucket = w.bucket AND h.bucket BETWEEN $3 AND $4 AND h.asset = w.asset
 ORDER BY h.asset, h.bucket, h.seq`
 
-// beforeReplacement returns the last number at which all of the prices were those of their hours, and true, if there was
-// one: prices that were adopted together have one.
+// beforeReplacement returns the last number at which all of the prices were those of their hours, and true, if there
+// was one: prices that were adopted together have one.
 func beforeReplacement(ctx context.Context, conn *pgx.Conn, prices []assetPrice) (seq int64, was bool, err error) {
 	type span struct{ first, last int64 }
 	spans := make(map[assetHour]span, len(prices)) // the numbers at which it was the price of the hour

@@ -17,6 +17,7 @@ import (
 	"code.dny.dev/ssrf"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"github.com/purserhq/purser/pkg/httpx"
 	"github.com/purserhq/purser/services/internal/httponly"
 	"github.com/purserhq/purser/services/portfolio/internal/alert"
 )
@@ -39,11 +40,11 @@ func NewSender(r Rules, config *tls.Config) *Sender {
 		Timeout: postTimeout,
 		// A redirect is an answer that is no success: what it leads to was not checked, and isn't the owner's word.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: httponly.Transport(&http.Transport{
+		Transport: httponly.Transport(httpx.NoticeLost(&http.Transport{
 			Proxy: nil, DialContext: dialer.DialContext, TLSClientConfig: config, TLSHandshakeTimeout: postTimeout,
 			ForceAttemptHTTP2: true, MaxResponseHeaderBytes: maxHeaders, MaxIdleConns: 100, MaxIdleConnsPerHost: 2,
 			IdleConnTimeout: 30 * time.Second, DisableCompression: true,
-		}),
+		})),
 	}}
 }
 

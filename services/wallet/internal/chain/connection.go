@@ -11,6 +11,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/rpc"
 
+	"github.com/purserhq/purser/pkg/httpx"
 	"github.com/purserhq/purser/services/internal/httponly"
 )
 
@@ -27,7 +28,7 @@ type httpConnection struct{ client *rpc.Client }
 
 func newHTTP(rawURL string, u *url.URL, setRetryAfter func(until time.Time),
 	now func() time.Time) (httpConnection, error) {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport := httpx.Default()
 	transport.MaxIdleConnsPerHost = 8
 	// On one machine compression takes more time than it saves.
 	transport.DisableCompression = net.ParseIP(u.Hostname()).IsLoopback()

@@ -21,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/purserhq/purser/pkg/httpx"
 	"github.com/purserhq/purser/pkg/redact"
 	"github.com/purserhq/purser/services/internal/httponly"
 	"github.com/purserhq/purser/services/wallet/internal/price"
@@ -71,7 +72,7 @@ func New(setting, base string, header http.Header, now func() time.Time) (*Clien
 	}
 	return &Client{
 		base: strings.TrimRight(base, "/"), header: header, now: now,
-		client: &http.Client{Timeout: requestTimeout, Transport: httponly.Transport(http.DefaultTransport),
+		client: &http.Client{Timeout: requestTimeout, Transport: httponly.Transport(httpx.Default()),
 			CheckRedirect: func(*http.Request, []*http.Request) error {
 				return errors.New("a price feed may not redirect")
 			}},
