@@ -65,8 +65,9 @@ var (
 var insertsAll = regexp.MustCompile(`INSERT INTO\s+[a-z_.]+(\s+AS\s+[a-z_]+)?\s+(SELECT|VALUES)\b`)
 
 // claimsIn matches a claim whose rows are locked within IN. Postgres may look for them anew for each row of the table,
-// skips those that it has locked, and so claims more than LIMIT (findings/postgres-limit-of-a-claim-is-not-kept.sh).
-var claimsIn = regexp.MustCompile(`(?i)\bIN\s*\(\s*SELECT\b[^)]*\bLIMIT\b[^)]*\bSKIP LOCKED`)
+// passes over those that it has changed, and so claims more than LIMIT
+// (findings/postgres-limit-of-a-claim-is-not-kept.sh).
+var claimsIn = regexp.MustCompile(`(?i)\bIN\s*\(\s*SELECT\b[^)]*\bLIMIT\b[^)]*\bFOR (NO KEY )?UPDATE`)
 
 // mayLoseConnections matches a transport that goes on with a connection that passes nothing any more.
 var mayLoseConnections = regexp.MustCompile(`http\.DefaultTransport\b|http\.DefaultClient\b|` +
