@@ -60,8 +60,8 @@ type Store interface {
 	// after the cursor, by wallet and token, as of one moment.
 	Holdings(ctx context.Context, owner uuid.UUID, after Cursor, limit int) ([]Row, error)
 	// ShardHoldings returns up to limit rows of the wallets of the owners whose id has a last byte with the remainder
-	// shard when divided by shards, without quotes, after the cursor, by owner, wallet and token, as of one
-	// moment. It reads no more than about limit rows.
+	// shard when divided by shards, without quotes, after the cursor, by owner, wallet and token, from one statement
+	// that reads no more than about limit rows.
 	ShardHoldings(ctx context.Context, shard, shards int, after ShardCursor, limit int) ([]Row, error)
 }
 

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,6 +18,22 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
+
+type holdingRow struct {
+	Wallet      walletRow `gorm:"embedded"`
+	TokenID     *string
+	Amount      *string
+	BlockNumber *int64
+	BlockHash   []byte
+	BlockTime   *time.Time
+	Symbol      *string
+	Name        *string
+	Decimals    *int16
+	Verified    *bool
+	WithoutCode *bool
+	Receipt     *bool
+	Markets     *string
+}
 
 // Holdings implements holding.Store: the wallets and their balances of one snapshot, and the tokens, which are cached.
 func (s *Wallets) Holdings(ctx context.Context, owner uuid.UUID, after holding.Cursor, limit int) ([]holding.Row,
@@ -37,12 +52,6 @@ func (s *Wallets) Holdings(ctx context.Context, owner uuid.UUID, after holding.C
 	if err != nil {
 		return nil, fmt.Errorf("read holdings: %w", err)
 	}
-	return s.rowsOf(ctx, wallets, held, positions, after, limit)
-}
-
-// rowsOf returns up to limit rows of wallets, their balances after the cursor, and their positions.
-func (s *Wallets) rowsOf(ctx context.Context, wallets []wallet.Wallet, held []heldBalance,
-	positions map[uuid.UUID][]defi.Reading, after holding.Cursor, limit int) ([]holding.Row, error) {
 	seen := map[string]bool{}
 	var ids []string
 	need := func(id string) {
@@ -61,7 +70,6 @@ func (s *Wallets) rowsOf(ctx context.Context, wallets []wallet.Wallet, held []he
 	}
 	tokens := map[string]token.Token{}
 	if len(ids) > 0 {
-		var err error
 		if tokens, err = (&Tokens{db: s.db, caches: s.caches}).byIDs(ctx, ids); err != nil {
 			return nil, err
 		}
@@ -90,25 +98,20 @@ type heldBalance struct {
 // without those of the first one if that is from.
 func heldWallets(ctx context.Context, conn *pgx.Conn, owner, from uuid.UUID, limit int) (wallets []wallet.Wallet,
 	positions map[uuid.UUID][]defi.Reading, err error) {
-	rows, err := conn.Query(ctx, `SELECT `+walletColumns+`, CASE WHEN id <> $2 THEN `+marketsJSON+` END FROM wallets w
+	rows, err := conn.Query(ctx, `
+		SELECT id, account, sync_state, synced_block, synced_at, sync_error, sync_reason, retry_at,
+		       CASE WHEN id <> $2 THEN `+marketsJSON+` END FROM wallets w
 		WHERE owner_id = $1 AND archived_at IS NULL AND id >= $2 ORDER BY id LIMIT $3`,
 		[16]byte(owner), [16]byte(from), limit+1)
 	if err != nil {
 		return nil, nil, err
 	}
-	return scanWallets(rows)
-}
-
-// walletColumns are those that scanWallets reads, before the positions.
-const walletColumns = "id, owner_id, account, sync_state, synced_block, synced_at, sync_error, sync_reason, retry_at"
-
-func scanWallets(rows pgx.Rows) (wallets []wallet.Wallet, positions map[uuid.UUID][]defi.Reading, err error) {
 	positions = map[uuid.UUID][]defi.Reading{}
 	var markets *string
-	var id, owner [16]byte
+	var id [16]byte
 	var r walletRow
-	_, err = pgx.ForEachRow(rows, []any{&id, &owner, &r.Account, &r.SyncState, &r.SyncedBlock, &r.SyncedAt,
-		&r.SyncError, &r.SyncReason, &r.RetryAt, &markets}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&id, &r.Account, &r.SyncState, &r.SyncedBlock, &r.SyncedAt, &r.SyncError,
+		&r.SyncReason, &r.RetryAt, &markets}, func() error {
 		r.ID, r.OwnerID = id, owner
 		w, err := fromRow(r)
 		wallets = append(wallets, w)
@@ -134,15 +137,11 @@ func heldBalances(ctx context.Context, conn *pgx.Conn, wallets []wallet.Wallet, 
 	if err != nil {
 		return nil, err
 	}
-	return scanBalances(rows, make([]heldBalance, 0, min(limit, 32*len(wallets))))
-}
-
-// scanBalances appends what a query of balances returned.
-func scanBalances(rows pgx.Rows, held []heldBalance) ([]heldBalance, error) {
+	held := make([]heldBalance, 0, min(limit, 32*len(wallets)))
 	known := map[string]string{} // ids, which are the same few in many rows
 	var h heldBalance
 	var id, digits pgtype.DriverBytes
-	_, err := pgx.ForEachRow(rows, []any{&h.wallet, &id, &digits, &h.number, &h.at, &h.receipt}, func() (err error) {
+	_, err = pgx.ForEachRow(rows, []any{&h.wallet, &id, &digits, &h.number, &h.at, &h.receipt}, func() (err error) {
 		var ok bool
 		if h.token, ok = known[string(id)]; !ok {
 			h.token = string(id)
@@ -189,64 +188,74 @@ func holdingRows(wallets []wallet.Wallet, held []heldBalance, tokens map[string]
 // wallet after the other are read, so that the wallets are read by the index wallets_owner and no further than needed.
 func (s *Wallets) ShardHoldings(ctx context.Context, shard, shards int, after holding.ShardCursor,
 	limit int) ([]holding.Row, error) {
-	var wallets []wallet.Wallet
-	var held []heldBalance
-	var positions map[uuid.UUID][]defi.Reading
-	err := postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
-		return postgres.Raw(tx, func(conn *pgx.Conn) (err error) {
-			if held, err = shardBalances(ctx, conn, shard, shards, after, limit); err == nil {
-				wallets, positions, err = walletsOf(ctx, conn, held, after.Wallet)
-			}
-			return err
-		})
-	}, postgres.RepeatableRead, postgres.ReadOnly)
+	var rows []holdingRow
+	err := s.db.Gorm(ctx).Raw(`
+		SELECT w.id, w.owner_id, w.account, w.label, w.version, w.created_at, w.updated_at,
+		       w.sync_state, w.synced_block, w.synced_at, w.sync_error, w.sync_reason, w.retry_at,
+		       b.token_id, b.amount::text AS amount, b.block_number, b.block_hash, b.block_time,
+		       b.symbol, b.name, b.decimals, b.verified, b.without_code, b.receipt,
+		       CASE WHEN coalesce(b.place, 1) = 1 AND w.id <> @wallet THEN `+marketsJSON+` END AS markets
+		FROM wallets w
+		LEFT JOIN LATERAL (
+			SELECT *, row_number() OVER (ORDER BY token_id) AS place FROM balances
+			JOIN (SELECT id AS token, symbol, name, decimals, verified, without_code FROM tokens) t ON token = token_id
+			WHERE wallet_id = w.id AND amount > 0 AND (w.id <> @wallet OR token_id > @token)
+			ORDER BY token_id LIMIT @limit) b ON true
+		WHERE (w.owner_id, w.id) >= (@owner, @wallet)
+		  AND w.archived_at IS NULL
+		  AND CASE get_byte(uuid_send(w.owner_id), 15) % @shards WHEN @shard THEN true ELSE false END
+		  AND (w.owner_id, w.id, coalesce(b.token_id, '')) > (@owner, @wallet, @token)
+		ORDER BY w.owner_id, w.id, coalesce(b.token_id, '')
+		LIMIT @limit`, map[string]any{"owner": after.Owner, "wallet": after.Wallet, "token": after.Token,
+		"shard": shard, "shards": shards, "limit": limit}).Scan(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("read holdings of a shard: %w", err)
 	}
-	held = slices.DeleteFunc(held, func(h heldBalance) bool { return h.token == "" })
-	return s.rowsOf(ctx, wallets, held, positions, after.Cursor, limit)
-}
-
-// shardBalances returns up to limit balances after the cursor, by owner, wallet and token. A wallet without any has
-// one without a token.
-func shardBalances(ctx context.Context, conn *pgx.Conn, shard, shards int, after holding.ShardCursor,
-	limit int) ([]heldBalance, error) {
-	rows, err := conn.Query(ctx, `
-		SELECT w.id, coalesce(b.token_id, ''), coalesce(b.amount::text, '0'), coalesce(b.block_number, 0),
-		       coalesce(b.block_time, to_timestamp(0)), coalesce(b.receipt, false)
-		FROM wallets w
-		LEFT JOIN LATERAL (
-			SELECT token_id, amount, block_number, block_time, receipt FROM balances
-			WHERE wallet_id = w.id AND amount > 0 AND (w.id <> $2 OR token_id > $3)
-			ORDER BY token_id LIMIT $6) b ON true
-		WHERE (w.owner_id, w.id) >= ($1, $2)
-		  AND w.archived_at IS NULL
-		  AND CASE get_byte(uuid_send(w.owner_id), 15) % $5 WHEN $4 THEN true ELSE false END
-		  AND (w.owner_id, w.id, coalesce(b.token_id, '')) > ($1, $2, $3)
-		ORDER BY w.owner_id, w.id, coalesce(b.token_id, '')
-		LIMIT $6`, [16]byte(after.Owner), [16]byte(after.Wallet), after.Token, shard, shards, limit)
-	if err != nil {
-		return nil, err
+	out, ids, err := holdingsFromRows(rows)
+	if err != nil || len(ids) == 0 {
+		return out, err
 	}
-	return scanBalances(rows, make([]heldBalance, 0, limit))
+	tokens, err := (&Tokens{db: s.db, caches: s.caches}).byIDs(ctx, ids)
+	for i := range out {
+		out[i].Assets = holding.KnownAssets(out[i].Positions, tokens)
+	}
+	return out, err
 }
 
-// walletsOf returns the wallets of balances in their order, and their positions, without those of the wallet from.
-func walletsOf(ctx context.Context, conn *pgx.Conn, held []heldBalance, from uuid.UUID) ([]wallet.Wallet,
-	map[uuid.UUID][]defi.Reading, error) {
-	var ids [][16]byte
-	for i, h := range held {
-		if i == 0 || h.wallet != held[i-1].wallet {
-			ids = append(ids, h.wallet)
+// holdingsFromRows also returns the assets of positions.
+func holdingsFromRows(rows []holdingRow) (out []holding.Row, assets []string, err error) {
+	out = make([]holding.Row, len(rows))
+	seen := map[string]bool{}
+	for i, r := range rows {
+		if out[i], err = holdingFromRow(r); err != nil {
+			return nil, nil, err
+		}
+		if out[i].Positions, err = readingsFrom(r.Markets); err != nil {
+			return nil, nil, err
+		}
+		for id := range defi.Assets(out[i].Positions) {
+			if !seen[id] {
+				seen[id] = true
+				assets = append(assets, id)
+			}
+		}
+		if i > 0 && out[i].Wallet.ID == out[i-1].Wallet.ID {
+			out[i].Wallet = out[i-1].Wallet
 		}
 	}
-	if len(ids) == 0 {
-		return nil, nil, nil
+	return out, assets, nil
+}
+
+func holdingFromRow(r holdingRow) (holding.Row, error) {
+	w, err := fromRow(r.Wallet)
+	if err != nil || r.TokenID == nil {
+		return holding.Row{Wallet: &w}, err
 	}
-	rows, err := conn.Query(ctx, `SELECT `+walletColumns+`, CASE WHEN id <> $2 THEN `+marketsJSON+` END FROM wallets w
-		WHERE id = ANY($1::uuid[]) ORDER BY owner_id, id`, ids, [16]byte(from))
-	if err != nil {
-		return nil, nil, err
-	}
-	return scanWallets(rows)
+	b, err := balanceFromRow(balanceRow{
+		TokenID: *r.TokenID, Amount: *r.Amount, BlockNumber: *r.BlockNumber,
+		BlockHash: r.BlockHash, BlockTime: *r.BlockTime, Receipt: *r.Receipt,
+		Token: tokenRow{ID: *r.TokenID, Symbol: *r.Symbol, Name: *r.Name, Decimals: *r.Decimals,
+			Verified: *r.Verified, WithoutCode: *r.WithoutCode},
+	})
+	return holding.Row{Wallet: &w, Balance: &b}, err
 }
