@@ -14,6 +14,7 @@ import (
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/devstack/demo"
 	"github.com/purserhq/purser/services/devstack/suite"
+	"github.com/purserhq/purser/services/internal/servicetest"
 )
 
 // recoveryTimeout bounds the time until a restarted server is used again.
@@ -82,13 +83,13 @@ func TestWithoutPostgresCallsAreUnavailableUntilItReturns(t *testing.T) {
 		"token":    func() error { return get(c.Tokens.GetToken(ctx, &walletv1.GetTokenRequest{TokenId: token})) },
 		"timeline": func() error { return get(c.Portfolios.GetTimeline(ctx, &portfoliov1.GetTimelineRequest{})) },
 	}
-	for range 5 { // to be sure that it is cached even if Redis is slow
+	servicetest.ReadUntilCached(t, s.Redis, func() {
 		for what, call := range cached {
 			if err := call(); err != nil {
 				t.Fatalf("%s: %v", what, err)
 			}
 		}
-	}
+	}, map[string]int{"user": 1, "wallets": 1, "token": 1, "timeline": 1, "generation": 2})
 	s.Postgres.Kill()
 
 	for what, call := range cached {

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"google.golang.org/grpc"
 
 	"github.com/purserhq/purser/pkg/grpcclient"
@@ -111,8 +112,31 @@ func (r Replicas[S]) WantFresh(t testing.TB, what, want string, get func() strin
 	testkit.Eventually(t, time.Minute, func() bool { return get() == want })
 }
 
+// ReadUntilCached calls read until Redis holds as many entries as wanted of each cached entity, such as "timeline": a
+// read may go round a Redis that is slow at the time. If something was changed before, wait for the outbox first: it
+// would end the entries.
+func ReadUntilCached(t testing.TB, r *redisserver.Server, read func(), want map[string]int) {
+	t.Helper()
+	o, err := redis.ParseURL(r.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(o)
+	defer func() { _ = client.Close() }()
+	testkit.Eventually(t, time.Minute, func() bool {
+		read()
+		for entity, n := range want {
+			keys, err := client.Keys(t.Context(), "purser:*:"+entity+":*}").Result()
+			if err != nil || len(keys) < n {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // WaitForOutbox waits until no cache invalidation of db waits for Redis. It
-// fails the test after 10 seconds.
+// fails the test after a minute.
 func WaitForOutbox(t testing.TB, db *testkit.DB) {
 	t.Helper()
 	testkit.Eventually(t, time.Minute, func() bool {

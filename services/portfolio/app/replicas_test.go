@@ -78,11 +78,14 @@ func TestASnapshotWhileRedisIsUnavailableIsSeenByTheOtherReplicaOnceItIsBack(t *
 			r := startReplicas(t)
 			ctx, _ := r.A.newUser(t, "portfolio:read", "portfolio:write", "wallet:read")
 			old, fresh := [2]string{}, [2]string{"1.50000000", "1.50000000"}
-			for range 10 { // so that it is cached, also when Redis is slow at times
+			readOld := func() {
 				if got := r.B.lastClose(ctx, t); got != old {
 					t.Fatal(got)
 				}
 			}
+			readOld() // makes the portfolio, which is recorded in the outbox
+			servicetest.WaitForOutbox(t, r.A.db)
+			servicetest.ReadUntilCached(t, r.Redis, readOld, map[string]int{"generation": 1, "timeline": 2})
 			r.Redis.Kill()
 			r.A.snapshot(ctx, t, "1")
 			if got := r.B.lastClose(ctx, t); got != fresh {

@@ -149,11 +149,11 @@ func TestAWriteWithoutRedisIsSeenByTheOtherReplicaOnceRedisIsBack(t *testing.T) 
 			w := r.A.create(ctx, t, account)
 			const old, fresh = "cold PENDING, cold PENDING", "warm PENDING, warm PENDING"
 			servicetest.WaitForOutbox(t, r.A.db) // or the note of the new wallet ends what is cached next
-			for range 10 {                       // so that it is cached, also when Redis is slow at times
+			servicetest.ReadUntilCached(t, r.Redis, func() {
 				if got := r.B.list(ctx, t); got != old {
 					t.Fatal(got)
 				}
-			}
+			}, map[string]int{"generation": 1, "wallets": 2})
 			r.Redis.Kill()
 			if _, err := r.A.wallets.UpdateWallet(ctx,
 				&walletv1.UpdateWalletRequest{WalletId: w.GetId(), Label: "warm"}); err != nil {
