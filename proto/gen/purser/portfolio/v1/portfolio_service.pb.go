@@ -1785,7 +1785,8 @@ type GetTimelineRequest struct {
 	// Empty for the default portfolio.
 	PortfolioId string   `protobuf:"bytes,1,opt,name=portfolio_id,json=portfolioId,proto3" json:"portfolio_id,omitempty"`
 	Interval    Interval `protobuf:"varint,2,opt,name=interval,proto3,enum=purser.portfolio.v1.Interval" json:"interval,omitempty"`
-	// 30 days before end_time when unset.
+	// 30 days before end_time when unset. Intervals are whole: the first one contains
+	// start_time, and the last one the instant before end_time.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	// Not in the future; now when unset.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
