@@ -179,7 +179,8 @@ func (w *paidWallet) reorg(t *testing.T, r *rand.Rand, first bool) {
 	var block string
 	w.anvil.ask(&block, "evm_snapshot")
 	kept := len(w.paid)
-	for range 1 + r.IntN(3) {
+	blocks := 1 + r.IntN(3)
+	for range blocks {
 		w.pay(t, 100+r.Int64N(900), time.Time{})
 	}
 	w.look(t)
@@ -203,7 +204,7 @@ func (w *paidWallet) reorg(t *testing.T, r *rand.Rand, first bool) {
 	var ok bool
 	w.anvil.ask(&ok, "evm_revert", block)
 	w.paid = w.paid[:kept]
-	for range 1 + r.IntN(3) {
+	for range blocks + r.IntN(3) { // a chain that is shorter than before looks reset
 		w.pay(t, 1+r.Int64N(9), time.Time{})
 	}
 	w.pay(t, 0, time.Time{})
