@@ -50,6 +50,7 @@ func (c *Cache[V]) Write(ctx context.Context, keys []string, tx func() error) (e
 	begin := time.Now()
 	b := budget{c.o.Budget}
 	c.forget(keys)
+	c.dropAhead(ctx, keys)
 	before := c.run(ctx, &b, c.o.Budget/2, beginScript, keys, constant(token, milliseconds(c.o.WriteTimeout)))
 	c.forget(keys)
 	defer func() { // also after a panic; a transaction that failed may yet have been committed
@@ -84,6 +85,7 @@ func (c *Cache[V]) uninvalidated(ctx context.Context, after, before []reply) (er
 func (c *Cache[V]) invalidate(ctx context.Context, b *budget, token string, keys []string) []reply {
 	c.flights.forget(keys)
 	c.forget(keys)
+	c.dropAhead(ctx, keys)
 	defer c.flights.forget(keys) // a load that started in between may have read the old value
 	defer c.forget(keys)         // so may a read
 	return c.run(ctx, b, 0, invalidateScript, keys, constant(token))

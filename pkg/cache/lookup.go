@@ -78,6 +78,9 @@ func (c *Cache[V]) readOne(ctx context.Context, b *budget, key string) (lookup[V
 	}
 	full := c.key(key)
 	if !keep.valid {
+		if ahead, ok := c.readAhead(ctx, b, full); ok {
+			return c.decodeReply(key, ahead[0]), ahead[0]
+		}
 		r := one(ctx, c.redis, b, 0, "get", full)
 		c.outage.observe(ctx, isUnanswered(r.err))
 		return c.decodeReply(key, r), r
@@ -115,7 +118,14 @@ func (c *Cache[V]) read(ctx context.Context, b *budget, keys []string) []lookup[
 	if tracked {
 		return c.readMany(ctx, b, reserve, keys)
 	}
-	replies := send(ctx, c.redis, b, reserve, len(keys), func(i int) []any { return []any{"get", c.key(keys[i])} })
+	full := make([]string, len(keys))
+	for i, key := range keys {
+		full[i] = c.key(key)
+	}
+	if ahead, ok := c.readAhead(ctx, b, full...); ok {
+		return c.decodeReplies(ctx, b, keys, ahead)
+	}
+	replies := send(ctx, c.redis, b, reserve, len(keys), func(i int) []any { return []any{"get", full[i]} })
 	return c.decodeReplies(ctx, b, keys, c.observed(ctx, replies))
 }
 

@@ -159,8 +159,8 @@ func orZero(r *big.Rat) *big.Rat {
 	return r
 }
 
-// timeline checks that each point has the totals of the snapshots in it, also of those outside the range that the first
-// and the last interval, which are whole, have.
+// timeline checks that each point has the totals of the snapshots in it. The first and the last interval, which are
+// whole, may have some outside the range.
 func timeline(ctx context.Context, t *testing.T, c *demo.Clients, snapshots map[int64]bucket,
 	req *portfoliov1.GetTimelineRequest) {
 	t.Helper()

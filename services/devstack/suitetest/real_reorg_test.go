@@ -31,7 +31,7 @@ type paidWallet struct {
 	suite      *suite.Suite
 	anvil      anvil
 	c          *demo.Clients
-	ctx, admin context.Context
+	ctx, admin context.Context //nolint:containedctx // those of its owner and of an administrator
 	id         string
 	address    common.Address
 	paid       []payment

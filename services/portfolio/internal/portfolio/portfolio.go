@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/errs"
@@ -40,6 +41,8 @@ type Store interface {
 	// FindOrCreateDefault returns the default portfolio of p.Owner, which it creates
 	// as p if there is none.
 	FindOrCreateDefault(ctx context.Context, p Portfolio) (Portfolio, error)
+	// Entry is where ByID, or FindOrCreateDefault for uuid.Nil, finds a portfolio in the cache.
+	Entry(owner, id uuid.UUID) cache.Entry
 	MembershipStore
 }
 
@@ -66,14 +69,19 @@ type Service struct {
 	snapshots Snapshots
 	holdings  Holdings
 	cache     *cache.Cache[valuation.Valuation]
+	defaults  *lru.Cache[uuid.UUID, uuid.UUID] // the default portfolios of owners, as they were found last
 	now       func() time.Time
 }
+
+// knownDefaults is how many default portfolios a process remembers, some 2 MB at most.
+const knownDefaults = 10_000
 
 // NewService returns the service. It caches complete valuations in c; nil for no
 // cache.
 func NewService(s Store, snaps Snapshots, h Holdings, c *cache.Cache[valuation.Valuation],
 	now func() time.Time) *Service {
-	return &Service{store: s, snapshots: snaps, holdings: h, cache: c, now: now}
+	defaults, _ := lru.New[uuid.UUID, uuid.UUID](knownDefaults) // the error is for less than one
+	return &Service{store: s, snapshots: snaps, holdings: h, cache: c, defaults: defaults, now: now}
 }
 
 // Find returns the owner's portfolio with this id, or the default portfolio for
@@ -87,10 +95,27 @@ func (s *Service) Find(ctx context.Context, owner, id uuid.UUID) (Portfolio, err
 	if err != nil {
 		return Portfolio{}, fmt.Errorf("new portfolio id: %w", err)
 	}
-	return s.store.FindOrCreateDefault(ctx, Portfolio{
+	p, err := s.store.FindOrCreateDefault(ctx, Portfolio{
 		ID: newID, Owner: owner, Name: DefaultName, Default: true,
 		CreatedAt: s.now().UTC().Truncate(time.Microsecond),
 	})
+	if err == nil {
+		s.defaults.Add(owner, p.ID)
+	}
+	return p, err
+}
+
+// ReadAhead returns a context with which Find of this portfolio, uuid.Nil for the default one, and then
+// ValueOrLastSnapshot ask the cache once.
+func (s *Service) ReadAhead(ctx context.Context, owner, id uuid.UUID) context.Context {
+	valued := id
+	if id == uuid.Nil {
+		valued, _ = s.defaults.Get(owner)
+	}
+	if s.cache == nil || valued == uuid.Nil {
+		return ctx
+	}
+	return cache.ReadAhead(ctx, s.store.Entry(owner, id), s.cache.Entry(cacheKey(owner, valued)))
 }
 
 // Value computes what a portfolio is worth now, without the cache. It returns

@@ -35,3 +35,12 @@ func callersPortfolio(ctx context.Context, portfolios *portfolio.Service, portfo
 	}
 	return portfolios.Find(ctx, authn.CallerFrom(ctx).UserID, id)
 }
+
+// readAhead returns a context with which callersPortfolio, and what the portfolio is worth now, ask the cache once.
+func (s *PortfolioServer) readAhead(ctx context.Context, portfolioID string) context.Context {
+	id, err := uuid.Parse(portfolioID)
+	if err != nil && portfolioID != "" {
+		return ctx
+	}
+	return s.portfolios.ReadAhead(ctx, authn.CallerFrom(ctx).UserID, id)
+}

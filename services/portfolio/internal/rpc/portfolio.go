@@ -83,6 +83,9 @@ func (s *PortfolioServer) GetPortfolio(ctx context.Context,
 // GetValuation implements the RPC.
 func (s *PortfolioServer) GetValuation(ctx context.Context,
 	req *portfoliov1.GetValuationRequest) (*portfoliov1.GetValuationResponse, error) {
+	if req.GetAsOfTime() == nil {
+		ctx = s.readAhead(ctx, req.GetPortfolioId())
+	}
 	p, err := s.callersPortfolio(ctx, req.GetPortfolioId())
 	if err != nil {
 		return nil, err

@@ -29,13 +29,11 @@ const generationTTL = time.Hour
 
 // Caches are the caches of this package. Every key contains the owner.
 //
-// A page of a timeline is cached under the generation of its portfolio, a random
-// name that is cached too. Invalidating the generation makes all pages under it
-// unreachable at once, and a slow reader can store only under the old one.
+// A page of a timeline is cached under the generation of its portfolio.
 type Caches struct {
 	portfolios  *cache.Cache[portfolio.Portfolio] // by owner and portfolio, or by owner and "default"
 	timelines   *cache.Cache[timeline.Aggregates] // by owner, portfolio, generation and boundaries
-	generations *cache.Cache[string]              // by owner and portfolio
+	generations *cache.Generations                // by owner and portfolio
 }
 
 // NewCaches makes the caches on r. Close them before r.
@@ -52,7 +50,7 @@ func NewCaches(r cache.Redis, o CacheOptions) *Caches {
 	return &Caches{
 		portfolios:  cache.New[portfolio.Portfolio](r, name("portfolio"), options(o.Portfolio)),
 		timelines:   cache.New[timeline.Aggregates](r, name("timeline"), options(o.Timeline)),
-		generations: cache.New[string](r, name("generation"), options(generationTTL)),
+		generations: cache.NewGenerations(cache.New[string](r, name("generation"), options(generationTTL))),
 	}
 }
 

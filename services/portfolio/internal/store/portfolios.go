@@ -71,6 +71,14 @@ func (s *Portfolios) ByID(ctx context.Context, owner, id uuid.UUID) (portfolio.P
 	return p, nil
 }
 
+// Entry implements portfolio.Store.
+func (s *Portfolios) Entry(owner, id uuid.UUID) cache.Entry {
+	if id == uuid.Nil {
+		return s.caches.portfolios.Entry(defaultKey(owner))
+	}
+	return s.caches.portfolios.Entry(portfolioKey(portfolio.Portfolio{Owner: owner, ID: id}))
+}
+
 // ValuationKeys returns the keys by which valuations of the portfolios of these owners are cached, with one statement.
 func (s *Portfolios) ValuationKeys(ctx context.Context, owners []uuid.UUID) (keys []string, err error) {
 	var rows []portfolioRow

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"database/sql"
 	"encoding/base64"
@@ -14,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"gorm.io/gorm"
 
+	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/services/portfolio/internal/currency"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/timeline"
@@ -107,13 +107,8 @@ func (s *Snapshots) Aggregate(ctx context.Context, p portfolio.Portfolio, bounds
 	if !currency.IsUSD(code) || s.caches == nil {
 		return load(ctx)
 	}
-	generation, err := s.caches.generations.Get(ctx, portfolioKey(p), func(context.Context) (string, error) {
-		return rand.Text(), nil
-	})
-	if err != nil {
-		return timeline.Aggregates{}, err
-	}
-	return s.caches.timelines.Get(ctx, portfolioKey(p)+"/"+generation+"/"+digest(bounds), load)
+	key := func(generation string) string { return portfolioKey(p) + "/" + generation + "/" + digest(bounds) }
+	return cache.GetUnder(ctx, s.caches.generations, []string{portfolioKey(p)}, s.caches.timelines, key, load)
 }
 
 // FirstSnapshot implements timeline.Store.

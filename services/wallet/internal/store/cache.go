@@ -1,8 +1,6 @@
 package store
 
 import (
-	"context"
-	"crypto/rand"
 	"log/slog"
 	"time"
 
@@ -31,14 +29,12 @@ const generationTTL = time.Hour
 
 // Caches are the caches of this package.
 //
-// The key of a page of wallets contains the generation of its owner, a random name
-// that is cached too, and, if the page has balances, the generation of the tokens.
-// The invalidation of a generation makes all its pages unreachable at once, and a
-// slow reader can only store a page under the old one.
+// A page of wallets is under the generation of its owner and, if it has balances, under
+// that of the tokens.
 type Caches struct {
 	tokens      *cache.Cache[tokenRow]    // by id; known tokens only
 	pages       *cache.Cache[[]walletRow] // by owner, generations and query
-	generations *cache.Cache[string]      // by owner; tokensGeneration
+	generations *cache.Generations        // by owner; tokensGeneration
 }
 
 // tokensGeneration is the key of the generation of all tokens. Those of owners are
@@ -61,7 +57,7 @@ func NewCaches(r cache.Redis, o CacheOptions) *Caches {
 	return &Caches{
 		tokens:      cache.New[tokenRow](r, name("token"), tokens),
 		pages:       cache.New[[]walletRow](r, name("wallets"), options(o.Wallets)),
-		generations: cache.New[string](r, name("generation"), options(generationTTL)),
+		generations: cache.NewGenerations(cache.New[string](r, name("generation"), options(generationTTL))),
 	}
 }
 
@@ -70,20 +66,4 @@ func (c *Caches) Close() {
 	c.tokens.Close()
 	c.pages.Close()
 	c.generations.Close()
-}
-
-// generation returns the current generations of keys as one text.
-func (c *Caches) generation(ctx context.Context, keys ...string) (name string, err error) {
-	found, err := c.generations.GetMany(ctx, keys,
-		func(_ context.Context, missing []string) (map[string]string, error) {
-			fresh := make(map[string]string, len(missing))
-			for _, key := range missing {
-				fresh[key] = rand.Text()
-			}
-			return fresh, nil
-		})
-	for _, key := range keys {
-		name += "/" + found[key]
-	}
-	return name, err
 }

@@ -126,18 +126,15 @@ func (s *Wallets) List(ctx context.Context, owner, after uuid.UUID, limit int, l
 // page returns the rows of List, from the cache or the database.
 func (s *Wallets) page(ctx context.Context, owner, after uuid.UUID, limit int, l wallet.Listing) ([]walletRow,
 	error) {
-	keys := []string{owner.String()}
+	groups := []string{owner.String()}
 	if l.Balances { // they contain the names of tokens
-		keys = append(keys, tokensGeneration)
+		groups = append(groups, tokensGeneration)
 	}
-	generation, err := s.caches.generation(ctx, keys...)
-	if err != nil {
-		return nil, err
+	key := func(generation string) string {
+		return fmt.Sprintf("%s/%s/%s/%d/%t/%t", owner, generation, after, limit, l.Balances, l.Archived)
 	}
-	key := fmt.Sprintf("%s%s/%s/%d/%t/%t", owner, generation, after, limit, l.Balances, l.Archived)
-	return s.caches.pages.Get(ctx, key, func(ctx context.Context) ([]walletRow, error) {
-		return s.read(ctx, owner, after, limit, l)
-	})
+	return cache.GetUnder(ctx, s.caches.generations, groups, s.caches.pages, key,
+		func(ctx context.Context) ([]walletRow, error) { return s.read(ctx, owner, after, limit, l) })
 }
 
 func (s *Wallets) read(ctx context.Context, owner, after uuid.UUID, limit int, l wallet.Listing) ([]walletRow,
