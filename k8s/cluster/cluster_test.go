@@ -256,8 +256,14 @@ spec:
 // release runs `make deploy` with the overlay of the test and returns its output.
 func release(t *testing.T, env ...string) (string, error) {
 	t.Helper()
+	return releaseOf(t, ".build/cluster", env...)
+}
+
+// releaseOf is release of another overlay, by its path from the repository's root.
+func releaseOf(t *testing.T, overlay string, env ...string) (string, error) {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "make", "-C", "../..", "--no-print-directory", "deploy",
-		"OVERLAY=.build/cluster")
+		"OVERLAY="+overlay)
 	cmd.Env = append(os.Environ(), env...)
 	out, err := cmd.CombinedOutput()
 	return string(out), err

@@ -25,15 +25,20 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// published are modules with definitions of kinds, and their folders. They are not required by go.mod, for nothing of
-// them is compiled, and External Secrets' own requirements can't be met from outside of its repository.
-func published() map[string]string {
-	return map[string]string{
-		"sigs.k8s.io/gateway-api@v1.6.3":                             "config/crd/standard",
-		"github.com/cert-manager/cert-manager@v1.21.2":               "deploy/crds",
-		"github.com/external-secrets/external-secrets@v1.3.2":        "config/crds/bases",
-		"github.com/prometheus-operator/prometheus-operator@v0.85.0": "example/prometheus-operator-crd",
+// published returns the modules of published.txt, and their folders.
+func published(t *testing.T) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile("published.txt")
+	if err != nil {
+		t.Fatal(err)
 	}
+	modules := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		if module, folder, ok := strings.Cut(strings.TrimSpace(line), " "); ok && module != "#" {
+			modules[module] = folder
+		}
+	}
+	return modules
 }
 
 // builtIn are API groups that the tests of the module k8s decode, or that no cluster sees.
@@ -53,7 +58,7 @@ type kind struct {
 func load(t *testing.T) map[string]kind {
 	t.Helper()
 	found := map[string]kind{}
-	for module, folder := range published() {
+	for module, folder := range published(t) {
 		cmd := exec.CommandContext(t.Context(), "go", "mod", "download", "-json", module)
 		cmd.Dir = t.TempDir()
 		cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=mod")
