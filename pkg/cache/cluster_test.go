@@ -37,10 +37,21 @@ func TestEverythingWorksOnARedisCluster(t *testing.T) {
 	if err := a.Invalidate(t.Context(), keys...); err != nil {
 		t.Fatal(err)
 	}
+	var entries []Entry // in the slots of every node
 	for _, key := range keys[:12] {
 		get(t, a, key, value("new"), "new")
 		settle(t, a)
 		get(t, b, key, never[string](t), "new")
+		entries = append(entries, b.Entry(key))
+	}
+	ahead := ReadAhead(t.Context(), entries...)
+	if err := a.Invalidate(t.Context(), keys[:12]...); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range keys[:12] {
+		if got, err := b.Get(ahead, key, value("late")); err != nil || got != "new" && got != "late" {
+			t.Fatal(got, err) // late on a machine that is slow
+		}
 	}
 	// A node that has forgotten the scripts is taught them, the others not asked.
 	one := raw.(*redis.ClusterClient)
