@@ -4,12 +4,7 @@ import (
 	"context"
 	"sync"
 	"time"
-
-	"github.com/purserhq/purser/pkg/redisx"
 )
-
-// aheadBound is for how long what was read ahead is used.
-const aheadBound = redisx.Budget
 
 // Entry is an entry of a cache in Redis, to be read ahead.
 type Entry struct {
@@ -22,15 +17,15 @@ type Entry struct {
 func (c *Cache[V]) Entry(key string) Entry { return Entry{c.redis, c.o.Budget, c.key(key)} }
 
 // ReadAhead reads entries, of any caches on one Redis, in one round trip. With the context that it returns, the next
-// Get or GetMany of each within 50 ms finds what was read: a value that was current when ReadAhead was called. So a
-// call that needs several entries, one after the other, asks Redis once; an entry that it then doesn't need costs
-// little. What is invalidated with the context is not found. When Redis doesn't answer, Get does as it always does
-// then. Caches that keep values in memory don't use it.
+// Get or GetMany of each finds what was read, if it comes within the Options.Budget of the first one's cache: a value
+// that was current when ReadAhead was called. So a call that needs several entries, one after the other, asks Redis
+// once; an entry that it then doesn't need costs little. What is invalidated with the context is not found. When Redis
+// doesn't answer, Get does as it always does then. Caches that keep values in memory don't use it.
 func ReadAhead(ctx context.Context, entries ...Entry) context.Context {
 	if len(entries) == 0 {
 		return ctx
 	}
-	a := &ahead{begun: time.Now(), replies: make(map[string]reply, len(entries))}
+	a := &ahead{until: time.Now().Add(entries[0].budget), replies: make(map[string]reply, len(entries))}
 	b := budget{entries[0].budget}
 	replies := send(ctx, entries[0].redis, &b, 0, len(entries), func(i int) []any {
 		return []any{"get", entries[i].key}
@@ -46,7 +41,7 @@ type aheadOf struct{} // a context's key
 
 // ahead is what was read ahead.
 type ahead struct {
-	begun time.Time
+	until time.Time // it is used
 	took  time.Duration
 
 	mu      sync.Mutex
@@ -56,7 +51,7 @@ type ahead struct {
 // readAhead returns what was read ahead of these keys in Redis, if that is so of all. Its time is taken from b.
 func (c *Cache[V]) readAhead(ctx context.Context, b *budget, keys ...string) (replies []reply, ok bool) {
 	a, _ := ctx.Value(aheadOf{}).(*ahead)
-	if a == nil || c.local != nil || time.Since(a.begun) > aheadBound {
+	if a == nil || c.local != nil || time.Now().After(a.until) {
 		return nil, false
 	}
 	a.mu.Lock()

@@ -50,6 +50,8 @@ func TestEntriesOfSeveralCachesAreReadAheadInOneRoundTrip(t *testing.T) {
 	get(t, words, "a", value("one"), "one")
 	get(t, numbers, "b", value(2), 2)
 	get(t, numbers, "c", value(3), 3)
+	settle(t, words)
+	settle(t, numbers)
 	trips := r.of(func() {
 		ctx := ReadAhead(t.Context(), words.Entry("a"), numbers.Entry("b"), numbers.Entry("c"))
 		if got, err := words.Get(ctx, "a", never[string](t)); got != "one" || err != nil {
@@ -75,6 +77,7 @@ func TestAMissThatWasReadAheadIsLoaded(t *testing.T) {
 		if got, err := c.Get(ctx, "a", value("one")); got != "one" || err != nil {
 			t.Fatal(got, err)
 		}
+		settle(t, c)
 	}
 	get(t, c, "a", never[string](t), "one")
 }
@@ -94,7 +97,7 @@ func TestWhatWasReadAheadIsNotUsedLate(t *testing.T) {
 			}
 		}, "new"},
 		"late": {func(ctx context.Context, _ *testing.T, _ *Cache[string]) {
-			ctx.Value(aheadOf{}).(*ahead).begun = time.Now().Add(-aheadBound - time.Millisecond)
+			ctx.Value(aheadOf{}).(*ahead).until = time.Now().Add(-time.Millisecond)
 		}, "new"},
 		"invalidated": {func(ctx context.Context, t *testing.T, c *Cache[string]) {
 			if err := c.Invalidate(ctx, "invalidated"); err != nil {
@@ -110,6 +113,7 @@ func TestWhatWasReadAheadIsNotUsedLate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, other := opened[string](t, client(t, s), "word"), opened[string](t, client(t, s), "word")
 			get(t, c, name, value("old"), "old")
+			settle(t, c)
 			ctx := ReadAhead(t.Context(), c.Entry(name))
 			if err := other.Invalidate(t.Context(), name); err != nil {
 				t.Fatal(err)
@@ -152,6 +156,7 @@ func TestAValueUnderAGenerationTakesOneRoundTrip(t *testing.T) {
 		if got := read(value(want)); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
+		settle(t, g.Cache)
 		settle(t, pages)
 		if trips := r.of(func() { read(never[string](t)) }); trips != 1 {
 			t.Errorf("%d round trips", trips)

@@ -49,8 +49,8 @@ func TestEverythingWorksOnARedisCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, key := range keys[:12] {
-		if got, err := b.Get(ahead, key, value("late")); err != nil || got != "new" && got != "late" {
-			t.Fatal(got, err) // late on a machine that is slow
+		if got, err := b.Get(ahead, key, value("late")); err != nil || got != "new" {
+			t.Fatal(got, err)
 		}
 	}
 	// A node that has forgotten the scripts is taught them, the others not asked.
