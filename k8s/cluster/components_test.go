@@ -33,8 +33,9 @@ func defineKinds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Some are too large for the annotation of a client's apply.
-		args := []string{"apply", "--server-side", "--force-conflicts"}
+		// Some are too large for the annotation of a client's apply. Those that another has installed stay: a conflict
+		// fails the test.
+		args := []string{"apply", "--server-side"}
 		for _, file := range files {
 			if filepath.Base(file) != "kustomization.yaml" {
 				args = append(args, "-f", file)
@@ -53,8 +54,11 @@ func TestTheComponentsAreTakenByACluster(t *testing.T) {
 	defineKinds(t)
 	kubectl(t, "", "apply", "--server-side", "--dry-run=server", "-f",
 		"../overlays/prod/external-secrets.example.yaml")
-	// With hard spread a pod needs a node that is in a zone.
-	kubectl(t, "", "label", "nodes", "--all", "--overwrite", "topology.kubernetes.io/zone=a")
+	// With hard spread a pod needs a node that is in a zone. Those of the cluster stay.
+	for node := range strings.FieldsSeq(kubectl(t, "", "get", "nodes", "-l", "!topology.kubernetes.io/zone", "-o",
+		"name")) {
+		kubectl(t, "", "label", node, "topology.kubernetes.io/zone=a")
+	}
 	const overlay = ".build/cluster-components"
 	folder := filepath.Join("../..", overlay)
 	if err := os.MkdirAll(folder, 0o750); err != nil {

@@ -115,7 +115,7 @@ func (s *Service) ReadAhead(ctx context.Context, owner, id uuid.UUID) context.Co
 	if s.cache == nil || valued == uuid.Nil {
 		return ctx
 	}
-	return cache.ReadAhead(ctx, s.store.Entry(owner, id), s.cache.Entry(cacheKey(owner, valued)))
+	return cache.ReadAhead(ctx, s.store.Entry(owner, id), s.cache.Entry(CacheKey(owner, valued)))
 }
 
 // Value computes what a portfolio is worth now, without the cache. It returns

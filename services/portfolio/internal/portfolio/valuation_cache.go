@@ -26,8 +26,8 @@ type incompleteError struct{ valuation valuation.Valuation }
 
 func (incompleteError) Error() string { return "portfolio: the valuation is incomplete" }
 
-// cacheKey is the key of a portfolio's valuation.
-func cacheKey(owner, id uuid.UUID) string { return owner.String() + "/" + id.String() }
+// CacheKey is the key of a portfolio, and of its valuation, in their caches.
+func CacheKey(owner, id uuid.UUID) string { return owner.String() + "/" + id.String() }
 
 // cachedValue returns Value from the cache, and errs.Unavailable when it takes too
 // much of the caller's time. The deadline is for this caller's wait: a computation
@@ -38,7 +38,7 @@ func (s *Service) cachedValue(ctx context.Context, p Portfolio) (valuation.Valua
 	}
 	limited, cancel := deadline.Share(ctx, valuationShare, deadline.Unlimited)
 	defer cancel()
-	v, err := s.cache.Get(limited, cacheKey(p.Owner, p.ID),
+	v, err := s.cache.Get(limited, CacheKey(p.Owner, p.ID),
 		func(ctx context.Context) (valuation.Valuation, error) {
 			v, err := s.Value(ctx, p)
 			if err == nil && !v.Complete() {

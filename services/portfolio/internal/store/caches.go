@@ -62,7 +62,7 @@ func (c *Caches) Close() {
 }
 
 // portfolioKey is the cache key of a portfolio.
-func portfolioKey(p portfolio.Portfolio) string { return p.Owner.String() + "/" + p.ID.String() }
+func portfolioKey(p portfolio.Portfolio) string { return portfolio.CacheKey(p.Owner, p.ID) }
 
 // defaultKey is the cache key of an owner's default portfolio.
 func defaultKey(owner uuid.UUID) string { return owner.String() + "/default" }
